@@ -1,0 +1,1 @@
+"""Everything that touches the database; imports neither torch, ray nor streamlit."""

@@ -1,0 +1,207 @@
+"""Opens the database: a SQLite file, or any PostgreSQL by its URL, brought up to the newest schema.
+
+    engine = open_database("huejury.sqlite")
+    with write_session(engine) as session:
+        record_dataset(session, ...)
+
+Keep a SQLite file on a local disk: its write-ahead log does not work over network file systems.
+"""
+
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Connection, Engine, StaticPool, create_engine, event, inspect, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.orm import Session
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class StoreError(Exception):
+    """The database cannot be used; the message is one sentence with what is wrong, where, and what to do."""
+
+
+def open_database(
+    database: str | os.PathLike[str], *, say: Callable[[str], None] = print, busy_timeout_s: float = 30.0
+) -> Engine:
+    """Open a database, creating or migrating it as needed, and return its engine.
+
+    database: the path of a SQLite file (made, with its folder, if it is not there), ":memory:", or a SQLAlchemy URL
+    of SQLite or PostgreSQL. say: is told when an older database is migrated, and where its copy lies.
+    busy_timeout_s: how long, in seconds, a statement waits for another process's lock on a SQLite file.
+
+    Raises StoreError if it cannot be read, written, or understood by this version.
+    """
+    url = _url(database)
+    shown = url.database or ":memory:" if url.get_backend_name() == "sqlite" else url.render_as_string()
+    try:
+        engine = _create_engine(url, busy_timeout_s)
+    except ModuleNotFoundError as error:
+        raise StoreError(f"The database {shown} needs the Python package {error.name}; install it.") from error
+    try:
+        _prepare(engine, shown, say)
+    except (DBAPIError, sqlite3.Error) as error:
+        engine.dispose()
+        raise StoreError(_explain(error, shown)) from error
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+@contextmanager
+def read_session(engine: Engine) -> Iterator[Session]:
+    """A session that sees one state of the database throughout, whatever others write meanwhile."""
+    with Session(engine) as session:
+        yield session
+
+
+@contextmanager
+def write_session(engine: Engine) -> Iterator[Session]:
+    """A session that is committed, durably, when the block ends, and rolled back if it raises.
+
+    On SQLite it waits for its turn to write at once, on entry. A transaction that began by reading could not wait:
+    as soon as another process has written, its first write would fail.
+    """
+    with Session(engine.execution_options(sqlite_begin="IMMEDIATE")) as session, session.begin():
+        yield session
+
+
+def _url(database: str | os.PathLike[str]) -> URL:
+    """The URL of a path or URL; a SQLite file's is absolute, and its folder exists."""
+    text = os.fspath(database)
+    try:
+        url = make_url(text) if "://" in text else URL.create("sqlite", database=text)
+    except ArgumentError as error:
+        raise StoreError(
+            f"{text!r} is no database URL; give a path, or a URL like postgresql+psycopg://user@host/huejury."
+        ) from error
+    if url.get_backend_name() not in ("sqlite", "postgresql"):
+        raise StoreError(f"HueJury keeps its results in SQLite or PostgreSQL, not in {url.get_backend_name()}.")
+    if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
+        path = Path(str(url.database)).expanduser().absolute()
+        if path.is_dir():
+            raise StoreError(f"The database {path} is a folder; give the path of a file in it.")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"The folder {path.parent} of the database cannot be made ({error.strerror}); give another path."
+            ) from error
+        url = url.set(database=str(path))
+    return url
+
+
+def _create_engine(url: URL, busy_timeout_s: float) -> Engine:
+    # JSON has no NaN: PostgreSQL refuses it, so SQLite may not hide it either.
+    to_json = partial(json.dumps, allow_nan=False, ensure_ascii=False)
+    if url.get_backend_name() != "sqlite":
+        return create_engine(url, json_serializer=to_json)
+    if url.database in (None, "", ":memory:"):
+        # One connection for all threads: every further one would be a database of its own.
+        engine = create_engine(
+            url, json_serializer=to_json, poolclass=StaticPool, connect_args={"check_same_thread": False}
+        )
+    else:
+        engine = create_engine(url, json_serializer=to_json)
+
+    @event.listens_for(engine, "connect")
+    def set_up(connection: sqlite3.Connection, _record: Any) -> None:
+        connection.isolation_level = None  # Python's sqlite3 begins no transaction by itself: `begin` below does
+        connection.execute(f"PRAGMA busy_timeout = {round(busy_timeout_s * 1000)}")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = FULL")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('sqlite_begin', 'DEFERRED')}")
+
+    return engine
+
+
+def _prepare(engine: Engine, shown: str, say: Callable[[str], None]) -> None:
+    """Check that the database is ours, writable and not newer than this code; create or migrate its tables."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    scripts = ScriptDirectory.from_config(config)
+    head = scripts.get_current_head()
+    known = {script.revision for script in scripts.walk_revisions()}
+
+    with engine.connect() as connection:
+        tables = set(inspect(connection).get_table_names())
+        if tables and not {"alembic_version", "experiments"} <= tables:
+            raise StoreError(
+                f"The database {shown} belongs to something else (it has the table {min(tables)!r}); give another path."
+            )
+        revision = MigrationContext.configure(connection).get_current_revision()
+        if revision is not None and revision not in known:
+            raise StoreError(
+                f"The database {shown} was written by a newer HueJury (schema {revision}, this one knows {head}); "
+                "update HueJury, or give another path."
+            )
+
+    sqlite_file = engine.dialect.name == "sqlite" and shown != ":memory:"
+    with engine.execution_options(sqlite_begin="IMMEDIATE").connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        if sqlite_file:
+            driver.execute("PRAGMA journal_mode = WAL")
+        if engine.dialect.name == "sqlite":
+            # Altering a table in SQLite drops and makes it again, and dropping it would delete what refers to it.
+            driver.execute("PRAGMA foreign_keys = OFF")
+        with connection.begin():
+            revision = MigrationContext.configure(connection).get_current_revision()
+            if revision == head:
+                # Changes nothing, but fails on a file that cannot be written.
+                connection.exec_driver_sql("UPDATE alembic_version SET version_num = version_num")
+            else:
+                if revision is not None:
+                    copy = f" A copy of it is {_copy(Path(shown), revision)}." if sqlite_file else ""
+                    say(f"Migrating the database {shown} from schema {revision} to {head}.{copy}")
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+                if engine.dialect.name == "sqlite":
+                    dangling = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+                    if dangling is not None:
+                        raise StoreError(
+                            f"The database {shown} was left as it was: migrating it to schema {head} would leave a row "
+                            f"of {dangling[0]} that refers to nothing; report this with the database's copy."
+                        )
+        if engine.dialect.name == "sqlite":
+            driver.execute("PRAGMA foreign_keys = ON")
+
+
+def _copy(path: Path, revision: str) -> Path:
+    """Copy a SQLite file that others may be using beside itself, and return the copy's path."""
+    copy = path.with_name(f"{path.stem}-schema-{revision}-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}{path.suffix}")
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+    return copy
+
+
+def _explain(error: DBAPIError | sqlite3.Error, shown: str) -> str:
+    """One sentence for an error of the driver."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    name = getattr(original, "sqlite_errorname", "")
+    if name == "SQLITE_NOTADB":
+        return f"The file {shown} is not a SQLite database; give another path, or move the file away."
+    if name.startswith("SQLITE_CORRUPT"):
+        return f"The database {shown} is damaged; put a copy of it in its place, or move it away to start a new one."
+    if name.startswith("SQLITE_READONLY"):
+        return f"The database {shown} is read-only; allow writing to the file and its folder, or give another path."
+    if name.startswith("SQLITE_CANTOPEN"):
+        return f"The database {shown} cannot be opened; check that you may read and write the file and its folder."
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return f"The database {shown} is locked by another process; wait for it or stop it, then try again."
+    first_line = str(original).partition("\n")[0]
+    return f"The database {shown} cannot be used ({first_line}); check its address, rights and free space."
