@@ -1,0 +1,23 @@
+"""What a Ray worker needs before it can import HueJury. Pure: Ray itself is not imported."""
+
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def ray_runtime_env() -> dict[str, list[str]]:
+    """Return the `runtime_env` to give `ray.init`, the same wherever the driver runs.
+
+    A Ray worker is started outside the checkout and finds Python's own `platform`, which is no package. Ray packs
+    `py_modules` once (a few dozen kB), unpacks them on each node and puts them on PYTHONPATH before a worker starts,
+    so that the worker's first `import platform` is ours, and `platform.system()` answers as ever.
+
+    Why not `working_dir`: it packs the whole checkout, so one large folder of images or results in it stops the
+    sweep at Ray's limit of 512 MiB; and inside `ray job submit --working-dir .` it must not be given a second time.
+    There `py_modules` adds to what the job has. `excludes` is left out for the same reason: a job may have its own.
+    The `.rayignore` files keep byte code, which changes while Ray reads it, out of the two folders.
+
+    Workers keep the driver's current folder at the head of `sys.path`, and on another node need not have one: give
+    paths to workers as absolute ones, or better give them the data.
+    """
+    return {"py_modules": [str(CHECKOUT / "platform"), str(CHECKOUT / "db")]}
