@@ -75,6 +75,7 @@ def write_session(engine: Engine) -> Iterator[Session]:
     as soon as another process has written, its first write would fail.
     """
     with Session(engine.execution_options(sqlite_begin="IMMEDIATE")) as session, session.begin():
+        session.connection()  # the session itself would begin no sooner than at its first statement
         yield session
 
 
