@@ -10,6 +10,7 @@ Keep a SQLite file on a local disk: its write-ahead log does not work over netwo
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -50,7 +51,7 @@ def open_database(
     except ModuleNotFoundError as error:
         raise StoreError(f"The database {shown} needs the Python package {error.name}; install it.") from error
     try:
-        _prepare(engine, shown, say)
+        _prepare(engine, shown, say, busy_timeout_s)
     except (DBAPIError, sqlite3.Error) as error:
         engine.dispose()
         raise StoreError(_explain(error, shown)) from error
@@ -131,7 +132,7 @@ def _create_engine(url: URL, busy_timeout_s: float) -> Engine:
     return engine
 
 
-def _prepare(engine: Engine, shown: str, say: Callable[[str], None]) -> None:
+def _prepare(engine: Engine, shown: str, say: Callable[[str], None], busy_timeout_s: float) -> None:
     """Check that the database is ours, writable and not newer than this code; create or migrate its tables."""
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
@@ -156,7 +157,7 @@ def _prepare(engine: Engine, shown: str, say: Callable[[str], None]) -> None:
     with engine.execution_options(sqlite_begin="IMMEDIATE").connect() as connection:
         driver: Any = connection.connection.driver_connection
         if sqlite_file:
-            driver.execute("PRAGMA journal_mode = WAL")
+            _write_ahead(driver, busy_timeout_s)
         if engine.dialect.name == "sqlite":
             # Altering a table in SQLite drops and makes it again, and dropping it would delete what refers to it.
             driver.execute("PRAGMA foreign_keys = OFF")
@@ -180,6 +181,19 @@ def _prepare(engine: Engine, shown: str, say: Callable[[str], None]) -> None:
                         )
         if engine.dialect.name == "sqlite":
             driver.execute("PRAGMA foreign_keys = ON")
+
+
+def _write_ahead(connection: sqlite3.Connection, busy_timeout_s: float) -> None:
+    """Switch to the write-ahead log, if that is not done yet. For this SQLite does not wait for locks by itself."""
+    deadline = time.monotonic() + busy_timeout_s
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
 
 
 def _copy(path: Path, revision: str) -> Path:

@@ -153,10 +153,15 @@ def test_memory_database_is_one_for_all_sessions() -> None:
 
 def test_an_exception_rolls_back_all_of_a_write_session(tmp_path: Path) -> None:
     engine = open_database(tmp_path / "results.sqlite")
-    with pytest.raises(ZeroDivisionError), write_session(engine) as session:
-        session.execute(text("CREATE TABLE made_on_the_way (id INTEGER)"))
-        session.execute(text("INSERT INTO alembic_version VALUES ('made up')"))
-        raise ZeroDivisionError
+
+    def write_and_fail() -> None:
+        with write_session(engine) as session:
+            session.execute(text("CREATE TABLE made_on_the_way (id INTEGER)"))
+            session.execute(text("INSERT INTO alembic_version VALUES ('made up')"))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_and_fail()
     assert "made_on_the_way" not in inspect(engine).get_table_names()
     engine.dispose()
     open_database(tmp_path / "results.sqlite", say=pytest.fail).dispose()
