@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -383,6 +384,16 @@ def test_processes_may_open_a_new_database_at_once(tmp_path: Path, start_python:
     for process in processes:
         finish(process)
     open_database(tmp_path / "results.sqlite", say=pytest.fail).dispose()
+
+
+def test_opening_a_new_database_waits_while_another_process_makes_it(tmp_path: Path) -> None:
+    path = tmp_path / "results.sqlite"
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")  # not in write-ahead mode yet
+        timer = threading.Timer(0.3, other.rollback)
+        timer.start()
+        open_database(path).dispose()
+        timer.join()
 
 
 COUNT_UP = """

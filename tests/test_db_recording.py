@@ -1,0 +1,617 @@
+"""What a sweep records, and what the results say of it.
+
+Runs on SQLite in memory, or on the empty database whose URL is in HUEJURY_TEST_DATABASE, which it leaves empty.
+"""
+
+import math
+import os
+import random
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Engine, delete, event, func, insert, select
+from sqlalchemy.exc import IntegrityError, StatementError
+from sqlalchemy.orm import Session
+
+from db.recording import (
+    drop_reports_above,
+    finish_experiment,
+    mark_lost_trials,
+    record_arm,
+    record_dataset,
+    record_experiment,
+    record_image,
+    record_report,
+    record_sample,
+    record_trial,
+)
+from db.results import UnknownExperimentError, arm_results, experiment_progress, list_experiments
+from db.schema import (
+    SCORE_NAMES,
+    TRIAL_STATUSES,
+    Arm,
+    Base,
+    Experiment,
+    Image,
+    Measurement,
+    Sample,
+    Trial,
+    TrialStatus,
+)
+from db.store import open_database, read_session, write_session
+
+START = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def shared_engine() -> Iterator[Engine]:
+    """A database with tables and no rows, for tests that roll back what they write."""
+    engine = open_database(os.environ.get("HUEJURY_TEST_DATABASE", ":memory:"))
+    with read_session(engine) as session:
+        if any(contents(session).values()):
+            pytest.fail("HUEJURY_TEST_DATABASE must name an empty database.")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def engine(shared_engine: Engine) -> Iterator[Engine]:
+    """The same, for tests that commit."""
+    yield shared_engine
+    with write_session(shared_engine) as session:
+        for table in reversed(Base.metadata.sorted_tables):
+            session.execute(delete(table))
+
+
+@contextmanager
+def rolled_back(engine: Engine) -> Iterator[Session]:
+    with write_session(engine) as session:
+        yield session
+        session.rollback()
+
+
+def new_dataset(session: Session, fingerprint: str = "abc") -> int:
+    return record_dataset(
+        session,
+        name="photos",
+        fingerprint=fingerprint,
+        note="Made for a test.",
+        class_names=["cat", "frog"],
+        train_count=90,
+        validation_count=10,
+    )
+
+
+def new_experiment(session: Session, dataset_id: int, name: str = "first", at: datetime = START) -> int:
+    return record_experiment(
+        session,
+        name=name,
+        dataset_id=dataset_id,
+        config={"arms": ["L2"]},
+        config_yaml="arms: [L2]  # Vergleich für λ\n",
+        profile="cpu",
+        decoding="annealed_mean",
+        code_version="1234abc",
+        environment={"torch": "2.13.0"},
+        storage_path="/results/first",
+        at=at,
+    )
+
+
+def new_arm(session: Session, experiment_id: int, position: int = 0) -> int:
+    return record_arm(
+        session,
+        experiment_id=experiment_id,
+        name=f"arm {position}",
+        position=position,
+        kind="classification",
+        rebalancing=0.5,
+    )
+
+
+def new_trial(
+    session: Session, experiment_id: int, arm_id: int, ray_id: str = "t_0", status: TrialStatus = "running"
+) -> int:
+    return record_trial(
+        session, experiment_id=experiment_id, arm_id=arm_id, ray_id=ray_id, config={"lr": 0.1}, seed=1, status=status
+    )
+
+
+def report(session: Session, trial_id: int, epoch: int, loss: float = 1.0, **scores: float) -> None:
+    record_report(
+        session,
+        trial_id,
+        epoch=epoch,
+        images_seen=90 * epoch,
+        seconds=0.5 * epoch,
+        train={"loss": loss / 2, **scores},
+        validation={"loss": loss, **scores},
+        train_class_bin_accuracy=[0.5, None],
+    )
+
+
+def contents(session: Session) -> dict[str, list[dict[str, Any]]]:
+    """All rows of all tables. In place of an id stands its rank, for ids may be skipped."""
+    tables = Base.metadata.sorted_tables
+    ranks = {
+        f"{table.name[:-1]}_id": {
+            row_id: rank for rank, row_id in enumerate(sorted(session.scalars(select(table.c.id))))
+        }
+        for table in tables
+    }
+    return {
+        table.name: sorted(
+            (
+                {
+                    key: ranks[key][value] if key in ranks else value
+                    for key, value in row._mapping.items()
+                    if key != "id"
+                }
+                for row in session.execute(select(table))
+            ),
+            key=str,
+        )
+        for table in tables
+    }
+
+
+# Recording
+
+STEPS = st.one_of(
+    st.tuples(
+        st.just("trial"), st.integers(0, 2), st.sampled_from(TRIAL_STATUSES), st.sampled_from([None, "NaN loss"])
+    ),
+    st.tuples(st.just("report"), st.integers(0, 2), st.integers(0, 4), st.floats(0, 10)),
+    st.tuples(st.just("drop"), st.integers(0, 2), st.integers(0, 4), st.none()),
+    st.tuples(st.just("sample"), st.integers(0, 2), st.integers(0, 4), st.binary(max_size=3)),
+    st.tuples(st.just("lost"), st.sets(st.integers(0, 2)), st.none(), st.none()),
+    st.tuples(st.just("finish"), st.sampled_from(["finished", "failed"]), st.none(), st.none()),
+)
+
+
+def take_steps(session: Session, steps: list[Any], times: int) -> None:
+    """Record the steps in order, each `times` times, by a clock that goes on with every single call."""
+    moments = iter(START + timedelta(hours=hour) for hour in range(10_000))
+    for step, which, value, extra in steps:
+        for _ in range(times):
+            dataset_id = new_dataset(session)
+            if step == "finish":
+                finish_experiment(session, new_experiment(session, dataset_id), which)
+                continue
+            experiment_id = new_experiment(session, dataset_id, at=next(moments))
+            arm_id = new_arm(session, experiment_id)
+            trials = [new_trial_if_missing(session, experiment_id, arm_id, f"t_{n}") for n in range(3)]
+            if step == "trial":
+                record_trial(
+                    session,
+                    experiment_id=experiment_id,
+                    arm_id=arm_id,
+                    ray_id=f"t_{which}",
+                    config={"lr": 0.1},
+                    seed=which,
+                    status=value,
+                    failure_reason=extra,
+                    at=next(moments),
+                )
+            elif step == "report":
+                report(session, trials[which], value, extra)
+            elif step == "drop":
+                drop_reports_above(session, trials[which], value)
+            elif step == "sample":
+                image_id = record_image(
+                    session,
+                    dataset_id=dataset_id,
+                    split="validation",
+                    index_in_split=0,
+                    class_index=1,
+                    truth_png=b"png",
+                    width=32,
+                    height=32,
+                )
+                record_sample(
+                    session, trial_id=trials[which], image_id=image_id, epoch=value, decoding="mean", png=extra
+                )
+            else:
+                mark_lost_trials(session, experiment_id, {f"t_{n}" for n in which})
+
+
+def new_trial_if_missing(session: Session, experiment_id: int, arm_id: int, ray_id: str) -> int:
+    known = session.scalars(select(Trial.id).where(Trial.ray_id == ray_id)).one_or_none()
+    return known or new_trial(session, experiment_id, arm_id, ray_id, "pending")
+
+
+def without_times(rows: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """The rows, of each moment only whether it is there."""
+    return {
+        table: [
+            {key: value is not None if key.endswith("_at") else value for key, value in row.items()} for row in content
+        ]
+        for table, content in rows.items()
+    }
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(STEPS, max_size=12))
+def test_everything_may_be_recorded_twice(shared_engine: Engine, steps: list[Any]) -> None:
+    recorded = []
+    for times in (1, 2):
+        with rolled_back(shared_engine) as session:
+            take_steps(session, steps, times)
+            recorded.append(without_times(contents(session)))
+    assert recorded[0] == recorded[1]
+
+
+@settings(max_examples=30, deadline=None)
+@given(epochs=st.integers(1, 6), restarts=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=4))
+def test_a_trial_that_restarts_from_checkpoints_ends_as_one_that_did_not(
+    shared_engine: Engine, epochs: int, restarts: list[tuple[int, int]]
+) -> None:
+    """restarts: after which epoch the trial was killed, and the epoch of the checkpoint that it went on from."""
+    recorded = []
+    for interruptions in ([], restarts):
+        with rolled_back(shared_engine) as session:
+            dataset_id = new_dataset(session)
+            experiment_id = new_experiment(session, dataset_id)
+            trial_id = new_trial(session, experiment_id, new_arm(session, experiment_id))
+            done = 0
+            for killed_after, checkpoint in interruptions:
+                for epoch in range(done + 1, min(killed_after, epochs) + 1):
+                    report(session, trial_id, epoch, loss=100.0 + epoch, psnr_db=1.0)  # other than the second time
+                    done = epoch
+                done = min(done, checkpoint)
+                drop_reports_above(session, trial_id, done)
+                assert session.scalars(select(Trial.epochs_done)).one() == done
+                for epoch in range(1, done + 1):  # Ray may hand over again what it reported before
+                    report(session, trial_id, epoch, loss=1 / epoch)
+            for epoch in range(done + 1, epochs + 1):
+                report(session, trial_id, epoch, loss=1 / epoch)
+            recorded.append(without_times(contents(session)))
+    assert recorded[0] == recorded[1]
+
+
+def test_score_names_are_the_columns_of_a_measurement() -> None:
+    others = {"id", "trial_id", "epoch", "split", "loss", "class_bin_accuracy"}
+    assert set(SCORE_NAMES) == {column.name for column in Measurement.__table__.columns} - others
+
+
+def test_later_report_of_the_same_epoch_wins_and_clears_what_it_lacks(engine: Engine) -> None:
+    with write_session(engine) as session:
+        experiment_id = new_experiment(session, new_dataset(session))
+        trial_id = new_trial(session, experiment_id, new_arm(session, experiment_id))
+        report(session, trial_id, 1, loss=3.0, psnr_db=20.0)
+        report(session, trial_id, 1, loss=2.0, raw_auc=0.5)
+    with read_session(engine) as session:
+        measured = session.scalars(select(Measurement).where(Measurement.split == "validation")).one()
+        assert (measured.loss, measured.psnr_db, measured.raw_auc) == (2.0, None, 0.5)
+        on_train = session.scalars(select(Measurement).where(Measurement.split == "train")).one()
+        assert on_train.class_bin_accuracy == [0.5, None]
+        # None is SQL's NULL, not JSON's null
+        assert session.scalar(select(func.count()).where(Measurement.class_bin_accuracy.is_(None))) == 1
+
+
+def test_what_no_score_may_be_is_refused(engine: Engine) -> None:
+    with write_session(engine) as session:
+        experiment_id = new_experiment(session, new_dataset(session))
+        trial_id = new_trial(session, experiment_id, new_arm(session, experiment_id))
+        with pytest.raises(ValueError, match=r"Unknown score psnr; the scores are exact_accuracy, .*psnr_db"):
+            report(session, trial_id, 1, psnr=20.0)
+        for value in (math.nan, math.inf):
+            with pytest.raises(ValueError, match=f"train loss after epoch 1 is {value}; leave out"):
+                report(session, trial_id, 1, loss=value)
+        with pytest.raises((StatementError, ValueError), match="not JSON compliant"):  # PostgreSQL could not keep it
+            record_trial(
+                session,
+                experiment_id=experiment_id,
+                arm_id=1,
+                ray_id="x",
+                config={"lr": math.nan},
+                seed=0,
+                status="pending",
+            )
+        assert contents(session)["measurements"] == []
+
+
+def test_an_experiment_goes_on_under_its_name_but_not_on_other_data(engine: Engine) -> None:
+    with write_session(engine) as session:
+        dataset_id = new_dataset(session)
+        experiment_id = new_experiment(session, dataset_id)
+        finish_experiment(session, experiment_id, "interrupted", at=START + timedelta(hours=1))
+        assert experiment_progress(session, "first").finished_at == START + timedelta(hours=1)
+        assert new_experiment(session, dataset_id, at=START + timedelta(days=1)) == experiment_id
+        again = experiment_progress(session, "first")
+        assert (again.status, again.created_at, again.finished_at) == ("running", START, None)
+        with pytest.raises(ValueError, match=r"'first' was run on other data \(photos\); choose another name"):
+            new_experiment(session, new_dataset(session, fingerprint="other"))
+
+
+def test_moments_of_a_trial(engine: Engine) -> None:
+    def record(status: TrialStatus, hour: int, reason: str | None = None) -> tuple[Any, ...]:
+        with write_session(engine) as session:
+            dataset_id = new_dataset(session)
+            experiment_id = new_experiment(session, dataset_id)
+            record_trial(
+                session,
+                experiment_id=experiment_id,
+                arm_id=new_arm(session, experiment_id),
+                ray_id="t",
+                config={},
+                seed=2**40,
+                status=status,
+                failure_reason=reason,
+                at=START.replace(hour=hour),
+            )
+            trial = session.scalars(select(Trial)).one()
+            return (
+                trial.status,
+                trial.failure_reason,
+                trial.started_at and trial.started_at.hour,
+                trial.ended_at and trial.ended_at.hour,
+            )
+
+    assert record("pending", 1) == ("pending", None, None, None)
+    assert record("running", 2) == ("running", None, 2, None)
+    assert record("failed", 3, "loss is NaN") == ("failed", "loss is NaN", 2, 3)
+    assert record("running", 4) == ("running", None, 2, None)
+    assert record("finished", 5) == ("finished", None, 2, 5)
+    assert record("finished", 6) == ("finished", None, 2, 5)
+
+
+def test_moments_are_kept_in_utc(engine: Engine) -> None:
+    with write_session(engine) as session:
+        dataset_id = new_dataset(session)
+        experiment_id = new_experiment(session, dataset_id, at=START.astimezone(timezone(timedelta(hours=9))))
+        finish_experiment(session, experiment_id, "finished", at=START.astimezone(timezone(timedelta(hours=-5))))
+        with pytest.raises(StatementError, match="has no time zone"):
+            new_experiment(session, dataset_id, name="second", at=datetime(2026, 5, 1))
+    with read_session(engine) as session:
+        experiment = session.scalars(select(Experiment)).one()
+        assert (experiment.created_at, experiment.finished_at) == (START, START)
+        assert experiment.created_at.tzinfo is UTC
+
+
+def test_trials_unknown_to_ray_are_lost_but_baselines_are_not(engine: Engine) -> None:
+    with write_session(engine) as session:
+        experiment_id = new_experiment(session, new_dataset(session))
+        arm_id = new_arm(session, experiment_id)
+        for ray_id, status in (("a", "finished"), ("b", "running"), ("c", "finished"), ("d", "pending")):
+            new_trial(session, experiment_id, arm_id, ray_id, status)  # type: ignore[arg-type]
+        grey = record_arm(
+            session, experiment_id=experiment_id, name="grey", position=9, kind="baseline", rebalancing=None
+        )
+        new_trial(session, experiment_id, grey, "grey", "finished")
+        other = new_experiment(session, new_dataset(session), name="other")
+        new_trial(session, other, new_arm(session, other), "z")
+        assert mark_lost_trials(session, experiment_id, ["a", "b"]) == 2
+        assert mark_lost_trials(session, experiment_id, ["a", "b"]) == 0
+        assert {trial.ray_id: trial.status for trial in session.scalars(select(Trial))} == {
+            "a": "finished",
+            "b": "running",
+            "c": "lost",
+            "d": "lost",
+            "grey": "finished",
+            "z": "running",
+        }
+        new_trial(session, experiment_id, arm_id, "d", "running")  # Ray has it after all
+        assert experiment_progress(session, "first").trials == {"finished": 1, "running": 2, "lost": 1}
+
+
+def test_dropping_reports_drops_later_samples_too(engine: Engine) -> None:
+    with write_session(engine) as session:
+        dataset_id = new_dataset(session)
+        experiment_id = new_experiment(session, dataset_id)
+        trial_id = new_trial(session, experiment_id, new_arm(session, experiment_id))
+        for index, epoch in enumerate((1, 2, 3)):
+            report(session, trial_id, epoch)
+            image_id = record_image(
+                session,
+                dataset_id=dataset_id,
+                split="validation",
+                index_in_split=index,
+                class_index=0,
+                truth_png=b"truth",
+                width=32,
+                height=32,
+            )
+            record_sample(session, trial_id=trial_id, image_id=image_id, epoch=epoch, decoding=None, png=b"painted")
+        drop_reports_above(session, trial_id, 1)
+        assert session.scalars(select(Sample.epoch)).all() == [1]
+        assert set(session.scalars(select(Measurement.epoch))) == {1}
+
+
+# What the database itself refuses
+
+
+def test_words_outside_the_lists_are_refused(engine: Engine) -> None:
+    with write_session(engine) as session:
+        dataset_id = new_dataset(session)
+        experiment_id = new_experiment(session, dataset_id)
+        arm_id = new_arm(session, experiment_id)
+        new_trial(session, experiment_id, arm_id)
+        trial = {"experiment_id": experiment_id, "arm_id": arm_id, "ray_id": "x", "config": {}, "seed": 1}
+        arm = {"experiment_id": experiment_id, "name": "x", "position": 0}
+        for statement in (
+            insert(Trial).values(**trial, status="done"),
+            insert(Arm).values(**arm, kind="vote"),
+            insert(Arm).values(**arm, kind="classification", rebalancing=1.5),
+            insert(Measurement).values(trial_id=1, epoch=1, split="test"),
+            insert(Measurement).values(trial_id=1, epoch=-1, split="train"),
+        ):
+            with pytest.raises(IntegrityError, match=r"(?i)check constraint"), session.begin_nested():
+                session.execute(statement)
+
+
+def test_a_trial_belongs_to_the_experiment_of_its_arm(engine: Engine) -> None:
+    with write_session(engine) as session:
+        dataset_id = new_dataset(session)
+        first, second = (new_experiment(session, dataset_id, name=name) for name in ("first", "second"))
+        arm_id = new_arm(session, first)
+        with pytest.raises(IntegrityError, match=r"(?i)foreign key"), session.begin_nested():
+            new_trial(session, second, arm_id)
+        with pytest.raises(IntegrityError, match=r"(?i)foreign key"), session.begin_nested():
+            report(session, 77, 1)
+
+
+def test_deleting_an_experiment_takes_all_of_it_and_spares_its_data(engine: Engine) -> None:
+    with write_session(engine) as session:
+        take_steps(session, [("report", 0, 1, 2.0), ("sample", 0, 1, b"png")], 1)
+        session.execute(delete(Experiment))
+        left = {table for table, rows in contents(session).items() if rows}
+    assert left == {"datasets", "images"}
+
+
+# Results
+
+
+@st.composite
+def sweeps(draw: st.DrawFn) -> list[list[tuple[TrialStatus, list[float]]]]:
+    """Arms of trials, each with its state and its validation losses, epoch by epoch."""
+    losses = st.lists(st.integers(0, 3).map(float), max_size=3)  # few values, so that there are ties
+    trial = st.tuples(st.sampled_from(TRIAL_STATUSES), losses)
+    return draw(st.lists(st.lists(trial, max_size=6), min_size=1, max_size=4))
+
+
+@settings(max_examples=40, deadline=None)
+@given(sweeps())
+def test_best_trial_of_each_arm(shared_engine: Engine, arms: list[list[tuple[TrialStatus, list[float]]]]) -> None:
+    with rolled_back(shared_engine) as session:
+        dataset_id = new_dataset(session)
+        for name in ("elsewhere", "first"):  # the same trials in another experiment change nothing
+            experiment_id = new_experiment(session, dataset_id, name=name)
+            for position, trials in enumerate(arms):
+                arm_id = new_arm(session, experiment_id, position)
+                for number, (status, losses) in enumerate(trials):
+                    trial_id = new_trial(session, experiment_id, arm_id, f"{position}_{number}", status)
+                    for epoch, loss in enumerate(losses, start=1):
+                        report(session, trial_id, epoch, loss, bin_accuracy=epoch / 10)
+        results = arm_results(session, "first")
+
+    assert [result.arm for result in results] == [f"arm {position}" for position in range(len(arms))]
+    for position, (result, trials) in enumerate(zip(results, arms, strict=True)):
+        states = [status for status, _ in trials]
+        assert result.trials == {status: states.count(status) for status in set(states)}
+        finished = [
+            (losses[-1], number) for number, (status, losses) in enumerate(trials) if status == "finished" and losses
+        ]
+        if not finished:
+            assert result.best is None
+            continue
+        loss, number = min(finished)
+        epochs = len(trials[number][1])
+        assert result.best is not None
+        assert result.best.ray_id == f"{position}_{number}"
+        assert (result.best.epoch, result.best.images_seen) == (epochs, 90 * epochs)
+        assert result.best.validation == {"loss": loss, "bin_accuracy": epochs / 10}
+        assert result.best.train == {"loss": loss / 2, "bin_accuracy": epochs / 10}
+        assert result.best.train_class_bin_accuracy == [0.5, None]
+        assert result.best.validation_class_bin_accuracy is None
+
+
+def test_results_name_their_data_and_hold_baselines_and_arms_without_result(engine: Engine) -> None:
+    with write_session(engine) as session:
+        dataset_id = new_dataset(session)
+        experiment_id = new_experiment(session, dataset_id)
+        grey = record_arm(
+            session, experiment_id=experiment_id, name="grey", position=2, kind="baseline", rebalancing=None
+        )
+        trial_id = record_trial(
+            session, experiment_id=experiment_id, arm_id=grey, ray_id="grey", config={}, seed=0, status="finished"
+        )
+        record_report(
+            session,
+            trial_id,
+            epoch=0,
+            images_seen=0,
+            seconds=0.0,
+            train={"bin_accuracy": 0.2},
+            validation={"bin_accuracy": 0.1, "psnr_db": 20.0},
+        )
+        new_arm(session, experiment_id, position=1)
+        model, baseline = arm_results(session, "first")
+    assert (model.arm, model.kind, model.rebalancing, model.trials, model.best) == (
+        "arm 1",
+        "classification",
+        0.5,
+        {},
+        None,
+    )
+    assert (baseline.arm, baseline.kind, baseline.rebalancing) == ("grey", "baseline", None)
+    assert baseline.best is not None
+    assert baseline.best.epoch == 0
+    assert baseline.best.validation == {"bin_accuracy": 0.1, "psnr_db": 20.0}
+    for result in (model, baseline):
+        assert (result.dataset, result.dataset_note, result.dataset_fingerprint) == (
+            "photos",
+            "Made for a test.",
+            "abc",
+        )
+
+
+def test_experiments_are_listed_newest_first_with_what_they_ran_on(engine: Engine) -> None:
+    with write_session(engine) as session:
+        assert list_experiments(session) == []
+        with pytest.raises(UnknownExperimentError, match=r"no experiment 'first'; the database holds none yet\."):
+            arm_results(session, "first")
+        dataset_id = new_dataset(session)
+        for day, name in enumerate(("older", "newer")):
+            experiment_id = new_experiment(session, dataset_id, name, START + timedelta(days=day))
+            for number in range(day + 1):
+                new_trial(session, experiment_id, new_arm(session, experiment_id), f"t_{number}")
+        found = [(entry.name, entry.trials, entry.dataset_fingerprint) for entry in list_experiments(session)]
+        assert found == [("newer", {"running": 2}, "abc"), ("older", {"running": 1}, "abc")]
+        with pytest.raises(UnknownExperimentError, match=r"no experiment 'newr'; there is newer\."):
+            arm_results(session, "newr")
+
+
+def statements_of(engine: Engine, session: Session) -> list[tuple[str, Any]]:
+    """What arm_results sends to the database."""
+    sent: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
+        sent.append((statement, parameters))
+
+    event.listen(engine, "before_cursor_execute", note)
+    arm_results(session, "first")
+    event.remove(engine, "before_cursor_execute", note)
+    return sent
+
+
+def test_results_take_few_statements_whatever_their_number_and_use_indexes() -> None:
+    engine = open_database(":memory:")
+    numbers = random.Random(0)
+    counts = []
+    for positions in (range(1), range(5)):
+        with write_session(engine) as session:
+            experiment_id = new_experiment(session, new_dataset(session))
+            for position in positions:
+                arm_id = new_arm(session, experiment_id, position)
+                for trial in range(4):
+                    trial_id = new_trial(session, experiment_id, arm_id, f"{position}_{trial}", "finished")
+                    report(session, trial_id, 1, numbers.random())
+        with write_session(engine) as session:
+            counts.append(len(statements_of(engine, session)))
+    assert counts[0] == counts[1] <= 6
+
+    with write_session(engine) as session:
+        statements = [entry for entry in statements_of(engine, session) if entry[0].startswith("SELECT")]
+        samples = select(Sample).where(Sample.trial_id == 1), select(Sample).where(Sample.image_id == 1)
+        images = (select(Image).where(Image.dataset_id == 1, Image.split == "validation"),)
+        curve = (select(Measurement).where(Measurement.trial_id == 1).order_by(Measurement.epoch),)
+        best = (select(Trial).where(Trial.arm_id == 1, Trial.status == "finished"),)
+        for query in (*samples, *images, *curve, *best):
+            compiled = query.compile(engine)
+            statements.append((str(compiled), tuple(compiled.params[name] for name in compiled.positiontup or ())))
+        assert len(statements) >= 8
+        for statement, parameters in statements:
+            plan = session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            steps = [row.detail for row in plan]
+            assert any("SEARCH" in step for step in steps), steps
+            # A query may scan a result of its own, never a table.
+            scanned = [step for step in steps if re.match(r"SCAN (?!anon_\d|\(subquery)", step)]
+            assert not scanned, (statement, steps)
+    engine.dispose()
