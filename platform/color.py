@@ -1,0 +1,205 @@
+"""sRGB and CIELAB, the 20x20 grid of ab bins, soft labels, rarity weights, decoding.
+
+The definitions are the project's fixed ones. CIELAB is D65, 2 degrees, as `skimage.color.rgb2lab`.
+Every function takes any leading shape and any device.
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+GRID = 20  # cells along a and along b
+BINS = GRID * GRID
+CELL = 256 / GRID  # 12.8 Lab units
+ANNEALED_MEAN_TEMPERATURE = 0.38  # Zhang et al. 2016, section 2.3
+
+Decoding = Literal["mode", "mean", "annealed_mean"]
+BinSet = Literal["reachable", "grid"]
+
+# IEC 61966-2-1 primaries with the rounding that scikit-image uses, so that both agree to the last bin.
+_XYZ_FROM_RGB = (
+    (0.412453, 0.357580, 0.180423),
+    (0.212671, 0.715160, 0.072169),
+    (0.019334, 0.119193, 0.950227),
+)
+_WHITE_D65 = (0.95047, 1.0, 1.08883)
+
+
+@functools.lru_cache
+def _conversion(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (linear value of each of the 256 codes, RGB -> XYZ/white, XYZ/white -> RGB) on `device`."""
+    code = torch.arange(256, dtype=torch.float64) / 255
+    linear = torch.where(code > 0.04045, ((code + 0.055) / 1.055) ** 2.4, code / 12.92)
+    to_xyz = torch.tensor(_XYZ_FROM_RGB, dtype=torch.float64) / torch.tensor(_WHITE_D65, dtype=torch.float64)[:, None]
+    from_xyz = torch.linalg.inv(to_xyz)
+    return (
+        linear.float().to(device),
+        to_xyz.T.contiguous().float().to(device),
+        from_xyz.T.contiguous().float().to(device),
+    )
+
+
+def rgb_to_lab(rgb: Tensor) -> Tensor:
+    """Convert sRGB uint8 (..., 3) to CIELAB float32 (..., 3): L in [0, 100], a and b in about [-108, 99]."""
+    linear, to_xyz, _ = _conversion(rgb.device)
+    xyz = _without_tf32(linear[rgb.int()], to_xyz)
+    f = torch.where(xyz > 0.008856, xyz.clamp_min(1e-9).pow(1 / 3), 7.787 * xyz + 16 / 116)
+    fx, fy, fz = f.unbind(-1)
+    return torch.stack((116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)), dim=-1)
+
+
+def lab_to_rgb(lab: Tensor) -> Tensor:
+    """Convert CIELAB float (..., 3) to sRGB uint8 (..., 3), colours outside the gamut clipped per channel."""
+    _, _, from_xyz = _conversion(lab.device)
+    lightness, a, b = lab.float().unbind(-1)
+    fy = (lightness + 16) / 116
+    f = torch.stack((fy + a / 500, fy, (fy - b / 200).clamp_min(0)), dim=-1)
+    xyz = torch.where(f > 0.2068966, f**3, (f - 16 / 116) / 7.787)
+    linear = _without_tf32(xyz, from_xyz)
+    rgb = torch.where(linear > 0.0031308, 1.055 * linear.clamp_min(1e-9).pow(1 / 2.4) - 0.055, 12.92 * linear)
+    return (rgb.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def _without_tf32(x: Tensor, matrix: Tensor) -> Tensor:
+    """Multiply (..., 3) by (3, 3) in float32 whatever precision matrix products are set to or autocast to."""
+    return x[..., 0:1] * matrix[0] + x[..., 1:2] * matrix[1] + x[..., 2:3] * matrix[2]
+
+
+def ab_to_cell(ab: Tensor) -> Tensor:
+    """Return the grid cell (i_a, i_b) of ab (..., 2) as int64 (..., 2), each in [0, 19]."""
+    return ((ab + 128) * (GRID / 256)).floor().long().clamp_(0, GRID - 1)
+
+
+def ab_to_bin(ab: Tensor) -> Tensor:
+    """Return the bin 20 * i_a + i_b of ab (..., 2) as int64 (...), in [0, 399]."""
+    cell = ab_to_cell(ab)
+    return cell[..., 0] * GRID + cell[..., 1]
+
+
+def bin_centers() -> Tensor:
+    """Return the (a, b) of every cell's centre, float32 (400, 2)."""
+    axis = (torch.arange(GRID) + 0.5) * CELL - 128
+    return torch.stack((axis.repeat_interleave(GRID), axis.repeat(GRID)), dim=-1)
+
+
+@functools.lru_cache
+def _reachable_bins() -> tuple[int, ...]:
+    """Enumerate the six faces of the RGB cube.
+
+    The shadow of a solid on a plane is the shadow of its surface, so the faces reach every bin that any
+    colour reaches; a test compares them with all 16.7 million colours.
+    """
+    code = torch.arange(256, dtype=torch.uint8)
+    first, second = torch.meshgrid(code, code, indexing="ij")
+    faces = []
+    for axis in range(3):
+        for value in (0, 255):
+            channels = [first.flatten(), second.flatten()]
+            channels.insert(axis, torch.full((256 * 256,), value, dtype=torch.uint8))
+            faces.append(torch.stack(channels, dim=-1))
+    bins = ab_to_bin(rgb_to_lab(torch.cat(faces))[:, 1:])
+    return tuple(bins.unique().tolist())
+
+
+def reachable_bins() -> Tensor:
+    """Return the bins that at least one sRGB colour falls into, ascending, int64 (167,)."""
+    return torch.tensor(_reachable_bins())
+
+
+@dataclass(frozen=True)
+class BinTable:
+    """The bins that a classifier's head has, and where each grid bin's 3x3 neighbours stand among them.
+
+    grid_bins: int64 (heads,), the grid bin of each output, ascending.
+    centers: float32 (heads, 2), the ab of each output.
+    neighbours: int64 (400, 9), the outputs of a grid bin's 3x3 neighbourhood, row by row; 0 where there is none.
+    present: float32 (400, 9), 1 where the neighbour is among the outputs, else 0.
+    """
+
+    grid_bins: Tensor
+    centers: Tensor
+    neighbours: Tensor
+    present: Tensor
+
+    def to(self, device: torch.device | str) -> "BinTable":
+        return BinTable(
+            self.grid_bins.to(device), self.centers.to(device), self.neighbours.to(device), self.present.to(device)
+        )
+
+
+def bin_table(bins: BinSet) -> BinTable:
+    """Build the table for the whole grid, or for the reachable bins only.
+
+    Over the reachable bins a soft label is conditioned on being a colour that sRGB has: neighbours that no
+    colour reaches get no weight, and the remaining weights still sum to 1. The pixel's own cell is always
+    reachable, so argmax and total weight stay those of the definition over the whole grid.
+    """
+    grid_bins = torch.arange(BINS) if bins == "grid" else reachable_bins()
+    output_of = torch.full((GRID + 2, GRID + 2), -1)  # a border of absent cells around the grid
+    output_of[1 + grid_bins // GRID, 1 + grid_bins % GRID] = torch.arange(len(grid_bins))
+    steps = range(3)
+    neighbours = torch.stack(
+        [output_of[i : i + GRID, j : j + GRID].flatten() for i in steps for j in steps],
+        dim=-1,
+    )
+    return BinTable(
+        grid_bins, bin_centers()[grid_bins], neighbours.clamp_min(0), (neighbours >= 0).to(torch.get_default_dtype())
+    )
+
+
+def soft_labels(ab: Tensor, table: BinTable, sigma: float = 5.0) -> tuple[Tensor, Tensor]:
+    """Return the soft label Z of each pixel as its at most 9 non-zero entries.
+
+    ab: float (..., 2) in Lab units; sigma in Lab units. Returns (outputs int64 (..., 9), weights like ab (..., 9)):
+    Gaussian in the distance from the pixel's ab to the neighbours' centres, summing to 1. The pixel's own cell
+    is entry 4; it has the largest weight, since no other centre is nearer.
+    """
+    cell = ab_to_cell(ab)
+    own_center = (cell.to(ab.dtype) + 0.5) * CELL - 128
+    steps = torch.tensor((-CELL, 0.0, CELL), dtype=ab.dtype, device=ab.device)
+    squared = (own_center[..., None] + steps - ab[..., None]).square_()  # (..., 2, 3)
+    along = torch.exp_(squared.mul_(-0.5 / sigma**2))
+    grid_bin = cell[..., 0] * GRID + cell[..., 1]
+    weights = (along[..., 0, :, None] * along[..., 1, None, :]).flatten(-2) * table.present[grid_bin].to(ab.dtype)
+    return table.neighbours[grid_bin], weights / weights.sum(-1, keepdim=True)
+
+
+def add_soft_labels(total: Tensor, outputs: Tensor, weights: Tensor) -> None:
+    """Add soft labels (outputs, weights), each (..., 9), into `total`, float64 (heads,), in place."""
+    total += torch.bincount(outputs.flatten(), weights.flatten().double(), minlength=len(total))
+
+
+def rarity_weights(mean_soft_label: Tensor, rebalancing: float) -> Tensor:
+    """Return the weight w of each bin, float64 like (bins,): w proportional to 1 / ((1 - λ) p̄ + λ / Q).
+
+    mean_soft_label: p̄, non-negative, (Q,) over the whole grid (Q = 400). rebalancing: λ in [0, 1]; 1 gives 1
+    everywhere, 0 full inverse frequency. Normalised so that Σ p̄ w = 1 (Zhang et al. 2016, equation 4, with
+    the soft labels as the smoothing). At λ = 0 a bin that no training pixel touches would get an infinite
+    weight; it gets that of the rarest bin that was seen.
+
+    Raises ValueError for λ outside [0, 1] or p̄ that is negative or all zero.
+    """
+    if not 0 <= rebalancing <= 1:
+        raise ValueError(f"rebalancing (λ) is {rebalancing}, expected a number from 0 to 1")
+    share = mean_soft_label.double()
+    if bool((share < 0).any()) or not float(share.sum()) > 0:
+        raise ValueError("mean_soft_label must be non-negative with a positive sum")
+    share = share / share.sum()
+    weights = 1 / ((1 - rebalancing) * share + rebalancing / len(share))
+    weights = weights.masked_fill(weights.isinf(), float(weights[weights.isfinite()].max()))
+    return weights / (share @ weights)
+
+
+def decode(logits: Tensor, centers: Tensor, decoding: Decoding) -> Tensor:
+    """Turn logits (..., heads) into ab (..., 2): the likeliest bin's centre, the mean, or the annealed mean.
+
+    The annealed mean is the mean of the distribution re-normalised at temperature T = 0.38 (Zhang et al. 2016,
+    equation 5).
+    """
+    if decoding == "mode":
+        return centers[logits.argmax(-1)]
+    temperature = 1.0 if decoding == "mean" else ANNEALED_MEAN_TEMPERATURE
+    return torch.softmax(logits / temperature, dim=-1) @ centers

@@ -1,0 +1,61 @@
+"""The network: a small fully convolutional encoder-decoder from lightness to features, and a head a pixel."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Colorizer(nn.Module):
+    """Map lightness (n, 1, height, width), L in [0, 100], to features (n, width, height, width).
+
+    depth: how many times the encoder halves the picture; height and width must be divisible by 2**depth.
+    width: channels at full size; they double at each halving. filter_size: odd, of every convolution.
+    The decoder adds the encoder's features of the same size, so that edges stay sharp.
+
+    `head` maps a pixel's features to its outputs (2 for regression, one a bin for classification). It is not
+    part of `forward`, because the classification loss computes it together with the softmax, chunk by chunk.
+    """
+
+    def __init__(self, outputs: int, *, filter_size: int, width: int, depth: int) -> None:
+        super().__init__()
+        channels = [width * 2**level for level in range(depth + 1)]
+        self.stem = _block(1, width, filter_size)
+        self.encoder = nn.ModuleList(
+            nn.Sequential(_block(smaller, larger, filter_size, stride=2), _block(larger, larger, filter_size))
+            for smaller, larger in pairwise(channels)
+        )
+        self.narrow = nn.ModuleList(
+            nn.Conv2d(larger, smaller, 1) for smaller, larger in reversed(list(pairwise(channels)))
+        )
+        self.decoder = nn.ModuleList(_block(c, c, filter_size) for c in reversed(channels[:-1]))
+        self.head = nn.Linear(width, outputs)
+
+    def forward(self, lightness: Tensor) -> Tensor:
+        x = self.stem((lightness - 50) / 50)
+        skipped = []
+        for encode in self.encoder:
+            skipped.append(x)
+            x = encode(x)
+        for narrow, decode in zip(self.narrow, self.decoder, strict=True):
+            x = decode(functional.interpolate(narrow(x), scale_factor=2, mode="nearest") + skipped.pop())
+        features: Tensor = x
+        return features
+
+
+def _block(inputs: int, outputs: int, filter_size: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, filter_size, stride=stride, padding=filter_size // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+def parameter_count(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def pixel_rows(features: Tensor) -> Tensor:
+    """Return features (n, channels, height, width) as float32 rows (n * height * width, channels), one a pixel."""
+    return features.permute(0, 2, 3, 1).reshape(-1, features.shape[1]).to(torch.float32)

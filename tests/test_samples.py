@@ -1,0 +1,60 @@
+import io
+
+import numpy as np
+import torch
+from PIL import Image
+
+from platform.color import lab_to_rgb, rgb_to_lab
+from platform.samples import colorized_pngs, constant_pngs, sample_indices, truth_pngs
+from platform.training import Run, build_model
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
+
+
+def decoded(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)))
+
+
+def test_samples_are_balanced_over_classes_and_fixed() -> None:
+    labels = np.random.default_rng(1).integers(0, 10, 500)
+    chosen = sample_indices(labels, 40)
+    assert len(set(chosen)) == 40
+    assert np.bincount(labels[chosen]).tolist() == [4] * 10
+    assert sample_indices(labels, 40) == chosen
+    assert sample_indices(labels, 10) == chosen[:10]
+
+
+def test_a_small_class_runs_out_and_a_small_split_is_taken_whole() -> None:
+    labels = np.array([0, 0, 0, 1])
+    assert sample_indices(labels, 3) == [0, 3, 1]
+    assert sorted(sample_indices(labels, 99)) == [0, 1, 2, 3]
+
+
+def test_truth_is_lossless_after_lab_and_back() -> None:
+    for image, png in zip(IMAGES, truth_pngs(IMAGES), strict=True):
+        assert np.array_equal(decoded(png), lab_to_rgb(rgb_to_lab(torch.tensor(image))).numpy())
+
+
+def test_grey_has_the_lightness_and_no_colour() -> None:
+    for image, png in zip(IMAGES, constant_pngs(IMAGES, torch.zeros(2)), strict=True):
+        lab = rgb_to_lab(torch.tensor(decoded(png)))
+        assert np.ptp(decoded(png).astype(int), axis=-1).max() <= 1  # the matrices' white is not quite neutral
+        assert (lab[..., 0] - rgb_to_lab(torch.tensor(image))[..., 0]).abs().max() < 0.3  # 8 bits of grey
+
+
+def test_files_of_truth_and_colourization_have_the_same_form() -> None:
+    run = Run(kind="classification", learning_rate=1e-3, epochs=1, width=8, depth=2)
+    model = build_model(run, torch.device("cpu")).eval()
+    for truth, fake in zip(truth_pngs(IMAGES), colorized_pngs(run, model, IMAGES), strict=True):
+        opened = [Image.open(io.BytesIO(png)) for png in (truth, fake)]
+        assert [(image.mode, image.size, image.info) for image in opened] == [("RGB", (16, 16), {})] * 2
+        assert chunk_names(truth) == chunk_names(fake) == [b"IHDR", b"IDAT", b"IEND"]
+
+
+def chunk_names(png: bytes) -> list[bytes]:
+    names, position = [], 8
+    while position < len(png):
+        length = int.from_bytes(png[position : position + 4], "big")
+        names.append(png[position + 4 : position + 8])
+        position += 12 + length
+    return names
