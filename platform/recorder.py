@@ -1,0 +1,387 @@
+"""Ray's callback: every report of every trial goes to the database here, in the driver process and nowhere else.
+
+Ray pickles its callbacks and, when a sweep is resumed, brings them back: `Recorder` therefore holds nothing and hands
+each event to this process's `Recording`. What the database cannot take at once waits in a queue, since an exception
+in a callback would abort the sweep or turn a good trial into a failed one.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from ray.tune import Callback, Checkpoint
+from ray.tune.experiment import Trial
+from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from db import recording
+from db.schema import ExperimentStatus, TrialStatus
+from db.store import write_session
+from platform.color import bin_centers
+from platform.config import BASELINE_ARMS, SweepConfig
+from platform.datasets import Dataset
+from platform.progress import Progress
+from platform.samples import constant_pngs, truth_pngs
+from platform.search import EPOCH, FAILURE, LOSS, PlannedTrial
+from platform.training import ColourStatistics, baselines
+
+SAMPLES_FILE = "samples.npz"  # in a finished trial's checkpoint: PNG bytes by index in the validation split
+RETRY_AFTER_S = 5.0
+LAST_RETRIES_S = 300.0
+
+Write = Callable[[Session], object]
+
+
+@dataclass(frozen=True)
+class Start:
+    """What is known of an experiment before its first trial. samples: indices in the validation split."""
+
+    config: SweepConfig
+    config_yaml: str
+    profile: str | None
+    code_version: str
+    environment: dict[str, Any]
+    storage_path: str
+    data: Dataset
+    statistics: ColourStatistics
+    samples: list[int]
+
+
+def record_start(session: Session, start: Start) -> tuple[int, dict[str, int], dict[int, int]]:
+    """Record the experiment, its arms, the samples' ground truth, and the baselines, each an arm with one trial.
+
+    Returns the ids of the experiment, of the arms by name and of the images by index in the validation split.
+    """
+    data, decoding = start.data, start.config.fixed()["decoding"]
+    dataset_id = recording.record_dataset(
+        session,
+        name=data.name,
+        fingerprint=data.fingerprint,
+        note=data.note,
+        class_names=data.class_names,
+        train_count=len(data.train_images),
+        validation_count=len(data.validation_images),
+    )
+    experiment_id = recording.record_experiment(
+        session,
+        name=start.config.experiment,
+        dataset_id=dataset_id,
+        config=start.config.model_dump(mode="json"),
+        config_yaml=start.config_yaml,
+        profile=start.profile,
+        decoding=decoding,
+        code_version=start.code_version,
+        environment=start.environment,
+        storage_path=start.storage_path,
+    )
+    arms = {}
+    for position, (name, arm) in enumerate(start.config.arms.items()):
+        rebalancing = None if arm.kind == "regression" else arm.rebalancing if arm.rebalancing is not None else 1.0
+        arms[name] = recording.record_arm(
+            session,
+            experiment_id=experiment_id,
+            name=name,
+            position=position,
+            kind=arm.kind,
+            rebalancing=rebalancing,
+        )
+    photographs = data.validation_images[start.samples]
+    images = {}
+    for index, png in zip(start.samples, truth_pngs(photographs), strict=True):
+        images[index] = recording.record_image(
+            session,
+            dataset_id=dataset_id,
+            split="validation",
+            index_in_split=index,
+            class_index=int(data.validation_labels[index]),
+            truth_png=png,
+            width=photographs.shape[2],
+            height=photographs.shape[1],
+        )
+    colours = {"most frequent bin": bin_centers()[start.statistics.bin_share.argmax()], "grey": torch.zeros(2)}
+    for name, (train, validation) in baselines(data, start.statistics).items():
+        arm_id = recording.record_arm(
+            session,
+            experiment_id=experiment_id,
+            name=name,
+            position=len(arms) + BASELINE_ARMS.index(name),
+            kind="baseline",
+            rebalancing=None,
+        )
+        trial_id = recording.record_trial(
+            session,
+            experiment_id=experiment_id,
+            arm_id=arm_id,
+            ray_id=f"baseline: {name}",
+            config={},
+            seed=start.config.seed,
+            status="finished",
+        )
+        recording.record_report(
+            session,
+            trial_id,
+            epoch=0,
+            images_seen=0,
+            seconds=0.0,
+            train=train.scores,
+            validation=validation.scores,
+            train_class_bin_accuracy=train.class_bin_accuracy,
+            validation_class_bin_accuracy=validation.class_bin_accuracy,
+        )
+        for image_id, png in zip(images.values(), constant_pngs(photographs, colours[name]), strict=True):
+            recording.record_sample(session, trial_id=trial_id, image_id=image_id, epoch=0, decoding=None, png=png)
+    return experiment_id, arms, images
+
+
+class Recording:
+    """Writes one experiment's trials, and tells the progress display of them.
+
+    arms and images: the rows' ids by an arm's name and by an image's index in the validation split.
+    """
+
+    def __init__(
+        self, engine: Engine, experiment_id: int, arms: dict[str, int], images: dict[int, int], progress: Progress
+    ) -> None:
+        self.problems: list[str] = []  # what could not be recorded at all
+        self._engine = engine
+        self._experiment_id = experiment_id
+        self._arms = arms
+        self._images = images
+        self._progress = progress
+        self._queue: deque[Write] = deque()
+        self._retry_at = 0.0
+        self._reconciled = False
+        self._known: dict[str, Trial] = {}
+        self._ended: dict[str, TrialStatus] = {}
+
+    @property
+    def ended(self) -> dict[str, TrialStatus]:
+        """How each trial that has ended did, by Ray's id."""
+        return dict(self._ended)
+
+    # What Ray tells
+
+    def step_ended(self, trials: Sequence[Trial]) -> None:
+        if not self._reconciled:
+            self._reconcile(trials)
+        self._flush()
+
+    def trial_started(self, trial: Trial) -> None:
+        self._known[trial.trial_id] = trial
+        self._ended.pop(trial.trial_id, None)
+        epoch = _checkpoint_epoch(trial)
+
+        def write(session: Session) -> None:
+            recording.drop_reports_above(session, self._record_trial(session, trial, "running"), epoch)
+
+        self._progress.trial_at(trial.trial_id, epoch)
+        self._record(write)
+
+    def trial_reported(self, trial: Trial, result: dict[str, Any]) -> None:
+        if FAILURE in result:
+            return
+        self._record(lambda session: _record_report(session, self._record_trial(session, trial, "running"), result))
+        self._progress.trial_at(trial.trial_id, result[EPOCH], trained=True)
+
+    def trial_completed(self, trial: Trial) -> None:
+        result = trial.last_result or {}
+        if FAILURE in result:
+            self._trial_ended(trial, "failed", result[FAILURE])
+        elif not result.get("done"):
+            return  # the sweep was interrupted; the trial goes on when it is resumed
+        elif result[EPOCH] < planned_trial_of(trial).run.epochs:
+            self._trial_ended(trial, "stopped_early")
+        else:
+            self._trial_ended(trial, "finished")
+
+    def trial_failed(self, trial: Trial) -> None:
+        self._trial_ended(trial, "failed", _error_of(trial))
+
+    def trial_retried(self, trial: Trial) -> None:
+        self._progress.say(f"{_name(trial)} failed and is tried again from its checkpoint: {_error_of(trial)}")
+
+    def experiment_ended(self, trials: Sequence[Trial]) -> None:
+        if not self._reconciled:  # a resumed sweep had nothing left to do
+            self._reconcile(trials)
+
+    # The end
+
+    def close(self, planned_trials: int) -> ExperimentStatus:
+        """Write what is left, patiently, and how the experiment ended; `Recorder` must not be called any more."""
+        for ray_id, trial in self._known.items():
+            if ray_id not in self._ended:
+                self._queue.append(partial(self._record_trial, trial=trial, status="pending"))
+        status: ExperimentStatus = "interrupted"
+        if len(self._ended) >= planned_trials:
+            status = "failed" if set(self._ended.values()) == {"failed"} else "finished"
+        self._queue.append(lambda session: recording.finish_experiment(session, self._experiment_id, status))
+        give_up_at = time.monotonic() + LAST_RETRIES_S
+        while not self._flush() and time.monotonic() < give_up_at:
+            time.sleep(1)
+        if self._queue:
+            self.problems.append(f"{len(self._queue)} records could not be written, as the database stayed locked")
+        return status
+
+    # Writing
+
+    def _trial_ended(self, trial: Trial, status: TrialStatus, reason: str | None = None) -> None:
+        samples = self._samples(trial) if status == "finished" else {}
+        result = dict(trial.last_result or {})
+        run = planned_trial_of(trial).run
+        decoding = None if run.kind == "regression" else run.decoding
+
+        def write(session: Session) -> None:
+            trial_id = self._record_trial(session, trial, status, reason)
+            if LOSS in result:
+                _record_report(session, trial_id, result)
+            for index, png in samples.items():
+                image_id, epoch = self._images[index], result[EPOCH]
+                recording.record_sample(
+                    session, trial_id=trial_id, image_id=image_id, epoch=epoch, decoding=decoding, png=png
+                )
+
+        self._known[trial.trial_id] = trial
+        news = self._ended.get(trial.trial_id) != status
+        self._ended[trial.trial_id] = status
+        self._record(write)
+        if news:
+            self._progress.trial_ended(trial.trial_id, planned_trial_of(trial), status, reason, result)
+
+    def _reconcile(self, trials: Sequence[Trial]) -> None:
+        """At a sweep's first step: write every trial as Ray knows it, and mark those that it does not as lost."""
+        self._reconciled = True
+        known = [trial.trial_id for trial in trials]
+        self._queue.append(lambda session: recording.mark_lost_trials(session, self._experiment_id, known))
+        for trial in trials:
+            if trial.status == Trial.TERMINATED:
+                self._progress.trial_at(trial.trial_id, trial.last_result.get(EPOCH, 0))
+                self.trial_completed(trial)
+            elif trial.status == Trial.ERROR:
+                self.trial_failed(trial)
+            elif trial.trial_id not in self._known:
+                self._known[trial.trial_id] = trial
+                self._queue.append(partial(self._record_trial, trial=trial, status="pending"))
+
+    def _record_trial(self, session: Session, trial: Trial, status: TrialStatus, reason: str | None = None) -> int:
+        planned = planned_trial_of(trial)
+        device = (trial.last_result or {}).get("device")
+        return recording.record_trial(
+            session,
+            experiment_id=self._experiment_id,
+            arm_id=self._arms[planned.arm],
+            ray_id=trial.trial_id,
+            config=asdict(planned.run) | ({"device": device} if device else {}),
+            seed=planned.run.seed,
+            status=status,
+            failure_reason=reason,
+        )
+
+    def _samples(self, trial: Trial) -> dict[int, bytes]:
+        try:
+            return read_samples(trial.checkpoint) if trial.checkpoint and self._images else {}
+        except (OSError, ValueError) as error:
+            self.problems.append(f"the sample pictures of {_name(trial)} could not be read ({error})")
+            return {}
+
+    def _record(self, write: Write) -> None:
+        self._queue.append(write)
+        self._flush()
+
+    def _flush(self) -> bool:
+        """Write what waits, in order; return whether nothing waits any more."""
+        if self._queue and time.monotonic() < self._retry_at:
+            return False
+        while self._queue:
+            try:
+                with write_session(self._engine) as session:
+                    self._queue[0](session)
+            except OperationalError as error:  # locked, or the disk is full
+                if not self._retry_at:
+                    self._progress.say(f"The database cannot be written now ({error.orig}); results wait in memory.")
+                self._retry_at = time.monotonic() + RETRY_AFTER_S
+                return False
+            except Exception as error:
+                self.problems.append(f"a record was refused ({error})")
+            self._queue.popleft()
+        self._retry_at = 0.0
+        return True
+
+
+class Recorder(Callback):
+    """What Ray calls. It stays empty, so that it can be pickled; `recording` is set by the process that sweeps."""
+
+    recording: ClassVar[Recording]
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        self.recording.step_ended(trials)
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self.recording.trial_started(trial)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        self.recording.trial_reported(trial, result)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self.recording.trial_completed(trial)
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self.recording.trial_retried(trial)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self.recording.trial_failed(trial)
+
+    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
+        self.recording.experiment_ended(trials)
+
+
+def planned_trial_of(trial: Trial) -> PlannedTrial:
+    return PlannedTrial.from_dict(trial.config["trial"])
+
+
+def write_samples(folder: Path, pngs: dict[int, bytes]) -> None:
+    """Put PNG bytes, by index in the validation split, into a checkpoint's folder."""
+    arrays = {str(index): np.frombuffer(png, np.uint8) for index, png in pngs.items()}
+    np.savez(folder / SAMPLES_FILE, allow_pickle=False, **arrays)
+
+
+def read_samples(checkpoint: Checkpoint) -> dict[int, bytes]:
+    with checkpoint.as_directory() as folder, np.load(Path(folder) / SAMPLES_FILE, allow_pickle=False) as arrays:
+        return {int(index): arrays[index].tobytes() for index in arrays.files}
+
+
+def _record_report(session: Session, trial_id: int, result: dict[str, Any]) -> None:
+    names = ("images_seen", "seconds", "train", "validation")
+    classes = ("train_class_bin_accuracy", "validation_class_bin_accuracy")
+    values = {name: result[name] for name in (*names, *classes)}
+    recording.record_report(session, trial_id, epoch=result[EPOCH], **values)
+
+
+def _checkpoint_epoch(trial: Trial) -> int:
+    """The epoch after which the trial goes on, 0 for a trial that starts afresh."""
+    latest = trial.latest_checkpoint_result
+    return int(latest.metrics[EPOCH]) if latest is not None else 0
+
+
+def _name(trial: Trial) -> str:
+    planned = planned_trial_of(trial)
+    return f"{planned.arm} #{planned.number}"
+
+
+def _error_of(trial: Trial) -> str:
+    """The trial's error in one line."""
+    try:
+        error = trial.get_pickled_error() or trial.get_error()
+    except Exception as unreadable:  # whatever its class needs to be unpickled may be missing here
+        return f"an error that cannot be shown ({unreadable})"
+    cause = getattr(error, "cause", None) or error
+    lines = str(cause).strip().splitlines() or [""]
+    return f"{type(cause).__name__}: {lines[0]}"

@@ -1,0 +1,158 @@
+"""Print an experiment's results: `python -m platform.results [EXPERIMENT]`, by default the newest one's.
+
+The poster's table comes first (model, accuracy on the training and the validation split, survey), then the other
+scores, then what was tried. All tables fit 80 columns.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from db.results import ArmResult, BestTrial, UnknownExperimentError, arm_results, experiment_progress, list_experiments
+from db.schema import Experiment, TrialStatus
+from db.store import StoreError, open_database, read_session
+from platform.workers import CHECKOUT
+
+STATUSES: tuple[TrialStatus, ...] = ("finished", "stopped_early", "failed", "lost", "running", "pending")
+
+
+def default_database() -> str:
+    """$HUEJURY_DATABASE, else huejury.sqlite in the checkout."""
+    return os.environ.get("HUEJURY_DATABASE") or str(CHECKOUT / "huejury.sqlite")
+
+
+def print_results(engine: Engine, experiment: str, console: Console) -> None:
+    """Print the experiment's tables. Raises UnknownExperimentError."""
+    with read_session(engine) as session:
+        summary = experiment_progress(session, experiment)
+        results = arm_results(session, experiment)
+        searched = _searched(session, summary.id)
+    state = "" if summary.status == "finished" else f" ({summary.status}: these are the results so far)"
+    profile = f", profile {summary.profile}" if summary.profile else ""
+    console.print(f"\n[bold]{summary.name}[/bold]{state}", highlight=False)
+    console.print(
+        f"{summary.dataset_note} Colours decoded as {summary.decoding.replace('_', ' ')}{profile}, "
+        f"code {summary.code_version}.",
+        markup=False,
+        highlight=False,
+        soft_wrap=not console.is_terminal,
+    )
+    console.print(_poster_table(results))
+    console.print(_score_table(results))
+    console.print(_trial_table(results, searched))
+
+
+def _poster_table(results: Sequence[ArmResult]) -> Table:
+    """The poster gave bin accuracy for classification and exact accuracy for regression; here both stand for all."""
+    table = _table(f"Accuracy on {results[0].dataset}: pixels with the right bin, and with exactly the right a and b")
+    for header in ("bin acc.\ntrain", "bin acc.\nval.", "exact\ntrain", "exact\nval.", "survey"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for result in results:
+        cells = [
+            _cell(result.best, split, score, _percent)
+            for score in ("bin_accuracy", "exact_accuracy")
+            for split in ("train", "validation")
+        ]
+        table.add_row(escape(result.arm), *cells, "no survey yet" if result.kind != "baseline" else "-")
+    return table
+
+
+def _score_table(results: Sequence[ArmResult]) -> Table:
+    columns: list[tuple[str, str, Callable[[float], str]]] = [
+        ("balanced\nbin acc.", "balanced_bin_accuracy", _percent),
+        ("AuC", "raw_auc", _percent),
+        ("rebal.\nAuC", "rebalanced_auc", _percent),
+        ("PSNR\ndB", "psnr_db", "{:.2f}".format),
+        ("ΔE2000", "delta_e_2000", "{:.2f}".format),
+        ("colour-\nfulness", "colourfulness_ratio", "{:.2f}".format),
+    ]
+    table = _table("Other scores on the validation split")
+    for header, _, _ in columns:
+        table.add_column(header, justify="right", no_wrap=True)
+    for result in results:
+        table.add_row(
+            escape(result.arm), *(_cell(result.best, "validation", score, form) for _, score, form in columns)
+        )
+    return table
+
+
+def _trial_table(results: Sequence[ArmResult], searched: Sequence[str]) -> Table:
+    table = _table("Trials, and the best of each arm by validation loss")
+    table.add_column("trials")
+    table.add_column("loss", justify="right", no_wrap=True)
+    table.add_column("epochs", justify="right", no_wrap=True)
+    table.add_column("trained with")
+    for result in results:
+        if result.kind == "baseline":
+            continue
+        counts = [f"{result.trials[name]} {name.replace('_', ' ')}" for name in STATUSES if result.trials.get(name)]
+        best = result.best
+        hyperparameters = [f"{name} {_short(best.config.get(name))}" for name in searched] if best else []
+        table.add_row(
+            escape(result.arm),
+            ", ".join(counts),
+            f"{best.validation['loss']:.4g}" if best else "-",
+            str(best.epoch) if best else "-",
+            ", ".join(hyperparameters) or "-",
+        )
+    return table
+
+
+def _table(title: str) -> Table:
+    table = Table(title=f"\n{title}", title_justify="left", box=None, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("model")
+    return table
+
+
+def _cell(best: BestTrial | None, split: str, score: str, form: Callable[[float], str]) -> str:
+    scores = {} if best is None else best.train if split == "train" else best.validation
+    return form(scores[score]) if score in scores else "-"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _searched(session: Session, experiment_id: int) -> list[str]:
+    experiment = session.get_one(Experiment, experiment_id)
+    return [name for name, values in experiment.config["search"]["space"].items() if values is not None]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m platform.results", description="Print an experiment's results.")
+    parser.add_argument("experiment", nargs="?", help="its name (default: the newest)")
+    parser.add_argument("--database", default=default_database(), help="path or URL (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    console = Console()
+    try:
+        if "://" not in options.database and not Path(options.database).exists():
+            raise StoreError(f"There is no database {options.database}; run a sweep first, or give another --database.")
+        engine = open_database(options.database)
+        with read_session(engine) as session:
+            experiments = list_experiments(session)
+        if not experiments:
+            raise UnknownExperimentError(f"The database {options.database} holds no experiment yet; run a sweep first.")
+        print_results(engine, options.experiment or experiments[0].name, console)
+    except (StoreError, UnknownExperimentError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    if not options.experiment and len(experiments) > 1:
+        names = ", ".join(experiment.name for experiment in experiments[1:])
+        console.print(f"Other experiments: {names}", markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,507 @@
+"""The main job: train every arm of a config fairly tuned, store what it measured and painted, print the results.
+
+python -m platform.sweep tune_configs/rebalance.yaml
+"""
+
+import argparse
+import fcntl
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, get_args
+
+import pyarrow.fs
+import ray
+import torch
+from ray import tune
+from ray.tune.experiment import Trial
+from rich.console import Console
+from sqlalchemy import Engine, select
+
+import platform
+from db.schema import Arm, Experiment
+from db.schema import Dataset as DatasetRow
+from db.schema import Trial as TrialRow
+from db.store import StoreError, open_database, read_session, write_session
+from platform.config import ConfigError, Hardware, SweepConfig, read_config
+from platform.datasets import Dataset, DatasetError, DatasetUnavailable, load_dataset
+from platform.progress import Progress
+from platform.recorder import Recorder, Recording, Start, planned_trial_of, record_start, write_samples
+from platform.results import default_database, print_results
+from platform.samples import colorized_pngs, sample_indices
+from platform.schedulers import AshaWithinArms, OptunaWithinArms
+from platform.search import EPOCH, FAILURE, LOSS, PlannedTrial, expected_epochs, plan_trials, trials_per_arm
+from platform.training import (
+    ColourStatistics,
+    TrainingDiverged,
+    colour_statistics,
+    load_checkpoint,
+    load_model,
+    save_checkpoint,
+    train,
+)
+from platform.workers import CHECKOUT, ray_runtime_env
+
+CHECKPOINT_FILE = "checkpoint.pt"
+AUTO_GPU_SHARE = 0.25  # of a GPU a trial: one of these small models leaves most of it idle
+BUSY_TIMEOUT_S = 2.0  # trials go on meanwhile; the recorder tries again
+
+EXAMPLES = """\
+examples:
+  python -m platform.sweep tune_configs/quick.yaml             a first run, under a minute
+  python -m platform.sweep tune_configs/rebalance.yaml --dry-run
+  python -m platform.sweep tune_configs/rebalance.yaml --set experiment=wider --set training.width=64
+  python -m platform.sweep tune_configs/rebalance.yaml --dataset photos
+  python -m platform.sweep tune_configs/paper.yaml --address auto      on the Ray cluster of this machine
+  python -m platform.sweep --resume rebalance                  go on with an experiment as it was begun
+
+An experiment that was interrupted, even by a crash, goes on where it was when the same command is given again.
+Exit status: 0 all trials are fine, 1 some failed, 2 something is wrong with the input, 130 interrupted.
+"""
+
+
+class SweepError(Exception):
+    """The sweep cannot start or go on; the message is one sentence with what is wrong and what to do."""
+
+
+# The trainable: what runs in Ray's workers
+
+
+def run_trial(
+    config: dict[str, Any], data: Dataset, statistics: ColourStatistics, samples: list[int], threads: int
+) -> None:
+    """Train one trial, from its checkpoint if it has one, reporting each epoch to Ray Tune."""
+    torch.set_num_threads(threads)  # also decides the sums' order, so it is part of what a seed reproduces
+    run = PlannedTrial.from_dict(config["trial"]).run
+    resume = None
+    if (checkpoint := tune.get_checkpoint()) is not None:
+        with checkpoint.as_directory() as folder:
+            resume = load_checkpoint(Path(folder) / CHECKPOINT_FILE)
+    try:
+        for report in train(run, data, statistics, resume=resume):
+            with tempfile.TemporaryDirectory() as name:
+                folder = Path(name)
+                save_checkpoint(folder / CHECKPOINT_FILE, report.checkpoint)
+                if report.epoch == run.epochs and samples:
+                    _, model = load_model(report.checkpoint, torch.device("cpu"))
+                    pngs = colorized_pngs(run, model, data.validation_images[samples])
+                    write_samples(folder, dict(zip(samples, pngs, strict=True)))
+                metrics = {
+                    EPOCH: report.epoch,
+                    LOSS: report.validation.scores["loss"],
+                    "images_seen": report.images_seen,
+                    "seconds": report.seconds,
+                    "device": report.device,
+                    "train": report.train.scores,
+                    "validation": report.validation.scores,
+                    "train_class_bin_accuracy": report.train.class_bin_accuracy,
+                    "validation_class_bin_accuracy": report.validation.class_bin_accuracy,
+                }
+                tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
+    except TrainingDiverged as error:
+        # Reported, not raised: it would diverge again, so Ray must not try again.
+        tune.report({FAILURE: f"diverged: {error}"})
+
+
+# The command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if (options.config is None) == (options.resume is None):
+        parser.error("give either a CONFIG file, or --resume with an experiment's name")
+    if options.resume is not None and (options.set or options.profile or options.dry_run):
+        parser.error("--set, --profile and --dry-run go with a CONFIG file; an experiment is resumed as it was begun")
+    console = Console()
+    try:
+        return _sweep(options, console)
+    except (ConfigError, DatasetError, DatasetUnavailable, StoreError, SweepError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted; the same command goes on from here.", file=sys.stderr)
+        return 130
+    finally:
+        ray.shutdown()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m platform.sweep",
+        description="Sweep the arms of a config with Ray Tune, record everything in a database, print the results.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="a YAML file, see tune_configs/")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be trained; start nothing")
+    parser.add_argument("--resume", metavar="NAME", help="go on with this experiment, by its config in the database")
+    parser.add_argument("--dataset", nargs="+", metavar="NAME", help="use the first of these that can be had")
+    parser.add_argument("--database", default=default_database(), help="path or URL (default: %(default)s)")
+    parser.add_argument("--storage", metavar="PATH", help="folder or URL for checkpoints (default: results/ here)")
+    parser.add_argument("--address", metavar="ADDR", help="of a Ray cluster (default: $RAY_ADDRESS, else this machine)")
+    parser.add_argument(
+        "--profile", choices=get_args(Hardware), help="of the config (default: by the hardware that Ray has)"
+    )
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value of the config")
+    return parser
+
+
+def _sweep(options: argparse.Namespace, console: Console) -> int:
+    def say(line: str) -> None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    address = options.address or os.environ.get("RAY_ADDRESS")
+    if options.config is not None:
+        changes = [*options.set, *([f"dataset={json.dumps(options.dataset)}"] if options.dataset else [])]
+        file = read_config(options.config, changes)
+    if address and not options.dry_run:
+        _start_ray(address)
+    if options.config is not None:
+        hardware: Hardware = options.profile or ("gpu" if _has_gpu() else "cpu")
+        profile: str | None = hardware if hardware in file.profiles else None
+        config, text = file.configs[hardware], file.text
+        if profile:
+            say(f"Profile {profile} of {options.config}{'' if options.profile else ', by the hardware here'}.")
+    if options.dry_run:
+        _print_plan(config, say)
+        return 0
+
+    engine = open_database(options.database, say=say, busy_timeout_s=BUSY_TIMEOUT_S)
+    known = _experiment(engine, options.resume or config.experiment)
+    if options.resume is not None:
+        if known is None:
+            raise SweepError(f"There is no experiment {options.resume!r} in {options.database} to resume.")
+        config, text, profile = SweepConfig.model_validate(known.config), known.config_yaml, known.profile
+    elif known is not None:
+        _check_unchanged(known, config)
+    if known is not None and known.status in ("finished", "failed"):
+        say(
+            f"Experiment {known.name!r} is finished already: nothing is trained, these are its results. "
+            f"To run it again, give it another name: --set 'experiment={known.name} 2'."
+        )
+        print_results(engine, known.name, console)
+        return _report_failures(engine, known.id, say)
+
+    storage = options.storage or (known.storage_path if known else str(CHECKOUT / "results"))
+    storage = storage if "://" in storage else str(Path(storage).expanduser().resolve())
+    with _alone(storage, config.experiment):
+        data = load_dataset(
+            options.dataset or ([_dataset_name(engine, known)] if known else config.dataset),
+            train_images=config.train_images,
+            validation_images=config.validation_images,
+            seed=config.seed,
+            say=say,
+        )
+        if not ray.is_initialized():
+            _start_ray("local")
+        fixed = config.fixed()
+        start = Start(
+            config=config,
+            config_yaml=text,
+            profile=profile,
+            code_version=_code_version(),
+            environment=_environment(),
+            storage_path=storage,
+            data=data,
+            statistics=colour_statistics(data.train_images, fixed["soft_label_sigma"], fixed["bins"]),
+            samples=sample_indices(data.validation_labels, config.samples.images),
+        )
+        status = _run(start, engine, console, resume=known is not None, say=say)
+    if status == 0:
+        say(f"Everything is in {options.database}; to see it again: python -m platform.results '{config.experiment}'")
+    return status
+
+
+def _run(start: Start, engine: Engine, console: Console, *, resume: bool, say: Callable[[str], None]) -> int:
+    """Train, record and print; return the exit status."""
+    config = start.config
+    gpus = _gpus_per_trial(config)
+    try:
+        with write_session(engine) as session:
+            experiment_id, arms, images = record_start(session, start)
+    except ValueError as error:  # the experiment was begun with other data
+        raise SweepError(str(error)) from None
+    trials = len(config.arms) * trials_per_arm(config)
+    progress = Progress(console, trials, config.epochs, list(config.search.values()))
+    recording = Recorder.recording = Recording(engine, experiment_id, arms, images, progress)
+    tuner = _tuner(start, gpus, resume=resume, say=say)
+    say(f"Training {trials} trials of at most {config.epochs} epochs; checkpoints go to {start.storage_path}.")
+    failure: Exception | None = None
+    try:
+        with progress.shown():
+            tuner.fit()
+    except Exception as error:
+        failure = error
+    finally:
+        status = recording.close(trials)
+
+    print_results(engine, config.experiment, console)
+    for problem in recording.problems:
+        say(f"Not recorded: {problem}.")
+    failures = _report_failures(engine, experiment_id, say)
+    if status == "interrupted":
+        why = f"Ray stopped the sweep ({_first_line(failure)})" if failure else "Interrupted"
+        say(f"{why}; {len(recording.ended)} of {trials} trials have ended. The same command goes on from here.")
+        return 1 if failure else 130
+    return 1 if failures or recording.problems else 0
+
+
+# Before the trials
+
+
+def _start_ray(address: str) -> None:
+    """Connect to the cluster at `address`, or start one for this process alone ("local")."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the database has it all
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the old output is silent when told to be
+    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+    options: dict[str, Any] = {}
+    if address == "local":
+        options = {"include_dashboard": False, "num_gpus": None if torch.cuda.is_available() else 0}
+    try:
+        ray.init(
+            address=address,
+            runtime_env=ray_runtime_env(),
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            **options,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        where = "here" if address == "local" else f"at {address}"
+        raise SweepError(f"Ray cannot be started or reached {where} ({_first_line(error)}).") from error
+
+
+def _has_gpu() -> bool:
+    """Whether trials could use one: by Ray's word on a cluster, by PyTorch's on this machine."""
+    return bool(_cluster().get("GPU")) if ray.is_initialized() else torch.cuda.is_available()
+
+
+def _cluster() -> dict[str, float]:
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return resources
+
+
+def _gpus_per_trial(config: SweepConfig) -> float:
+    """What a trial asks Ray for. Raises SweepError if no node of the cluster could ever run one."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    cpus, gpus = (max(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU"))
+    wanted: float = config.resources.gpu if config.resources.gpu != "auto" else AUTO_GPU_SHARE if gpus else 0.0
+    if config.resources.cpu > cpus or wanted > gpus:
+        raise SweepError(
+            f"A trial asks for {config.resources.cpu} CPUs and {wanted:g} GPUs, but the largest node here has {cpus:g} "
+            f"and {gpus:g}: change `resources` in the config."
+        )
+    return wanted
+
+
+def _check_unchanged(known: Experiment, config: SweepConfig) -> None:
+    """Raise SweepError if the experiment in the database was begun with another config."""
+    old, new = _flat(known.config), _flat(config.model_dump(mode="json"))
+    # Where it runs may change, and which data it has is checked by their fingerprint.
+    keys = sorted(key for key in old.keys() | new.keys() if key.split(".")[0] not in ("resources", "dataset"))
+    changed = [f"{key} was {old.get(key)} and is {new.get(key)}" for key in keys if old.get(key) != new.get(key)]
+    if changed:
+        raise SweepError(
+            f"Experiment {known.name!r} is in the database with another config: {'; '.join(changed)}. Give this one "
+            f"another name (--set experiment=NAME), or go on with the old one (--resume '{known.name}')."
+        )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in values.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value})
+    return flat
+
+
+@contextmanager
+def _alone(storage: str, experiment: str) -> Iterator[None]:
+    """Hold the experiment for this process, as two sweeps would write each other's files. Ends with the process."""
+    if "://" in storage:
+        yield
+        return
+    try:
+        Path(storage).mkdir(parents=True, exist_ok=True)
+        file = (Path(storage) / f".{experiment}.lock").open("a+")
+    except OSError as error:
+        raise SweepError(
+            f"Checkpoints cannot be kept in {storage} ({error.strerror}): give another --storage."
+        ) from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise SweepError(f"Experiment {experiment!r} is being run by another process: wait for it.") from None
+        yield
+
+
+def _experiment(engine: Engine, name: str) -> Experiment | None:
+    with read_session(engine) as session:
+        return session.scalar(select(Experiment).where(Experiment.name == name))
+
+
+def _dataset_name(engine: Engine, experiment: Experiment) -> str:
+    with read_session(engine) as session:
+        return session.scalars(select(DatasetRow.name).where(DatasetRow.id == experiment.dataset_id)).one()
+
+
+def _code_version() -> str:
+    command = ["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _environment() -> dict[str, Any]:
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "ray": ray.__version__,
+        "machine": platform.platform(),
+        "processor": torch.cpu.get_capabilities().get("cpu_name") or platform.processor(),
+        "gpus": gpus,
+        "cluster": {key: value for key, value in _cluster().items() if ":" not in key},
+    }
+
+
+def _print_plan(config: SweepConfig, say: Callable[[str], None]) -> None:
+    """Say what a sweep of this config would train."""
+    each = trials_per_arm(config)
+    trials = len(config.arms) * each
+    say(f"Experiment {config.experiment!r} on {' or else '.join(config.dataset)}, seed {config.seed}:")
+    say(f"  {len(config.arms)} arms: {', '.join(config.arms)}")
+    say(f"  {each} trials an arm ({config.search.method} search), {trials} trials in all, {config.epochs} epochs each")
+    for name, values in config.search.values().items():
+        say(f"  {name}: {values if isinstance(values, list) else f'{values.low:g} to {values.high:g}'}")
+    if config.search.method != "optuna":
+        say("  every arm tries:")
+        for planned in plan_trials(config)[:: len(config.arms)]:
+            tried = ", ".join(f"{name} {getattr(planned.run, name)}" for name in config.search.values())
+            say(f"    #{planned.number}: {tried or 'the same again'}, seed {planned.run.seed}")
+
+    def images(epochs: float) -> str:
+        if config.train_images is None:
+            return f"{epochs:,.0f} times all training images"
+        return f"{epochs * config.train_images:,.0f} images"
+
+    say(f"  to be trained: at most {images(trials * config.epochs)}")
+    if config.early_stopping:
+        stopping = config.early_stopping
+        epochs = expected_epochs(each, config.epochs, stopping.grace_epochs, stopping.reduction_factor)
+        say(f"  with early stopping within each arm: about {images(len(config.arms) * epochs)}")
+
+
+# The trials
+
+
+def _tuner(start: Start, gpus: float, *, resume: bool, say: Callable[[str], None]) -> tune.Tuner:
+    """A tuner for a new experiment, or for what is left of one that was begun."""
+    config = start.config
+    path = f"{start.storage_path.rstrip('/')}/{config.experiment}"
+    trainable = tune.with_resources(
+        tune.with_parameters(
+            run_trial,
+            data=start.data,
+            statistics=start.statistics,
+            samples=start.samples,
+            threads=config.resources.cpu,
+        ),
+        {"cpu": config.resources.cpu, "gpu": gpus},
+    )
+    if resume:
+        if _restorable(path):
+            return tune.Tuner.restore(path, trainable)
+        say("Ray's state of the experiment is missing or damaged: all its trials are made again.")
+    search: dict[str, Any] = {}
+    parameters = {}
+    if config.search.method == "optuna":
+        slots = int(_cluster()["CPU"] / config.resources.cpu)
+        search = {
+            "search_alg": OptunaWithinArms(config),
+            "num_samples": len(config.arms) * trials_per_arm(config),
+            "max_concurrent_trials": config.resources.max_concurrent or slots,
+        }
+    else:
+        parameters = {"trial": tune.grid_search([planned.as_dict() for planned in plan_trials(config)])}
+        search = {"max_concurrent_trials": config.resources.max_concurrent}
+    stopping = config.early_stopping
+    return tune.Tuner(
+        trainable,
+        param_space=parameters,
+        tune_config=tune.TuneConfig(
+            scheduler=AshaWithinArms(config.epochs, stopping.grace_epochs, stopping.reduction_factor)
+            if stopping
+            else None,
+            reuse_actors=True,
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_trial_folder,
+            **search,
+        ),
+        run_config=tune.RunConfig(
+            name=config.experiment,
+            storage_path=start.storage_path,
+            callbacks=[Recorder()],
+            failure_config=tune.FailureConfig(max_failures=config.failures.max_retries),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+            verbose=0,
+        ),
+    )
+
+
+def _restorable(path: str) -> bool:
+    """Whether Ray can go on from its files: with a damaged state it would, unasked, begin anew."""
+    if not tune.Tuner.can_restore(path):
+        return False
+    system, folder = pyarrow.fs.FileSystem.from_uri(path if "://" in path else Path(path).as_uri())
+    files = system.get_file_info(pyarrow.fs.FileSelector(folder))
+    states = [file.path for file in files if re.fullmatch(r"experiment_state-.*\.json", file.base_name)]
+    try:
+        with system.open_input_stream(max(states, default="")) as stream:
+            return bool(json.loads(stream.read())["trial_data"])
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _trial_name(trial: Trial) -> str:
+    planned = planned_trial_of(trial)
+    return f"{planned.arm} #{planned.number}"
+
+
+def _trial_folder(trial: Trial) -> str:
+    planned = planned_trial_of(trial)
+    return f"{re.sub('[^A-Za-z0-9]+', '-', planned.arm)}-{planned.number:03d}-{trial.trial_id}"
+
+
+def _report_failures(engine: Engine, experiment_id: int, say: Callable[[str], None]) -> int:
+    """Say which trials failed and why; return 1 if any did, else 0."""
+    with read_session(engine) as session:
+        failed = session.execute(
+            select(Arm.name, TrialRow.ray_id, TrialRow.failure_reason)
+            .join(Arm, Arm.id == TrialRow.arm_id)
+            .where(TrialRow.experiment_id == experiment_id, TrialRow.status == "failed")
+            .order_by(TrialRow.id)
+        ).all()
+    for arm, ray_id, reason in failed:
+        say(f"Failed: {arm} ({ray_id}): {reason}")
+    return 1 if failed else 0
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+
+
+if __name__ == "__main__":
+    # Under its own name, so that what is pickled here is found again by Ray's workers and by a later session.
+    from platform.sweep import main as main_by_name
+
+    sys.exit(main_by_name())
