@@ -236,7 +236,7 @@ def without_times(rows: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[
     }
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(STEPS, max_size=12))
 def test_everything_may_be_recorded_twice(shared_engine: Engine, steps: list[Any]) -> None:
     recorded = []
@@ -247,7 +247,7 @@ def test_everything_may_be_recorded_twice(shared_engine: Engine, steps: list[Any
     assert recorded[0] == recorded[1]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(epochs=st.integers(1, 6), restarts=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=4))
 def test_a_trial_that_restarts_from_checkpoints_ends_as_one_that_did_not(
     shared_engine: Engine, epochs: int, restarts: list[tuple[int, int]]
@@ -286,6 +286,12 @@ def test_later_report_of_the_same_epoch_wins_and_clears_what_it_lacks(engine: En
         trial_id = new_trial(session, experiment_id, new_arm(session, experiment_id))
         report(session, trial_id, 1, loss=3.0, psnr_db=20.0)
         report(session, trial_id, 1, loss=2.0, raw_auc=0.5)
+        record_report(session, trial_id, epoch=2, images_seen=180, seconds=9.0, train={}, validation={})
+        record_report(session, trial_id, epoch=2, images_seen=170, seconds=8.0, train={}, validation={})
+        report(session, trial_id, 1, loss=2.0, raw_auc=0.5)  # late, and no step back
+        trial = session.scalars(select(Trial)).one()
+        assert (trial.epochs_done, trial.images_seen, trial.seconds) == (2, 170, 8.0)
+        drop_reports_above(session, trial_id, 1)
     with read_session(engine) as session:
         measured = session.scalars(select(Measurement).where(Measurement.split == "validation")).one()
         assert (measured.loss, measured.psnr_db, measured.raw_auc) == (2.0, None, 0.5)
@@ -476,7 +482,7 @@ def sweeps(draw: st.DrawFn) -> list[list[tuple[TrialStatus, list[float]]]]:
     return draw(st.lists(st.lists(trial, max_size=6), min_size=1, max_size=4))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(sweeps())
 def test_best_trial_of_each_arm(shared_engine: Engine, arms: list[list[tuple[TrialStatus, list[float]]]]) -> None:
     with rolled_back(shared_engine) as session:

@@ -376,7 +376,7 @@ open_database(sys.argv[1]).dispose()
 
 
 def test_processes_may_open_a_new_database_at_once(tmp_path: Path, start_python: StartPython) -> None:
-    processes = [start_python(OPEN, tmp_path / "results.sqlite") for _ in range(3)]
+    processes = [start_python(OPEN, tmp_path / "results.sqlite") for _ in range(2)]
     for process in processes:
         assert hear_from(process) == "ready"
     for process in processes:

@@ -1,4 +1,7 @@
-"""How Alembic runs a migration here: on the connection, inside the transaction, that `db.store` hands over."""
+"""How Alembic runs a migration here: on the connection, inside the transaction, that `db.store` hands over.
+
+A new one is a file in `versions/`, written by hand and numbered on; a test compares their sum with `db.schema`.
+"""
 
 from alembic import context
 
