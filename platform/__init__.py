@@ -7,6 +7,7 @@ answer as ever for torch, ray and pip. Nothing outside the standard library is i
 
 import os
 from importlib.machinery import PathFinder, SourceFileLoader
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,13 +15,13 @@ if TYPE_CHECKING:
     def __getattr__(name: str) -> Any: ...  # a type checker cannot see what the standard module's code defines
 
 
-def _execute_standard_module() -> None:
+def _standard_code() -> CodeType:
     spec = PathFinder.find_spec("platform", [os.path.dirname(os.__file__)])
     if spec is None or not isinstance(spec.loader, SourceFileLoader):
         raise ImportError("Python's own platform module was not found beside os.py: repair the Python installation.")
     code = spec.loader.get_code("platform")
     assert code is not None  # only extension modules have no code
-    exec(code, globals())
+    return code
 
 
-_execute_standard_module()
+exec(_standard_code(), globals())

@@ -1,0 +1,116 @@
+"""Prints what `platform` answers in one kind of process; test_platform_module.py runs it in each kind.
+
+Every result is one line: RESULT, then JSON with the process's name, the standard functions' answers, and where
+`platform` and the imported submodule came from.
+"""
+
+import importlib
+import inspect
+import json
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import platform
+
+MARK = "RESULT "
+
+
+def answers() -> dict[str, str]:
+    """Return the repr of what each public function of `platform` that needs no argument returns here."""
+    import platform  # imported here as well: a Ray worker receives this function without its module
+
+    found = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # java_ver() is deprecated
+        for name, function in inspect.getmembers(platform, inspect.isfunction):
+            parameters = inspect.signature(function).parameters.values()
+            if name.startswith("_") or any(parameter.default is parameter.empty for parameter in parameters):
+                continue
+            found[name] = repr(function())
+    return found
+
+
+def result(process: str, submodule: str) -> dict[str, Any]:
+    """Return this process's answers after importing `platform.<submodule>`."""
+    module = importlib.import_module(f"platform.{submodule}")
+    return {"process": process, "answers": answers(), "submodule": module.__file__}
+
+
+def tell(found: dict[str, Any]) -> None:
+    print(MARK + json.dumps(found), flush=True)
+
+
+def ask_worker(process: str, resources: dict[str, float] | None = None) -> None:
+    import ray
+
+    # result() travels by value, since this module is __main__, and answers() with it.
+    ask = ray.remote(result).options(resources=resources)
+    tell(ray.get(ask.remote(process, "training")))
+
+
+def local_ray_and_submitted_job() -> None:
+    """Ask a worker of a local Ray, then submit a job to that Ray."""
+    import ray
+
+    from platform.workers import ray_runtime_env
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ray.init(num_cpus=2, include_dashboard=True, dashboard_port=port, runtime_env=ray_runtime_env())
+    ask_worker("local worker")
+    command = [str(Path(sysconfig.get_path("scripts")) / "ray"), "job", "submit"]
+    command += ["--address", f"http://127.0.0.1:{port}", "--working-dir", "."]
+    command += ["--", sys.executable, "-m", "tests.platform_probe", "job"]
+    for _ in range(20):
+        job = subprocess.run(command, capture_output=True, text=True)
+        if "No available agent to submit job" not in job.stderr:
+            break
+        time.sleep(1)  # the dashboard answers a little before the agent that starts jobs
+    print(job.stdout, job.stderr, sep="\n")
+    ray.shutdown()
+    sys.exit(job.returncode)
+
+
+def second_node() -> None:
+    """Ask a worker on the second node of a cluster."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    from platform.workers import ray_runtime_env
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    cluster.add_node(num_cpus=1, resources={"second_node": 1})
+    ray.init(address=cluster.address, runtime_env=ray_runtime_env())
+    ask_worker("second node's worker", {"second_node": 1})
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def main(process: str) -> None:
+    if process == "standard":  # the reference, without our package: run with `python -I`
+        tell({"process": process, "answers": answers(), "names": dir(platform)})
+    elif process == "local":
+        local_ray_and_submitted_job()
+    elif process == "job":  # what `ray job submit` starts
+        import ray
+
+        from platform.workers import ray_runtime_env
+
+        tell(result("job's driver", "training"))
+        ray.init(runtime_env=ray_runtime_env())
+        ask_worker("job's worker")
+    elif process == "second_node":
+        second_node()
+    else:
+        tell(result(process, "workers"))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

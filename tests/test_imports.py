@@ -1,0 +1,78 @@
+"""Which of our modules may import which of the large libraries (DESIGN: invariants 1 and 2).
+
+The modules are found by listing, so a new file is covered by being there.
+"""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+WITH_RAY = {"platform.sweep", "platform.recorder"}
+NOT_MODULES = {"platform.__main__", "db.migrations.env"}  # they act when they are run, and are never imported
+
+# Imports each named module in turn; prints which of the forbidden libraries each one was the first to bring in.
+WATCH = """
+import importlib, json, sys
+forbidden, brought = set(json.loads(sys.argv[1])), {}
+for name in json.loads(sys.argv[2]):
+    before = forbidden & sys.modules.keys()
+    importlib.import_module(name)
+    brought[name] = sorted((forbidden & sys.modules.keys()) - before)
+print(json.dumps(brought))
+"""
+
+
+def modules(package: str) -> dict[str, Path]:
+    """Every module of a package by its dotted name, the package itself first."""
+    names = {}
+    for path in sorted((CHECKOUT / package).rglob("*.py")):
+        parts = path.relative_to(CHECKOUT).with_suffix("").parts
+        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return names
+
+
+def libraries_named_in(path: Path) -> set[str]:
+    """The top-level names that a file imports anywhere, inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("package", "forbidden", "allowed"),
+    [
+        ("platform", {"ray"}, WITH_RAY),
+        ("db", {"torch", "ray", "streamlit"}, set()),
+    ],
+    ids=["platform without ray", "db without torch, ray, streamlit"],
+)
+def test_forbidden_libraries_are_not_imported(package: str, forbidden: set[str], allowed: set[str]) -> None:
+    bound = {name: path for name, path in modules(package).items() if name not in allowed}
+    assert len(bound) > 2
+    named = {name: libraries_named_in(path) & forbidden for name, path in bound.items()}
+    assert {name for name, found in named.items() if found} == set()
+
+    # Indirect imports show only in a fresh interpreter.
+    listed = json.dumps([name for name in bound if name not in NOT_MODULES])
+    command = [sys.executable, "-c", WATCH, json.dumps(sorted(forbidden)), listed]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    brought = json.loads(done.stdout)
+    assert brought.keys() == bound.keys() - NOT_MODULES
+    assert {name: found for name, found in brought.items() if found} == {}
+
+
+def test_the_watch_sees_an_import() -> None:
+    command = [sys.executable, "-c", WATCH, '["ray"]', '["json", "ray.tune"]']
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"json": [], "ray.tune": ["ray"]}
