@@ -39,7 +39,7 @@ def soft_label_cross_entropy(
         # 1024 x 167 float32 logits are two thirds of a megabyte, within a core's second-level cache; a GPU wants long
         # kernels.
         chunk_pixels = 1024 if features.device.type == "cpu" else 1 << 18
-    loss: Tensor = _ChunkedCrossEntropy.apply(
+    loss: Tensor = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
         features, weight, bias, outputs, label_weights, pixel_weights, chunk_pixels
     )
     return loss

@@ -185,7 +185,7 @@ def train(
             lab = rgb_to_lab(images)
             loss = _loss(run, model, _rows(model, lab, dtype), lab, table, pixel_weights)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             images_seen += batch_size
             loss_sum += loss.detach()

@@ -93,8 +93,9 @@ def dense_soft_label(ab: np.ndarray, sigma: float) -> np.ndarray:
             for j in range(max(own[1] - 1, 0), min(own[1] + 1, 19) + 1):
                 center = (i + 0.5) * 12.8 - 128, (j + 0.5) * 12.8 - 128
                 labels[pixel, i, j] = np.exp(-((a - center[0]) ** 2 + (b - center[1]) ** 2) / (2 * sigma**2))
-    dense: np.ndarray = labels.reshape(-1, 400)
-    return dense / dense.sum(1, keepdims=True)
+    dense = labels.reshape(-1, 400)
+    normalised: np.ndarray = dense / dense.sum(1, keepdims=True)
+    return normalised
 
 
 def scattered(outputs: Tensor, weights: Tensor, heads: int) -> Tensor:
