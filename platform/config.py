@@ -337,7 +337,7 @@ def _read_setting(setting: str) -> tuple[tuple[Key, Any, str] | None, list[Mista
         return None, [Mistake(place, None, "", "expected key=value, as in --set training.batch_size=32")]
     key = tuple(part.strip('"') for part in re.findall(r'"[^"]+"|[^".]+', match[1]))
     value, _, mistakes = _read_yaml(match[2], place)
-    return (key, value, setting), mistakes
+    return None if mistakes else (key, value, setting), mistakes
 
 
 # Reading YAML with line numbers
@@ -370,9 +370,8 @@ def _read_yaml(text: str, source: str) -> tuple[Any, dict[Key, int], list[Mistak
     """The data, the line of each key, and what is wrong with it as YAML (the data is None where that is everything)."""
     lines: dict[Key, int] = {}
     mistakes: list[Mistake] = []
-    loader = _Loader(text)
 
-    def build(node: yaml.Node, key: Key) -> Any:
+    def build(loader: _Loader, node: yaml.Node, key: Key) -> Any:
         line = node.start_mark.line + 1
         lines.setdefault(key, line)
         if isinstance(node, yaml.MappingNode):
@@ -387,15 +386,16 @@ def _read_yaml(text: str, source: str) -> tuple[Any, dict[Key, int], list[Mistak
                     mistakes.append(Mistake(source, key_line, _dotted((*key, name)), message))
                 else:
                     lines[(*key, name)] = key_line
-                    result[name] = build(value_node, (*key, name))
+                    result[name] = build(loader, value_node, (*key, name))
             return result
         if isinstance(node, yaml.SequenceNode):
-            return [build(item, (*key, index)) for index, item in enumerate(node.value)]
+            return [build(loader, item, (*key, index)) for index, item in enumerate(node.value)]
         return loader.construct_object(node)
 
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
-        data = build(node, ()) if node is not None else None
+        data = build(loader, node, ()) if node is not None else None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         mistakes.append(Mistake(source, line, "", f"is not valid YAML: {error.problem}"))

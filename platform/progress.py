@@ -50,11 +50,12 @@ class Progress:
         self._trained += trained
         self._update()
 
-    def trial_ended(
-        self, trial: str, planned: PlannedTrial, status: str, reason: str | None, result: dict[str, Any]
-    ) -> None:
+    def trial_ended(self, trial: str) -> None:
+        self._at.setdefault(trial, 0)
         self._ended.add(trial)
         self._update()
+
+    def say_ended(self, planned: PlannedTrial, status: str, reason: str | None, result: dict[str, Any]) -> None:
         after = f" after epoch {result[EPOCH]}" if status == "stopped_early" else f" ({reason})" if reason else ""
         parts = [f"{status.replace('_', ' ')}{after}"]
         if LOSS in result:

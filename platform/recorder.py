@@ -190,19 +190,18 @@ class Recording:
         self._record(lambda session: _record_report(session, self._record_trial(session, trial, "running"), result))
         self._progress.trial_at(trial.trial_id, result[EPOCH], trained=True)
 
-    def trial_completed(self, trial: Trial) -> None:
+    def trial_completed(self, trial: Trial, announce: bool = True) -> None:
         result = trial.last_result or {}
         if FAILURE in result:
-            self._trial_ended(trial, "failed", result[FAILURE])
-        elif not result.get("done"):
-            return  # the sweep was interrupted; the trial goes on when it is resumed
-        elif result[EPOCH] < planned_trial_of(trial).run.epochs:
-            self._trial_ended(trial, "stopped_early")
-        else:
-            self._trial_ended(trial, "finished")
+            self._trial_ended(trial, "failed", result[FAILURE], announce)
+        elif result.get(EPOCH, 0) >= planned_trial_of(trial).run.epochs:
+            self._trial_ended(trial, "finished", None, announce)
+        elif result.get("done"):  # Ray's mark that the scheduler stopped it
+            self._trial_ended(trial, "stopped_early", None, announce)
+        # Otherwise the sweep was interrupted: the trial goes on when it is resumed.
 
-    def trial_failed(self, trial: Trial) -> None:
-        self._trial_ended(trial, "failed", _error_of(trial))
+    def trial_failed(self, trial: Trial, announce: bool = True) -> None:
+        self._trial_ended(trial, "failed", _error_of(trial), announce)
 
     def trial_retried(self, trial: Trial) -> None:
         self._progress.say(f"{_name(trial)} failed and is tried again from its checkpoint: {_error_of(trial)}")
@@ -231,7 +230,7 @@ class Recording:
 
     # Writing
 
-    def _trial_ended(self, trial: Trial, status: TrialStatus, reason: str | None = None) -> None:
+    def _trial_ended(self, trial: Trial, status: TrialStatus, reason: str | None, announce: bool) -> None:
         samples = self._samples(trial) if status == "finished" else {}
         result = dict(trial.last_result or {})
         run = planned_trial_of(trial).run
@@ -248,26 +247,28 @@ class Recording:
                 )
 
         self._known[trial.trial_id] = trial
-        news = self._ended.get(trial.trial_id) != status
         self._ended[trial.trial_id] = status
         self._record(write)
-        if news:
-            self._progress.trial_ended(trial.trial_id, planned_trial_of(trial), status, reason, result)
+        self._progress.trial_ended(trial.trial_id)
+        if announce:
+            self._progress.say_ended(planned_trial_of(trial), status, reason, result)
 
     def _reconcile(self, trials: Sequence[Trial]) -> None:
         """At a sweep's first step: write every trial as Ray knows it, and mark those that it does not as lost."""
         self._reconciled = True
+        before = len(self._ended)
         known = [trial.trial_id for trial in trials]
         self._queue.append(lambda session: recording.mark_lost_trials(session, self._experiment_id, known))
         for trial in trials:
             if trial.status == Trial.TERMINATED:
-                self._progress.trial_at(trial.trial_id, trial.last_result.get(EPOCH, 0))
-                self.trial_completed(trial)
+                self.trial_completed(trial, announce=False)
             elif trial.status == Trial.ERROR:
-                self.trial_failed(trial)
+                self.trial_failed(trial, announce=False)
             elif trial.trial_id not in self._known:
                 self._known[trial.trial_id] = trial
                 self._queue.append(partial(self._record_trial, trial=trial, status="pending"))
+        if len(self._ended) > before:
+            self._progress.say(f"{len(self._ended) - before} trials had ended before.")
 
     def _record_trial(self, session: Session, trial: Trial, status: TrialStatus, reason: str | None = None) -> int:
         planned = planned_trial_of(trial)

@@ -214,10 +214,7 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
             statistics=colour_statistics(data.train_images, fixed["soft_label_sigma"], fixed["bins"]),
             samples=sample_indices(data.validation_labels, config.samples.images),
         )
-        status = _run(start, engine, console, resume=known is not None, say=say)
-    if status == 0:
-        say(f"Everything is in {options.database}; to see it again: python -m platform.results '{config.experiment}'")
-    return status
+        return _run(start, engine, console, resume=known is not None, say=say)
 
 
 def _run(start: Start, engine: Engine, console: Console, *, resume: bool, say: Callable[[str], None]) -> int:
@@ -251,6 +248,7 @@ def _run(start: Start, engine: Engine, console: Console, *, resume: bool, say: C
         why = f"Ray stopped the sweep ({_first_line(failure)})" if failure else "Interrupted"
         say(f"{why}; {len(recording.ended)} of {trials} trials have ended. The same command goes on from here.")
         return 1 if failure else 130
+    say(f"Everything is in {engine.url.render_as_string()}; again: python -m platform.results '{config.experiment}'")
     return 1 if failures or recording.problems else 0
 
 
@@ -285,13 +283,13 @@ def _has_gpu() -> bool:
 
 
 def _cluster() -> dict[str, float]:
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    resources: dict[str, float] = ray.cluster_resources()
     return resources
 
 
 def _gpus_per_trial(config: SweepConfig) -> float:
     """What a trial asks Ray for. Raises SweepError if no node of the cluster could ever run one."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cpus, gpus = (max(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU"))
     wanted: float = config.resources.gpu if config.resources.gpu != "auto" else AUTO_GPU_SHARE if gpus else 0.0
     if config.resources.cpu > cpus or wanted > gpus:
