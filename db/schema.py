@@ -1,7 +1,7 @@
 """The tables, and the names that the rest of the project may use for splits, kinds, states and scores.
 
-Rows are written through `db.recording` and read through `db.results`. A change here needs a migration in
-`db/migrations/versions`; a test holds the two equal.
+Rows of a sweep are written through `db.recording`, those of a survey through `db.studies` and `db.votes`; both are
+read through `db.results`. A change here needs a migration in `db/migrations/versions`; a test holds the two equal.
 """
 
 from datetime import UTC, datetime
@@ -28,6 +28,14 @@ ArmKind = Literal["regression", "classification", "baseline"]
 Decoding = Literal["mode", "mean", "annealed_mean"]
 ExperimentStatus = Literal["running", "finished", "interrupted", "failed"]
 TrialStatus = Literal["pending", "running", "finished", "stopped_early", "failed", "lost"]
+StudyStatus = Literal["open", "closed"]
+Protocol = Literal["pair", "single"]
+Resampling = Literal["nearest", "lanczos"]
+Phase = Literal["practice", "main"]
+QuestionKind = Literal["arm", "sentinel", "real"]
+Side = Literal["left", "right"]
+Answer = Literal["left", "right", "real", "fake"]
+InputKind = Literal["key", "click", "tap"]
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 TRIAL_STATUSES: tuple[TrialStatus, ...] = get_args(TrialStatus)
@@ -150,6 +158,8 @@ class Trial(Base):
         UniqueConstraint("experiment_id", "ray_id"),
         ForeignKeyConstraint(["experiment_id", "arm_id"], ["arms.experiment_id", "arms.id"], ondelete="CASCADE"),
         Index(None, "arm_id", "status"),
+        # The target of study_arms' foreign key, which keeps a contender inside its arm and its study's experiment.
+        Index(None, "experiment_id", "arm_id", "id", unique=True),
         _one_of("status", TrialStatus),
     )
 
@@ -222,3 +232,198 @@ class Sample(Base):
     epoch: Mapped[int]
     decoding: Mapped[Decoding | None] = mapped_column(String)
     png: Mapped[bytes]
+
+
+class Study(Base):
+    """A survey of one experiment, hence of one dataset. Triggers (see migration 0002) refuse to change any column but
+    status and closed_at, and to change its contenders once somebody takes part.
+
+    exposures_ms: each question has one of these; null shows until answered. exclusion_rule: which participants an
+    analysis of the attentive leaves out, fixed here beforehand (see `db.studies.ExclusionRule`).
+    """
+
+    __tablename__ = "studies"
+    __table_args__ = (
+        # The target of study_arms' foreign key, which keeps contenders inside the study's experiment.
+        UniqueConstraint("experiment_id", "id"),
+        _one_of("status", StudyStatus),
+        _one_of("protocol", Protocol),
+        _one_of("resampling", Resampling),
+        CheckConstraint("(status = 'closed') = (closed_at IS NOT NULL)", name="closed_at"),
+        CheckConstraint("question_count >= 1", name="question_count"),
+        CheckConstraint("practice_count >= 0", name="practice_count"),
+        CheckConstraint("sentinel_count BETWEEN 0 AND question_count", name="sentinel_count"),
+        CheckConstraint("planned_participants >= 1", name="planned_participants"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    closed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    status: Mapped[StudyStatus] = mapped_column(String)
+    experiment_id: Mapped[int] = mapped_column(ForeignKey("experiments.id", ondelete="RESTRICT"))
+    protocol: Mapped[Protocol] = mapped_column(String)
+    question_count: Mapped[int]
+    practice_count: Mapped[int]
+    sentinel_count: Mapped[int]
+    exposures_ms: Mapped[list[int | None]] = mapped_column(JSON)
+    resampling: Mapped[Resampling] = mapped_column(String)
+    seed: Mapped[int] = mapped_column(BigInteger)
+    planned_participants: Mapped[int]
+    exclusion_rule: Mapped[dict[str, Any]] = mapped_column(JSON)
+    consent_version: Mapped[str]
+    completion_url: Mapped[str | None]
+
+
+class StudyArm(Base):
+    """A contender: the trial that stands for its arm in a study."""
+
+    __tablename__ = "study_arms"
+    __table_args__ = (
+        UniqueConstraint("study_id", "arm_id"),
+        UniqueConstraint("study_id", "position"),
+        # The target of questions' foreign key, which keeps a question's contender inside the question's study.
+        UniqueConstraint("study_id", "id"),
+        ForeignKeyConstraint(
+            ["experiment_id", "study_id"], ["studies.experiment_id", "studies.id"], ondelete="CASCADE"
+        ),
+        ForeignKeyConstraint(
+            ["experiment_id", "arm_id", "trial_id"],
+            ["trials.experiment_id", "trials.arm_id", "trials.id"],
+            ondelete="RESTRICT",
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int]
+    experiment_id: Mapped[int]
+    arm_id: Mapped[int]
+    trial_id: Mapped[int]
+    position: Mapped[int]
+
+
+class SentinelPicture(Base):
+    """A photograph of a study with colours that do not belong to it, as PNG bytes: who looks sees it.
+
+    A study has one for each of its images; they are the images that it may show. donor_image_id: whose colours.
+    """
+
+    __tablename__ = "sentinel_pictures"
+    __table_args__ = (UniqueConstraint("study_id", "image_id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"))
+    image_id: Mapped[int] = mapped_column(ForeignKey("images.id", ondelete="RESTRICT"), index=True)
+    donor_image_id: Mapped[int] = mapped_column(ForeignKey("images.id", ondelete="RESTRICT"), index=True)
+    png: Mapped[bytes]
+
+
+class Participant(Base):
+    """Somebody who consented; deleting the row deletes their questions and votes.
+
+    token_hash: hexadecimal SHA-256 of their token. pseudonym: how exports call them. seed and tally: all that their
+    schedule was drawn from (see `db.schedule`). finished_at: their last main answer. ended_at: they are past the
+    comment. check: answers and flags of the display check.
+    """
+
+    __tablename__ = "participants"
+    __table_args__ = (
+        UniqueConstraint("study_id", "pseudonym"),
+        UniqueConstraint("study_id", "prolific_pid"),
+        # The target of questions' foreign key, which keeps a question inside its participant's study.
+        UniqueConstraint("study_id", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="RESTRICT"))
+    token_hash: Mapped[str] = mapped_column(unique=True)
+    completion_code: Mapped[str] = mapped_column(unique=True)
+    pseudonym: Mapped[str]
+    simulated: Mapped[bool]
+    seed: Mapped[int] = mapped_column(BigInteger)
+    tally: Mapped[dict[str, Any]] = mapped_column(JSON)
+    consent_version: Mapped[str]
+    consented_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    instructions_done_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    check: Mapped[dict[str, Any] | None] = mapped_column("display_check", JSON(none_as_null=True))
+    break_taken_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    comment: Mapped[str | None]
+    ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    prolific_pid: Mapped[str | None]
+    prolific_study_id: Mapped[str | None]
+    prolific_session_id: Mapped[str | None]
+
+
+class Question(Base):
+    """One question of a participant's schedule, in the order of `position`, practice first.
+
+    kind: what it is about, a contender's sample, a sentinel, or (protocol single) the true photograph itself.
+    real_side: where the photograph stands in a pair.
+    """
+
+    __tablename__ = "questions"
+    __table_args__ = (
+        UniqueConstraint("participant_id", "position"),
+        UniqueConstraint("participant_id", "image_id"),
+        ForeignKeyConstraint(
+            ["study_id", "participant_id"], ["participants.study_id", "participants.id"], ondelete="CASCADE"
+        ),
+        ForeignKeyConstraint(
+            ["study_id", "study_arm_id"], ["study_arms.study_id", "study_arms.id"], ondelete="RESTRICT"
+        ),
+        _one_of("phase", Phase),
+        _one_of("kind", QuestionKind),
+        _one_of("real_side", Side),
+        CheckConstraint(
+            "(kind = 'arm') = (study_arm_id IS NOT NULL) AND (kind = 'arm') = (sample_id IS NOT NULL)", name="arm"
+        ),
+        CheckConstraint("(kind = 'sentinel') = (sentinel_picture_id IS NOT NULL)", name="sentinel"),
+        CheckConstraint("kind <> 'real' OR real_side IS NULL", name="real"),
+        CheckConstraint("exposure_ms > 0", name="exposure_ms"),
+        Index(None, "study_id", "phase"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int]
+    participant_id: Mapped[int]
+    public_id: Mapped[str] = mapped_column(unique=True)
+    position: Mapped[int]
+    phase: Mapped[Phase] = mapped_column(String)
+    kind: Mapped[QuestionKind] = mapped_column(String)
+    study_arm_id: Mapped[int | None] = mapped_column(index=True)
+    image_id: Mapped[int] = mapped_column(ForeignKey("images.id", ondelete="RESTRICT"), index=True)
+    sample_id: Mapped[int | None] = mapped_column(ForeignKey("samples.id", ondelete="RESTRICT"), index=True)
+    sentinel_picture_id: Mapped[int | None] = mapped_column(
+        ForeignKey("sentinel_pictures.id", ondelete="RESTRICT"), index=True
+    )
+    real_side: Mapped[Side | None] = mapped_column(String)
+    exposure_ms: Mapped[int | None]
+    first_shown_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class Vote(Base):
+    """The answer to a question; the unique key on question_id refuses a second one.
+
+    answer: the side taken for the photograph (pair), or what the picture was taken for (single). correct: whether that
+    is so. response_time_ms and exposure_measured_ms are the browser's; scale: screen pixels a picture's pixel.
+    """
+
+    __tablename__ = "votes"
+    __table_args__ = (
+        _one_of("answer", Answer),
+        _one_of("input", InputKind),
+        CheckConstraint("response_time_ms >= 0", name="response_time_ms"),
+        CheckConstraint("exposure_measured_ms >= 0", name="exposure_measured_ms"),
+        CheckConstraint("scale >= 1", name="scale"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    question_id: Mapped[int] = mapped_column(ForeignKey("questions.id", ondelete="CASCADE"), unique=True)
+    answered_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    answer: Mapped[Answer] = mapped_column(String)
+    correct: Mapped[bool]
+    response_time_ms: Mapped[float]
+    exposure_measured_ms: Mapped[float | None]
+    input: Mapped[InputKind] = mapped_column(String)
+    scale: Mapped[int]

@@ -1,0 +1,254 @@
+"""The survey: studies, their contenders and sentinels, participants, questions and votes.
+
+Triggers keep a study as it was drawn up. A migration that makes studies, study_arms or sentinel_pictures anew (as
+Alembic's batch mode does on SQLite) drops them with the old table and has to call create_triggers() again.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    op.create_index("ix_trials_experiment_id_arm_id_id", "trials", ["experiment_id", "arm_id", "id"], unique=True)
+
+    op.create_table(
+        "studies",
+        sa.Column("id", sa.Integer, nullable=False),
+        sa.Column("name", sa.String, nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("closed_at", sa.DateTime(timezone=True)),
+        sa.Column("status", sa.String, nullable=False),
+        sa.Column("experiment_id", sa.Integer, nullable=False),
+        sa.Column("protocol", sa.String, nullable=False),
+        sa.Column("question_count", sa.Integer, nullable=False),
+        sa.Column("practice_count", sa.Integer, nullable=False),
+        sa.Column("sentinel_count", sa.Integer, nullable=False),
+        sa.Column("exposures_ms", sa.JSON, nullable=False),
+        sa.Column("resampling", sa.String, nullable=False),
+        sa.Column("seed", sa.BigInteger, nullable=False),
+        sa.Column("planned_participants", sa.Integer, nullable=False),
+        sa.Column("exclusion_rule", sa.JSON, nullable=False),
+        sa.Column("consent_version", sa.String, nullable=False),
+        sa.Column("completion_url", sa.String),
+        sa.PrimaryKeyConstraint("id", name="pk_studies"),
+        sa.UniqueConstraint("name", name="uq_studies_name"),
+        sa.UniqueConstraint("experiment_id", "id", name="uq_studies_experiment_id_id"),
+        sa.ForeignKeyConstraint(
+            ["experiment_id"], ["experiments.id"], name="fk_studies_experiment_id", ondelete="RESTRICT"
+        ),
+        sa.CheckConstraint("status IN ('open', 'closed')", name=op.f("ck_studies_status")),
+        sa.CheckConstraint("protocol IN ('pair', 'single')", name=op.f("ck_studies_protocol")),
+        sa.CheckConstraint("resampling IN ('nearest', 'lanczos')", name=op.f("ck_studies_resampling")),
+        sa.CheckConstraint("(status = 'closed') = (closed_at IS NOT NULL)", name=op.f("ck_studies_closed_at")),
+        sa.CheckConstraint("question_count >= 1", name=op.f("ck_studies_question_count")),
+        sa.CheckConstraint("practice_count >= 0", name=op.f("ck_studies_practice_count")),
+        sa.CheckConstraint("sentinel_count BETWEEN 0 AND question_count", name=op.f("ck_studies_sentinel_count")),
+        sa.CheckConstraint("planned_participants >= 1", name=op.f("ck_studies_planned_participants")),
+    )
+
+    op.create_table(
+        "study_arms",
+        sa.Column("id", sa.Integer, nullable=False),
+        sa.Column("study_id", sa.Integer, nullable=False),
+        sa.Column("experiment_id", sa.Integer, nullable=False),
+        sa.Column("arm_id", sa.Integer, nullable=False),
+        sa.Column("trial_id", sa.Integer, nullable=False),
+        sa.Column("position", sa.Integer, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_study_arms"),
+        sa.UniqueConstraint("study_id", "arm_id", name="uq_study_arms_study_id_arm_id"),
+        sa.UniqueConstraint("study_id", "position", name="uq_study_arms_study_id_position"),
+        sa.UniqueConstraint("study_id", "id", name="uq_study_arms_study_id_id"),
+        sa.ForeignKeyConstraint(
+            ["experiment_id", "study_id"],
+            ["studies.experiment_id", "studies.id"],
+            name="fk_study_arms_experiment_id_study_id",
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(
+            ["experiment_id", "arm_id", "trial_id"],
+            ["trials.experiment_id", "trials.arm_id", "trials.id"],
+            name="fk_study_arms_experiment_id_arm_id_trial_id",
+            ondelete="RESTRICT",
+        ),
+    )
+
+    op.create_table(
+        "sentinel_pictures",
+        sa.Column("id", sa.Integer, nullable=False),
+        sa.Column("study_id", sa.Integer, nullable=False),
+        sa.Column("image_id", sa.Integer, nullable=False),
+        sa.Column("donor_image_id", sa.Integer, nullable=False),
+        sa.Column("png", sa.LargeBinary, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_sentinel_pictures"),
+        sa.UniqueConstraint("study_id", "image_id", name="uq_sentinel_pictures_study_id_image_id"),
+        sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_sentinel_pictures_study_id", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["image_id"], ["images.id"], name="fk_sentinel_pictures_image_id", ondelete="RESTRICT"),
+        sa.ForeignKeyConstraint(
+            ["donor_image_id"], ["images.id"], name="fk_sentinel_pictures_donor_image_id", ondelete="RESTRICT"
+        ),
+    )
+    op.create_index("ix_sentinel_pictures_image_id", "sentinel_pictures", ["image_id"])
+    op.create_index("ix_sentinel_pictures_donor_image_id", "sentinel_pictures", ["donor_image_id"])
+
+    op.create_table(
+        "participants",
+        sa.Column("id", sa.Integer, nullable=False),
+        sa.Column("study_id", sa.Integer, nullable=False),
+        sa.Column("token_hash", sa.String, nullable=False),
+        sa.Column("completion_code", sa.String, nullable=False),
+        sa.Column("pseudonym", sa.String, nullable=False),
+        sa.Column("simulated", sa.Boolean, nullable=False),
+        sa.Column("seed", sa.BigInteger, nullable=False),
+        sa.Column("tally", sa.JSON, nullable=False),
+        sa.Column("consent_version", sa.String, nullable=False),
+        sa.Column("consented_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("instructions_done_at", sa.DateTime(timezone=True)),
+        sa.Column("display_check", sa.JSON(none_as_null=True)),
+        sa.Column("break_taken_at", sa.DateTime(timezone=True)),
+        sa.Column("finished_at", sa.DateTime(timezone=True)),
+        sa.Column("comment", sa.String),
+        sa.Column("ended_at", sa.DateTime(timezone=True)),
+        sa.Column("prolific_pid", sa.String),
+        sa.Column("prolific_study_id", sa.String),
+        sa.Column("prolific_session_id", sa.String),
+        sa.PrimaryKeyConstraint("id", name="pk_participants"),
+        sa.UniqueConstraint("token_hash", name="uq_participants_token_hash"),
+        sa.UniqueConstraint("completion_code", name="uq_participants_completion_code"),
+        sa.UniqueConstraint("study_id", "pseudonym", name="uq_participants_study_id_pseudonym"),
+        sa.UniqueConstraint("study_id", "prolific_pid", name="uq_participants_study_id_prolific_pid"),
+        sa.UniqueConstraint("study_id", "id", name="uq_participants_study_id_id"),
+        sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_participants_study_id", ondelete="RESTRICT"),
+    )
+
+    op.create_table(
+        "questions",
+        sa.Column("id", sa.Integer, nullable=False),
+        sa.Column("study_id", sa.Integer, nullable=False),
+        sa.Column("participant_id", sa.Integer, nullable=False),
+        sa.Column("public_id", sa.String, nullable=False),
+        sa.Column("position", sa.Integer, nullable=False),
+        sa.Column("phase", sa.String, nullable=False),
+        sa.Column("kind", sa.String, nullable=False),
+        sa.Column("study_arm_id", sa.Integer),
+        sa.Column("image_id", sa.Integer, nullable=False),
+        sa.Column("sample_id", sa.Integer),
+        sa.Column("sentinel_picture_id", sa.Integer),
+        sa.Column("real_side", sa.String),
+        sa.Column("exposure_ms", sa.Integer),
+        sa.Column("first_shown_at", sa.DateTime(timezone=True)),
+        sa.PrimaryKeyConstraint("id", name="pk_questions"),
+        sa.UniqueConstraint("public_id", name="uq_questions_public_id"),
+        sa.UniqueConstraint("participant_id", "position", name="uq_questions_participant_id_position"),
+        sa.UniqueConstraint("participant_id", "image_id", name="uq_questions_participant_id_image_id"),
+        sa.ForeignKeyConstraint(
+            ["study_id", "participant_id"],
+            ["participants.study_id", "participants.id"],
+            name="fk_questions_study_id_participant_id",
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(
+            ["study_id", "study_arm_id"],
+            ["study_arms.study_id", "study_arms.id"],
+            name="fk_questions_study_id_study_arm_id",
+            ondelete="RESTRICT",
+        ),
+        sa.ForeignKeyConstraint(["image_id"], ["images.id"], name="fk_questions_image_id", ondelete="RESTRICT"),
+        sa.ForeignKeyConstraint(["sample_id"], ["samples.id"], name="fk_questions_sample_id", ondelete="RESTRICT"),
+        sa.ForeignKeyConstraint(
+            ["sentinel_picture_id"],
+            ["sentinel_pictures.id"],
+            name="fk_questions_sentinel_picture_id",
+            ondelete="RESTRICT",
+        ),
+        sa.CheckConstraint("phase IN ('practice', 'main')", name=op.f("ck_questions_phase")),
+        sa.CheckConstraint("kind IN ('arm', 'sentinel', 'real')", name=op.f("ck_questions_kind")),
+        sa.CheckConstraint("real_side IN ('left', 'right')", name=op.f("ck_questions_real_side")),
+        sa.CheckConstraint(
+            "(kind = 'arm') = (study_arm_id IS NOT NULL) AND (kind = 'arm') = (sample_id IS NOT NULL)",
+            name=op.f("ck_questions_arm"),
+        ),
+        sa.CheckConstraint(
+            "(kind = 'sentinel') = (sentinel_picture_id IS NOT NULL)", name=op.f("ck_questions_sentinel")
+        ),
+        sa.CheckConstraint("kind <> 'real' OR real_side IS NULL", name=op.f("ck_questions_real")),
+        sa.CheckConstraint("exposure_ms > 0", name=op.f("ck_questions_exposure_ms")),
+    )
+    op.create_index("ix_questions_study_id_phase", "questions", ["study_id", "phase"])
+    op.create_index("ix_questions_study_arm_id", "questions", ["study_arm_id"])
+    op.create_index("ix_questions_image_id", "questions", ["image_id"])
+    op.create_index("ix_questions_sample_id", "questions", ["sample_id"])
+    op.create_index("ix_questions_sentinel_picture_id", "questions", ["sentinel_picture_id"])
+
+    op.create_table(
+        "votes",
+        sa.Column("id", sa.Integer, nullable=False),
+        sa.Column("question_id", sa.Integer, nullable=False),
+        sa.Column("answered_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("answer", sa.String, nullable=False),
+        sa.Column("correct", sa.Boolean, nullable=False),
+        sa.Column("response_time_ms", sa.Double, nullable=False),
+        sa.Column("exposure_measured_ms", sa.Double),
+        sa.Column("input", sa.String, nullable=False),
+        sa.Column("scale", sa.Integer, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_votes"),
+        sa.UniqueConstraint("question_id", name="uq_votes_question_id"),
+        sa.ForeignKeyConstraint(["question_id"], ["questions.id"], name="fk_votes_question_id", ondelete="CASCADE"),
+        sa.CheckConstraint("answer IN ('left', 'right', 'real', 'fake')", name=op.f("ck_votes_answer")),
+        sa.CheckConstraint("input IN ('key', 'click', 'tap')", name=op.f("ck_votes_input")),
+        sa.CheckConstraint("response_time_ms >= 0", name=op.f("ck_votes_response_time_ms")),
+        sa.CheckConstraint("exposure_measured_ms >= 0", name=op.f("ck_votes_exposure_measured_ms")),
+        sa.CheckConstraint("scale >= 1", name=op.f("ck_votes_scale")),
+    )
+
+    create_triggers()
+
+
+def create_triggers() -> None:
+    """A study may only be closed; what it may show is fixed as soon as it has a participant."""
+    definition = (
+        "id, name, created_at, experiment_id, protocol, question_count, practice_count, sentinel_count, exposures_ms, "
+        "resampling, seed, planned_participants, exclusion_rule, consent_version, completion_url"
+    )
+    only_closed = "a study can only be closed, not changed"
+    in_use = "a study with participants keeps its contenders and sentinels"
+    taking_part = "EXISTS (SELECT 1 FROM participants WHERE study_id = {row}.study_id)"
+    contents = ("study_arms", "sentinel_pictures")
+    rows = {"INSERT": "NEW", "UPDATE": "OLD", "DELETE": "OLD"}
+
+    if op.get_bind().dialect.name == "sqlite":
+        op.execute(
+            f"CREATE TRIGGER studies_fixed BEFORE UPDATE OF {definition} ON studies "
+            f"BEGIN SELECT RAISE(ABORT, '{only_closed}'); END"
+        )
+        for table in contents:
+            for event, row in rows.items():
+                op.execute(
+                    f"CREATE TRIGGER {table}_fixed_{event.lower()} BEFORE {event} ON {table} "
+                    f"WHEN {taking_part.format(row=row)} BEGIN SELECT RAISE(ABORT, '{in_use}'); END"
+                )
+        return
+
+    op.execute(
+        "CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        f"RAISE EXCEPTION '{only_closed}' USING ERRCODE = 'integrity_constraint_violation'; END $$"
+    )
+    op.execute(
+        f"CREATE TRIGGER studies_fixed BEFORE UPDATE OF {definition} ON studies "
+        "FOR EACH ROW EXECUTE FUNCTION refuse_change()"
+    )
+    op.execute(
+        "CREATE FUNCTION refuse_change_in_use() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        f"IF TG_OP = 'INSERT' THEN IF {taking_part.format(row='NEW')} THEN "
+        f"RAISE EXCEPTION '{in_use}' USING ERRCODE = 'integrity_constraint_violation'; END IF; RETURN NEW; END IF; "
+        f"IF {taking_part.format(row='OLD')} THEN "
+        f"RAISE EXCEPTION '{in_use}' USING ERRCODE = 'integrity_constraint_violation'; END IF; "
+        "IF TG_OP = 'DELETE' THEN RETURN OLD; END IF; RETURN NEW; END $$"
+    )
+    for table in contents:
+        op.execute(
+            f"CREATE TRIGGER {table}_fixed BEFORE INSERT OR UPDATE OR DELETE ON {table} "
+            "FOR EACH ROW EXECUTE FUNCTION refuse_change_in_use()"
+        )
