@@ -21,7 +21,8 @@ class Colorizer(nn.Module):
     def __init__(self, outputs: int, *, filter_size: int, width: int, depth: int) -> None:
         super().__init__()
         channels = [width * 2**level for level in range(depth + 1)]
-        self.stem = _block(1, width, filter_size)
+        # Without normalisation at full size, where it would cost as much time as the convolutions and gains nothing.
+        self.stem = _block(1, width, filter_size, normalised=False)
         self.encoder = nn.ModuleList(
             nn.Sequential(_block(smaller, larger, filter_size, stride=2), _block(larger, larger, filter_size))
             for smaller, larger in pairwise(channels)
@@ -29,7 +30,7 @@ class Colorizer(nn.Module):
         self.narrow = nn.ModuleList(
             nn.Conv2d(larger, smaller, 1) for smaller, larger in reversed(list(pairwise(channels)))
         )
-        self.decoder = nn.ModuleList(_block(c, c, filter_size) for c in reversed(channels[:-1]))
+        self.decoder = nn.ModuleList(_block(c, c, filter_size, normalised=c > width) for c in reversed(channels[:-1]))
         self.head = nn.Linear(width, outputs)
 
     def forward(self, lightness: Tensor) -> Tensor:
@@ -44,10 +45,10 @@ class Colorizer(nn.Module):
         return features
 
 
-def _block(inputs: int, outputs: int, filter_size: int, stride: int = 1) -> nn.Sequential:
+def _block(inputs: int, outputs: int, filter_size: int, stride: int = 1, normalised: bool = True) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, filter_size, stride=stride, padding=filter_size // 2, bias=False),
-        nn.BatchNorm2d(outputs),
+        nn.Conv2d(inputs, outputs, filter_size, stride=stride, padding=filter_size // 2, bias=not normalised),
+        *([nn.BatchNorm2d(outputs)] if normalised else []),
         nn.ReLU(inplace=True),
     )
 
