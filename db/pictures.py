@@ -1,0 +1,62 @@
+"""The survey's pictures: sentinels with colours that do not belong, and PNG files that give nothing away."""
+
+import io
+import random
+import warnings
+from collections.abc import Mapping
+
+import numpy as np
+from PIL import Image
+from skimage.color import lab2rgb, rgb2lab
+
+DONORS_TRIED = 10
+
+
+def sentinel_pngs(truths: Mapping[int, bytes], seed: int) -> dict[int, tuple[bytes, int]]:
+    """Give each photograph the colours of another one: PNG bytes by image id in, (PNG bytes, donor's id) by id out.
+
+    Zhang et al. 2016 ("Colorful Image Colorization", section 3.1) take the colours of a random other image for the
+    trials that check attention. As such a check has to be plain to everyone who looks, the donor here is, of
+    DONORS_TRIED drawn at random, the one whose colours (a, b) are farthest from the picture's own, in the mean over
+    pixels. L stays. A donor of another size is resampled to the picture's. With one photograph alone, it is its own.
+    """
+    labs = {image: rgb2lab(pixels(png)) for image, png in sorted(truths.items())}
+    chance = random.Random(seed)
+    sentinels = {}
+    for image, lab in labs.items():
+        others = [other for other in labs if other != image] or [image]
+        donors = chance.sample(others, min(DONORS_TRIED, len(others)))
+        colours = {donor: _ab_of(labs[donor], lab.shape) for donor in donors}
+        distance = {donor: float(np.linalg.norm(ab - lab[..., 1:], axis=-1).mean()) for donor, ab in colours.items()}
+        donor = max(donors, key=lambda candidate: distance[candidate])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # colours outside sRGB: they are clipped, as everywhere else
+            rgb = lab2rgb(np.concatenate((lab[..., :1], colours[donor]), axis=-1))
+        sentinels[image] = (_encode(np.round(255 * rgb).astype(np.uint8)), donor)
+    return sentinels
+
+
+def pixels(png: bytes) -> np.ndarray:
+    """Decode to uint8 RGB (height, width, 3)."""
+    with Image.open(io.BytesIO(png)) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def served(png: bytes) -> bytes:
+    """The same picture as a PNG whose length depends on its size in pixels alone: RGB, stored without compression,
+    without text or time. How well a picture compresses would tell the synthesized from the photographed."""
+    return _encode(pixels(png), compress_level=0)
+
+
+def _ab_of(lab: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    if lab.shape == shape:
+        return np.asarray(lab[..., 1:])
+    size = (shape[1], shape[0])
+    channels = [Image.fromarray(lab[..., index].astype(np.float32)).resize(size) for index in (1, 2)]
+    return np.stack([np.asarray(channel) for channel in channels], axis=-1)
+
+
+def _encode(rgb: np.ndarray, compress_level: int = -1) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, format="PNG", compress_level=compress_level)
+    return buffer.getvalue()

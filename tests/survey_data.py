@@ -1,0 +1,110 @@
+"""A small finished experiment with pictures, for tests of the survey: photographs, three models, a baseline."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+from skimage.data import chelsea
+from sqlalchemy import Engine
+
+from db.recording import (
+    finish_experiment,
+    record_arm,
+    record_dataset,
+    record_experiment,
+    record_image,
+    record_report,
+    record_sample,
+    record_trial,
+)
+from db.schema import ArmKind
+from db.store import write_session
+
+ARMS = ("regression", "classification", "rebalanced 0.25")
+
+
+def png(rgb: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def photographs(count: int, size: int = 16) -> list[np.ndarray]:
+    """Different cut-outs of one photograph of a cat, uint8 (size, size, 3)."""
+    cat = chelsea()
+    chance = np.random.default_rng(0)
+    corners = chance.integers(0, (cat.shape[0] - size, cat.shape[1] - size), size=(count, 2))
+    return [np.ascontiguousarray(cat[y : y + size, x : x + size]) for y, x in corners]
+
+
+def colourized(photograph: np.ndarray, arm: int) -> np.ndarray:
+    """The photograph with its colours weakened, the more the lower the arm: 0 is nearly grey."""
+    grey = photograph.mean(axis=-1, keepdims=True)
+    share = (arm + 1) / (len(ARMS) + 1)
+    return np.round(share * photograph + (1 - share) * grey).astype(np.uint8)
+
+
+def add_experiment(
+    engine: Engine, name: str = "cats", *, images: int = 60, arms: Sequence[str] = ARMS, size: int = 16
+) -> int:
+    """Record a finished experiment on `images` photographs: two finished trials an arm, the second better, of whose
+    pictures the baseline "grey" has the same."""
+    pictures = photographs(images, size)
+    with write_session(engine) as session:
+        dataset_id = record_dataset(
+            session,
+            name="cats",
+            fingerprint=f"cats {images} {size}",
+            note="Cut-outs of one photograph.",
+            class_names=["cat"],
+            train_count=100,
+            validation_count=images,
+        )
+        experiment_id = record_experiment(
+            session,
+            name=name,
+            dataset_id=dataset_id,
+            config={"search": {"space": {"learning_rate": {"loguniform": [0.001, 0.01]}}}},
+            config_yaml="",
+            profile=None,
+            decoding="mode",
+            code_version="test",
+            environment={},
+            storage_path="results",
+        )
+        rows = [
+            record_image(
+                session,
+                dataset_id=dataset_id,
+                split="validation",
+                index_in_split=index,
+                class_index=0,
+                truth_png=png(picture),
+                width=size,
+                height=size,
+            )
+            for index, picture in enumerate(pictures)
+        ]
+        for position, arm in enumerate([*arms, "grey"]):
+            kind: ArmKind = "baseline" if arm == "grey" else "regression" if arm == "regression" else "classification"
+            arm_id = record_arm(
+                session, experiment_id=experiment_id, name=arm, position=position, kind=kind, rebalancing=None
+            )
+            for turn in range(1 if arm == "grey" else 2):
+                trial_id = record_trial(
+                    session,
+                    experiment_id=experiment_id,
+                    arm_id=arm_id,
+                    ray_id=f"{arm} {turn}",
+                    config={"learning_rate": 0.001 * (turn + 1)},
+                    seed=turn,
+                    status="finished",
+                )
+                scores = {"loss": 2.0 - turn, "bin_accuracy": 0.2 + 0.01 * position, "exact_accuracy": 0.001}
+                record_report(session, trial_id, epoch=2, images_seen=200, seconds=1.0, train=scores, validation=scores)
+                for row, picture in zip(rows, pictures, strict=True):
+                    shown = colourized(picture, -1 if arm == "grey" else position % len(ARMS))
+                    record_sample(session, trial_id=trial_id, image_id=row, epoch=2, decoding=None, png=png(shown))
+        finish_experiment(session, experiment_id, "finished")
+    return experiment_id
