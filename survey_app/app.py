@@ -1,0 +1,29 @@
+"""The pages that HueJury serves: `streamlit run survey_app/app.py`, or `make survey`.
+
+Participants' pages show no way to any other.
+"""
+
+import sys
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+# `streamlit run` puts this file's folder first on the path, where our statistics.py would hide Python's own. What is to
+# be found is the checkout's packages.
+sys.path[:] = [
+    str(CHECKOUT),
+    *(entry for entry in sys.path if entry not in (str(CHECKOUT), str(CHECKOUT / "survey_app"))),
+]
+
+import streamlit as st  # noqa: E402
+
+from survey_app import survey  # noqa: E402
+
+st.set_page_config(page_title=survey.TITLE, page_icon="🎨", layout="centered", initial_sidebar_state="collapsed")
+st.navigation(
+    [
+        st.Page(survey.survey_page, title=survey.TITLE, default=True),
+        st.Page(survey.withdrawal_page, title="Withdraw", url_path="withdraw"),
+    ],
+    position="hidden",
+).run()

@@ -1,0 +1,94 @@
+"""The stimulus: shows one question in the browser for the set time and takes the answer there.
+
+What the browser gets is the question's opaque id and the pictures' RGB bytes: no file format, so that neither length,
+header nor metadata tells one picture from another. The timing is stimulus.js's.
+"""
+
+import base64
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+from PIL import Image
+
+from db.votes import Protocol, QuestionView
+
+KEY = "stimulus"
+FOLDER = Path(__file__).parent
+# In the order of the arrow keys: the answer as it is stored, and its label.
+ANSWERS = {
+    "pair": [("left", "← Left"), ("right", "Right →")],
+    "single": [("real", "← Photograph"), ("fake", "Coloured by computer →")],
+}
+TEXTS = {
+    "pair": {"look": "Look at the middle.", "ask": "Which one was the photograph?"},
+    "single": {"look": "Look at the middle.", "ask": "Was it a photograph?"},
+}
+
+_component = st.components.v2.component(
+    "huejury_stimulus",
+    html=(FOLDER / "stimulus.html").read_text(encoding="utf-8"),
+    css=(FOLDER / "stimulus.css").read_text(encoding="utf-8"),
+    js=(FOLDER / "stimulus.js").read_text(encoding="utf-8"),
+)
+
+
+def before(title: str, text: str, button: str, photograph: list[bool] | None = None) -> dict[str, Any]:
+    """What is said before a question, until the participant presses the button.
+
+    photograph: for each picture of the question before, whether it was the photograph (practice's feedback).
+    """
+    return {"title": title, "text": text, "button": button, "photograph": photograph}
+
+
+def stimulus(
+    question: QuestionView, protocol: Protocol, *, before: dict[str, Any] | None, on_vote: Callable[[], None]
+) -> None:
+    """Draw the question. on_vote is called once the participant answered: see `vote`."""
+    count = f"Practice {question.number} of {question.of}"
+    if question.phase == "main":
+        count = f"Question {question.number} of {question.of}"
+    (width, height), pictures = _pixels(question.pictures)
+    _component(
+        key=KEY,
+        data={
+            "question": question.public_id,
+            "number": question.number,
+            "of": question.of,
+            "count": count,
+            "exposure_ms": question.exposure_ms,
+            "resampling": question.resampling,
+            "width": width,
+            "height": height,
+            "pictures": pictures,
+            "answers": [{"value": value, "label": label} for value, label in ANSWERS[protocol]],
+            "texts": {**TEXTS[protocol], "photograph": "photograph", "synthesized": "by computer"},
+            "before": before,
+        },
+        on_vote_change=on_vote,
+    )
+
+
+def vote() -> dict[str, Any] | None:
+    """What the browser sent, in on_vote only: question, answer, response_time_ms, exposure_measured_ms (null where it
+    does not apply), input, scale (screen pixels a picture's pixel), device_pixel_ratio, hidden (the page was out of
+    sight while the pictures were on show). It comes from a browser: nothing about it is certain."""
+    sent = st.session_state[KEY].get("vote")
+    return sent if isinstance(sent, dict) else None
+
+
+def solution(protocol: Protocol, answer: str, correct: bool) -> tuple[list[bool], str]:
+    """From an answer and whether it was right: which picture was the photograph, and a sentence that says so."""
+    if protocol == "pair":
+        left = (answer == "left") == correct
+        return [left, not left], f"The photograph was on the {'left' if left else 'right'}."
+    real = (answer == "real") == correct
+    return [real], "It was a photograph." if real else "Its colours were made up by a computer."
+
+
+def _pixels(pngs: list[bytes]) -> tuple[tuple[int, int], list[str]]:
+    """Width and height of the pictures, and their RGB bytes in base64."""
+    images = [Image.open(io.BytesIO(png)).convert("RGB") for png in pngs]
+    return images[0].size, [base64.b64encode(image.tobytes()).decode("ascii") for image in images]
