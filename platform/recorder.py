@@ -5,6 +5,7 @@ each event to this process's `Recording`. What the database cannot take at once 
 in a callback would abort the sweep or turn a good trial into a failed one.
 """
 
+import pickle
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -202,6 +203,8 @@ class Recording:
 
     def trial_failed(self, trial: Trial, announce: bool = True) -> None:
         self._trial_ended(trial, "failed", _error_of(trial), announce)
+        if announce and trial.storage is not None:
+            self._progress.say(f"  The whole error is in {trial.storage.trial_fs_path}/error.txt")
 
     def trial_retried(self, trial: Trial) -> None:
         self._progress.say(f"{_name(trial)} failed and is tried again from its checkpoint: {_error_of(trial)}")
@@ -378,11 +381,12 @@ def _name(trial: Trial) -> str:
 
 
 def _error_of(trial: Trial) -> str:
-    """The trial's error in one line."""
+    """The trial's error in one line, from this session's files or, after a resume, from the storage."""
     try:
-        error = trial.get_pickled_error() or trial.get_error()
-    except Exception as unreadable:  # whatever its class needs to be unpickled may be missing here
+        pickled = Path(trial.pickled_error_file or "")
+        error = pickle.loads(pickled.read_bytes()) if pickled.is_file() else trial.get_pickled_error()
+    except Exception as unreadable:  # whatever is needed to make such an error again may be missing here
         return f"an error that cannot be shown ({unreadable})"
-    cause = getattr(error, "cause", None) or error
+    cause = getattr(error, "cause", None) or error or "an error that was not kept"
     lines = str(cause).strip().splitlines() or [""]
-    return f"{type(cause).__name__}: {lines[0]}"
+    return f"{type(cause).__name__}: {lines[0]}" if isinstance(cause, BaseException) else lines[0]

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -163,7 +164,7 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
         changes = [*options.set, *([f"dataset={json.dumps(options.dataset)}"] if options.dataset else [])]
         file = read_config(options.config, changes)
     if address and not options.dry_run:
-        _start_ray(address)
+        start_ray(address)
     if options.config is not None:
         hardware: Hardware = options.profile or ("gpu" if _has_gpu() else "cpu")
         profile: str | None = hardware if hardware in file.profiles else None
@@ -201,7 +202,7 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
             say=say,
         )
         if not ray.is_initialized():
-            _start_ray("local")
+            start_ray("local")
         fixed = config.fixed()
         start = Start(
             config=config,
@@ -255,16 +256,23 @@ def _run(start: Start, engine: Engine, console: Console, *, resume: bool, say: C
 # Before the trials
 
 
-def _start_ray(address: str) -> None:
+def start_ray(address: str) -> None:
     """Connect to the cluster at `address`, or start one for this process alone ("local")."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the database has it all
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the old output is silent when told to be
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+    os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")  # the recorder says them
+    logging.getLogger("ray.tune.tune").addFilter(lambda record: "did not complete" not in record.getMessage())
     options: dict[str, Any] = {}
+    host, _, port = address.rpartition(":")
+    if "://" in address:
+        raise SweepError(f"The address {address} is a Ray client's: give HOST:PORT, or use `ray job submit`.")
     if address == "local":
         options = {"include_dashboard": False, "num_gpus": None if torch.cuda.is_available() else 0}
     try:
+        if host:
+            socket.create_connection((host, int(port)), timeout=10).close()  # Ray itself would try for minutes
         ray.init(
             address=address,
             runtime_env=ray_runtime_env(),
@@ -272,7 +280,7 @@ def _start_ray(address: str) -> None:
             logging_level=logging.ERROR,
             **options,
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         where = "here" if address == "local" else f"at {address}"
         raise SweepError(f"Ray cannot be started or reached {where} ({_first_line(error)}).") from error
 
