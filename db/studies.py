@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from db.pictures import sentinel_pngs
-from db.results import ArmResult, arm_results, experiment_progress
+from db.results import ArmResult, ExclusionRule, arm_results, experiment_progress
 from db.schedule import Plan, ScheduleError
 from db.schema import (
     Arm,
@@ -56,23 +56,6 @@ class StudyView:
     resampling: Resampling
     consent_version: str
     completion_url: str | None
-
-
-@dataclass(frozen=True)
-class ExclusionRule:
-    """Whom an analysis of the attentive counts, fixed before the first answer.
-
-    sentinels_wrong_at_most: of the sentinels answered (None: any number). finished: only who answered every question.
-    """
-
-    sentinels_wrong_at_most: int | None
-    finished: bool = True
-
-    def __str__(self) -> str:
-        wrong = (
-            "" if self.sentinels_wrong_at_most is None else f"at most {self.sentinels_wrong_at_most} sentinels wrong"
-        )
-        return " and ".join([*(["finished"] if self.finished else []), *([wrong] if wrong else [])]) or "everybody"
 
 
 @dataclass(frozen=True)

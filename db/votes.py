@@ -385,9 +385,7 @@ def _standing(session: Session, participant: Participant, study: Study) -> _Stan
             .join(Vote, Vote.question_id == Question.id)
             .where(Question.participant_id == participant.id)
             .group_by(Question.phase)
-        )
-        .tuples()
-        .all()
+        ).all()
     )
     practice, answered = votes.get("practice", 0), votes.get("main", 0)
     stage = _stage(participant, study, practice, answered)
@@ -469,7 +467,7 @@ def _tally(
         .join(Participant, Participant.id == Question.participant_id)
         .where(Question.study_id == study.id, Question.phase == "main", Participant.simulated.is_(simulated))
         .group_by(*columns)
-    ).tuples()
+    )
     for kind, arm, image_id, side, exposure, count in rows:
         asked = {"sentinel": plan.sentinel, "real": plan.real}[kind] if arm is None else thing[arm]
         tally.add(plan, Slot("main", asked, image[image_id], side, exposure), count)
@@ -490,13 +488,13 @@ def _questions(
             select(Sample.id, Sample.trial_id, Sample.image_id).where(
                 Sample.trial_id.in_([arm.trial_id for arm in arms]), Sample.image_id.in_(images)
             )
-        ).tuples()
+        )
     }
     sentinels = {
         image: row
         for row, image in session.execute(
             select(SentinelPicture.id, SentinelPicture.image_id).where(SentinelPicture.study_id == participant.study_id)
-        ).tuples()
+        )
     }
     questions = []
     for position, slot in enumerate(slots):

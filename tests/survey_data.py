@@ -32,7 +32,7 @@ def png(rgb: np.ndarray) -> bytes:
 
 def photographs(count: int, size: int = 16) -> list[np.ndarray]:
     """Different cut-outs of one photograph of a cat, uint8 (size, size, 3)."""
-    cat = chelsea()
+    cat = np.asarray(chelsea())  # type: ignore[no-untyped-call]
     chance = np.random.default_rng(0)
     corners = chance.integers(0, (cat.shape[0] - size, cat.shape[1] - size), size=(count, 2))
     return [np.ascontiguousarray(cat[y : y + size, x : x + size]) for y, x in corners]
@@ -42,7 +42,7 @@ def colourized(photograph: np.ndarray, arm: int) -> np.ndarray:
     """The photograph with its colours weakened, the more the lower the arm: 0 is nearly grey."""
     grey = photograph.mean(axis=-1, keepdims=True)
     share = (arm + 1) / (len(ARMS) + 1)
-    return np.round(share * photograph + (1 - share) * grey).astype(np.uint8)
+    return np.asarray(np.round(share * photograph + (1 - share) * grey), dtype=np.uint8)
 
 
 def add_experiment(
