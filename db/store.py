@@ -33,6 +33,11 @@ class StoreError(Exception):
     """The database cannot be used; the message is one sentence with what is wrong, where, and what to do."""
 
 
+def default_database() -> str:
+    """$HUEJURY_DATABASE, else huejury.sqlite in the checkout."""
+    return os.environ.get("HUEJURY_DATABASE") or str(Path(__file__).resolve().parent.parent / "huejury.sqlite")
+
+
 def open_database(
     database: str | os.PathLike[str], *, say: Callable[[str], None] = print, busy_timeout_s: float = 30.0
 ) -> Engine:

@@ -5,7 +5,6 @@ scores, then what was tried. All tables fit 80 columns.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,17 +15,22 @@ from rich.table import Table
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from db.results import ArmResult, BestTrial, UnknownExperimentError, arm_results, experiment_progress, list_experiments
+from db.results import (
+    ArmResult,
+    BestTrial,
+    Share,
+    SurveyResults,
+    UnknownExperimentError,
+    arm_results,
+    experiment_progress,
+    list_experiments,
+    newest_study,
+    survey_results,
+)
 from db.schema import Experiment, TrialStatus
-from db.store import StoreError, open_database, read_session
-from platform.workers import CHECKOUT
+from db.store import StoreError, default_database, open_database, read_session
 
 STATUSES: tuple[TrialStatus, ...] = ("finished", "stopped_early", "failed", "lost", "running", "pending")
-
-
-def default_database() -> str:
-    """$HUEJURY_DATABASE, else huejury.sqlite in the checkout."""
-    return os.environ.get("HUEJURY_DATABASE") or str(CHECKOUT / "huejury.sqlite")
 
 
 def print_results(engine: Engine, experiment: str, console: Console) -> None:
@@ -35,6 +39,9 @@ def print_results(engine: Engine, experiment: str, console: Console) -> None:
         summary = experiment_progress(session, experiment)
         results = arm_results(session, experiment)
         searched = _searched(session, summary.id)
+        study = newest_study(session, experiment)
+        survey = None if study is None else survey_results(session, study)
+        attentive = None if study is None else survey_results(session, study, inclusion="attentive")
     state = "" if summary.status == "finished" else f" ({summary.status}: these are the results so far)"
     profile = f", profile {summary.profile}" if summary.profile else ""
     console.print(f"\n[bold]{summary.name}[/bold]{state}", highlight=False)
@@ -45,24 +52,58 @@ def print_results(engine: Engine, experiment: str, console: Console) -> None:
         highlight=False,
         soft_wrap=not console.is_terminal,
     )
-    console.print(_poster_table(results))
+    console.print(_poster_table(results, survey))
+    if survey is not None and attentive is not None:
+        console.print(_survey_note(results, survey, attentive), markup=False, highlight=False)
     console.print(_score_table(results))
     console.print(_trial_table(results, searched))
 
 
-def _poster_table(results: Sequence[ArmResult]) -> Table:
+def _poster_table(results: Sequence[ArmResult], survey: SurveyResults | None) -> Table:
     """The poster gave bin accuracy for classification and exact accuracy for regression; here both stand for all."""
     table = _table(f"Accuracy on {results[0].dataset}: pixels with the right bin, and with exactly the right a and b")
-    for header in ("bin acc.\ntrain", "bin acc.\nval.", "exact\ntrain", "exact\nval.", "survey"):
+    for header in ("bin acc.\ntrain", "bin acc.\nval.", "exact\ntrain", "exact\nval.", "picked as real,\n95 % Wilson"):
         table.add_column(header, justify="right", no_wrap=True)
+    shares = {row.arm_id: row.picked_as_real for row in survey.rows} if survey else {}
     for result in results:
         cells = [
             _cell(result.best, split, score, _percent)
             for score in ("bin_accuracy", "exact_accuracy")
             for split in ("train", "validation")
         ]
-        table.add_row(escape(result.arm), *cells, "no survey yet" if result.kind != "baseline" else "-")
+        asked = "-" if survey or result.kind == "baseline" else "no survey yet"
+        share = shares.get(result.arm_id)
+        table.add_row(escape(result.arm), *cells, asked if share is None else _picked(share))
+    if survey is not None and survey.photographs is not None:
+        table.add_row("the photographs", *("" for _ in range(4)), _picked(survey.photographs))
     return table
+
+
+def _picked(share: Share) -> str:
+    if share.share is None or share.low is None or share.high is None:
+        return "no votes yet"
+    return f"{100 * share.share:.1f} % ({share.count}/{share.total})\n{100 * share.low:.0f}–{100 * share.high:.0f} %"
+
+
+def _survey_note(results: Sequence[ArmResult], survey: SurveyResults, attentive: SurveyResults) -> str:
+    """Who was asked, in one line or two."""
+    meaning = (
+        "50 % cannot be told from the photograph beside it"
+        if survey.protocol == "pair"
+        else "compare with the photographs' own share"
+    )
+    note = (
+        f"Picked as real: study {survey.study!r} ({survey.status}), {survey.participants} participants of "
+        f"{survey.planned_participants} planned, {attentive.participants} of them attentive "
+        f"({survey.exclusion_rule}); {meaning}."
+    )
+    judged = {row.arm_id: row.trial for row in survey.rows}
+    others = [
+        f"{result.arm} by its trial {judged[result.arm_id].ray_id}"
+        for result in results
+        if result.arm_id in judged and result.best and judged[result.arm_id].trial_id != result.best.trial_id
+    ]
+    return note + (f" It judged {', '.join(others)}, which is not the best." if others else "")
 
 
 def _score_table(results: Sequence[ArmResult]) -> Table:

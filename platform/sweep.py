@@ -30,12 +30,13 @@ import platform
 from db.schema import Arm, Experiment
 from db.schema import Dataset as DatasetRow
 from db.schema import Trial as TrialRow
-from db.store import StoreError, open_database, read_session, write_session
+from db.store import StoreError, default_database, open_database, read_session, write_session
+from db.studies import open_study_of
 from platform.config import ConfigError, Hardware, SweepConfig, read_config
 from platform.datasets import Dataset, DatasetError, DatasetUnavailable, load_dataset
 from platform.progress import Progress
 from platform.recorder import Recorder, Recording, Start, planned_trial_of, record_start, write_samples
-from platform.results import default_database, print_results
+from platform.results import print_results
 from platform.samples import colorized_pngs, sample_indices
 from platform.schedulers import AshaWithinArms, OptunaWithinArms
 from platform.search import EPOCH, FAILURE, LOSS, PlannedTrial, expected_epochs, plan_trials, trials_per_arm
@@ -189,6 +190,7 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
             f"To run it again, give it another name: --set 'experiment={known.name} 2'."
         )
         print_results(engine, known.name, console)
+        _open_survey(engine, known.name, say)
         return _report_failures(engine, known.id, say)
 
     storage = options.storage or (known.storage_path if known else str(CHECKOUT / "results"))
@@ -249,8 +251,16 @@ def _run(start: Start, engine: Engine, console: Console, *, resume: bool, say: C
         why = f"Ray stopped the sweep ({_first_line(failure)})" if failure else "Interrupted"
         say(f"{why}; {len(recording.ended)} of {trials} trials have ended. The same command goes on from here.")
         return 1 if failure else 130
+    _open_survey(engine, config.experiment, say)
     say(f"Everything is in {engine.url.render_as_string()}; again: python -m platform.results '{config.experiment}'")
     return 1 if failures or recording.problems else 0
+
+
+def _open_survey(engine: Engine, experiment: str, say: Callable[[str], None]) -> None:
+    """Open a study of the best trial of each arm, unless the experiment has one; say how people are asked."""
+    study = open_study_of(engine, experiment, say=say)
+    if study is not None and study.view.status == "open":
+        say(f"The survey {study.view.name!r} is open; to ask people: make survey")
 
 
 # Before the trials
