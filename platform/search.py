@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import qmc
 
 from platform.config import Range, SweepConfig
 from platform.training import Run
@@ -94,17 +93,20 @@ def _draws(config: SweepConfig) -> list[dict[str, Any]]:
     if config.search.method == "grid":
         return [dict(zip(searched, values, strict=True)) for values in itertools.product(*searched.values())]
     generator = np.random.default_rng(config.seed)
-    if config.search.method == "quasirandom" and searched:
+    ranges = {name: values for name, values in searched.items() if isinstance(values, Range)}
+    lists = {name: values for name, values in searched.items() if not isinstance(values, Range)}
+    # All lists together are one dimension, so that four trials try each of 2 x 2 combinations once: in dimensions of
+    # their own the first few points of Sobol's sequence would try two of the combinations twice and two never.
+    combinations = list(itertools.product(*lists.values()))
+    if config.search.method == "quasirandom":
+        from scipy.stats import qmc  # takes a second to import, which `--help` need not wait for
+
         # Sobol's points lie evenly in every dimension from the first few on (Joe & Kuo 2008, scrambled after Owen).
-        points = qmc.Sobol(len(searched), rng=generator).random(2 ** math.ceil(math.log2(count)))[:count]
+        points = qmc.Sobol(1 + len(ranges), rng=generator).random(2 ** math.ceil(math.log2(count)))[:count]
     else:
-        points = generator.random((count, len(searched)))
+        points = generator.random((count, 1 + len(ranges)))
     return [
-        {name: _value(values, float(share)) for (name, values), share in zip(searched.items(), point, strict=True)}
+        dict(zip(lists, combinations[int(point[0] * len(combinations))], strict=True))
+        | {name: values.at(float(share)) for (name, values), share in zip(ranges.items(), point[1:], strict=True)}
         for point in points
     ]
-
-
-def _value(values: list[Any] | Range, share: float) -> Any:
-    """The value at a share in [0, 1) of a list or a range."""
-    return values.at(share) if isinstance(values, Range) else values[int(share * len(values))]

@@ -71,6 +71,18 @@ def test_quasirandom_draws_lie_evenly() -> None:
     assert sum(run.learning_rate < 1e-2 for run in runs) == 4
 
 
+def test_four_quasirandom_trials_try_every_combination_of_two_lists() -> None:
+    space = {
+        "learning_rate": {"loguniform": [1e-3, 1e-1]},
+        "optimizer": ["adamw", "sgd"],
+        "filter_size": [3, 5],
+    }
+    for seed in range(20):
+        plan = plan_trials(sweep_config({"method": "quasirandom", "trials_per_arm": 4, "space": space}, seed=seed))
+        combinations = {(trial.run.optimizer, trial.run.filter_size) for trial in plan}
+        assert combinations == set(itertools.product(["adamw", "sgd"], [3, 5]))
+
+
 def test_a_grid_is_the_whole_product() -> None:
     space: dict[str, list[float | str]] = {
         "learning_rate": [0.1, 0.01],
