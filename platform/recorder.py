@@ -14,9 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
-from ray.tune import Callback, Checkpoint
+from ray.tune import Callback
 from ray.tune.experiment import Trial
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
@@ -31,9 +30,9 @@ from platform.datasets import Dataset
 from platform.progress import Progress
 from platform.samples import constant_pngs, truth_pngs
 from platform.search import EPOCH, FAILURE, LOSS, PlannedTrial
+from platform.trainable import read_samples
 from platform.training import ColourStatistics, baselines
 
-SAMPLES_FILE = "samples.npz"  # in a finished trial's checkpoint: PNG bytes by index in the validation split
 RETRY_AFTER_S = 5.0
 LAST_RETRIES_S = 300.0
 
@@ -349,17 +348,6 @@ class Recorder(Callback):
 
 def planned_trial_of(trial: Trial) -> PlannedTrial:
     return PlannedTrial.from_dict(trial.config["trial"])
-
-
-def write_samples(folder: Path, pngs: dict[int, bytes]) -> None:
-    """Put PNG bytes, by index in the validation split, into a checkpoint's folder."""
-    arrays = {str(index): np.frombuffer(png, np.uint8) for index, png in pngs.items()}
-    np.savez(folder / SAMPLES_FILE, allow_pickle=False, **arrays)
-
-
-def read_samples(checkpoint: Checkpoint) -> dict[int, bytes]:
-    with checkpoint.as_directory() as folder, np.load(Path(folder) / SAMPLES_FILE, allow_pickle=False) as arrays:
-        return {int(index): arrays[index].tobytes() for index in arrays.files}
 
 
 def _record_report(session: Session, trial_id: int, result: dict[str, Any]) -> None:

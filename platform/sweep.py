@@ -12,7 +12,6 @@ import re
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,25 +32,17 @@ from db.schema import Trial as TrialRow
 from db.store import StoreError, default_database, open_database, read_session, write_session
 from db.studies import open_study_of
 from platform.config import ConfigError, Hardware, SweepConfig, read_config
-from platform.datasets import Dataset, DatasetError, DatasetUnavailable, load_dataset
+from platform.datasets import DatasetError, DatasetUnavailable, load_dataset
 from platform.progress import Progress
-from platform.recorder import Recorder, Recording, Start, planned_trial_of, record_start, write_samples
+from platform.recorder import Recorder, Recording, Start, planned_trial_of, record_start
 from platform.results import print_results
-from platform.samples import colorized_pngs, sample_indices
+from platform.samples import sample_indices
 from platform.schedulers import AshaWithinArms, OptunaWithinArms
-from platform.search import EPOCH, FAILURE, LOSS, PlannedTrial, expected_epochs, plan_trials, trials_per_arm
-from platform.training import (
-    ColourStatistics,
-    TrainingDiverged,
-    colour_statistics,
-    load_checkpoint,
-    load_model,
-    save_checkpoint,
-    train,
-)
+from platform.search import expected_epochs, plan_trials, trials_per_arm
+from platform.trainable import run_trial
+from platform.training import colour_statistics
 from platform.workers import CHECKOUT, ray_runtime_env
 
-CHECKPOINT_FILE = "checkpoint.pt"
 AUTO_GPU_SHARE = 0.25  # of a GPU a trial: one of these small models leaves most of it idle
 BUSY_TIMEOUT_S = 2.0  # trials go on meanwhile; the recorder tries again
 
@@ -71,45 +62,6 @@ Exit status: 0 all trials are fine, 1 some failed, 2 something is wrong with the
 
 class SweepError(Exception):
     """The sweep cannot start or go on; the message is one sentence with what is wrong and what to do."""
-
-
-# The trainable: what runs in Ray's workers
-
-
-def run_trial(
-    config: dict[str, Any], data: Dataset, statistics: ColourStatistics, samples: list[int], threads: int
-) -> None:
-    """Train one trial, from its checkpoint if it has one, reporting each epoch to Ray Tune."""
-    torch.set_num_threads(threads)  # also decides the sums' order, so it is part of what a seed reproduces
-    run = PlannedTrial.from_dict(config["trial"]).run
-    resume = None
-    if (checkpoint := tune.get_checkpoint()) is not None:
-        with checkpoint.as_directory() as folder:
-            resume = load_checkpoint(Path(folder) / CHECKPOINT_FILE)
-    try:
-        for report in train(run, data, statistics, resume=resume):
-            with tempfile.TemporaryDirectory() as name:
-                folder = Path(name)
-                save_checkpoint(folder / CHECKPOINT_FILE, report.checkpoint)
-                if report.epoch == run.epochs and samples:
-                    _, model = load_model(report.checkpoint, torch.device("cpu"))
-                    pngs = colorized_pngs(run, model, data.validation_images[samples])
-                    write_samples(folder, dict(zip(samples, pngs, strict=True)))
-                metrics = {
-                    EPOCH: report.epoch,
-                    LOSS: report.validation.scores["loss"],
-                    "images_seen": report.images_seen,
-                    "seconds": report.seconds,
-                    "device": report.device,
-                    "train": report.train.scores,
-                    "validation": report.validation.scores,
-                    "train_class_bin_accuracy": report.train.class_bin_accuracy,
-                    "validation_class_bin_accuracy": report.validation.class_bin_accuracy,
-                }
-                tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
-    except TrainingDiverged as error:
-        # Reported, not raised: it would diverge again, so Ray must not try again.
-        tune.report({FAILURE: f"diverged: {error}"})
 
 
 # The command

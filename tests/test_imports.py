@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-WITH_RAY = {"platform.sweep", "platform.recorder", "platform.schedulers"}
+WITH_RAY = {"platform.sweep", "platform.recorder", "platform.schedulers", "platform.trainable"}
 NOT_MODULES = {"platform.__main__", "db.migrations.env"}  # they act when they are run, and are never imported
 
 # Imports each named module in turn; prints which of the forbidden libraries each one was the first to bring in.

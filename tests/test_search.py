@@ -67,8 +67,8 @@ def test_every_arm_tries_the_same_draws_with_the_same_seeds_in_turn(method: str)
 def test_quasirandom_draws_lie_evenly() -> None:
     plan = plan_trials(sweep_config({"method": "quasirandom", "trials_per_arm": 8, "space": SPACE}))
     runs = [trial.run for trial in plan if trial.arm == "plain"]
-    assert sum(run.optimizer == "sgd" for run in runs) == 4
     assert sum(run.learning_rate < 1e-2 for run in runs) == 4
+    assert len({(run.optimizer, run.filter_size) for run in runs}) == 6  # every combination of the two lists
 
 
 def test_four_quasirandom_trials_try_every_combination_of_two_lists() -> None:
