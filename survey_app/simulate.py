@@ -28,6 +28,7 @@ from db.studies import SurveyError, find_study, plan_of
 from survey_app.statistics import share_difference
 from survey_app.studies import open_existing
 
+UNNOTICED = 8.0  # ΔE2000
 CRITERION = 10.0  # of a single picture: the evidence against it at which it is called real half the time
 SENSITIVITY_SPREAD = 0.3  # standard deviation of the logarithm of sensitivity among participants
 MEDIAN_RESPONSE_MS, RESPONSE_SPREAD = 900.0, 0.4
@@ -45,10 +46,9 @@ To see what they answered: python -m survey_app.studies show --simulated
 
 @dataclass(frozen=True)
 class Observer:
-    """How a participant decides. Of a pair, the evidence that the photograph is the real one is the mean ΔE2000
-    between the pictures, plus by how much the photograph is more colourful (Hasler & Süsstrunk 2003), so that too
-    little colour gives a picture away and rich colour may beat the photograph. The photograph is taken with the
-    probability logistic(colour_sensitivity × evidence); a single picture is called real with
+    """How a participant decides. The evidence against a picture, see evidence(), grows with how far its colours are
+    off, and with how much less colourful it is than the photograph, so that too little colour gives it away and rich
+    colour may beat the photograph. Of a pair, the photograph is taken with the probability logistic(colour_sensitivity × evidence); a single picture is called real with
     logistic(colour_sensitivity × (CRITERION − evidence)), where the evidence against a photograph is 0.
 
     guess_rate: share of questions answered by a coin. lapse_rate: share of the others answered with the wrong hand.
@@ -75,10 +75,14 @@ class Observer:
 
 
 def evidence(truth_png: bytes, fake_png: bytes) -> float:
-    """What gives a synthesized picture away beside its photograph; below 0 it looks more real than that."""
+    """What gives a synthesized picture away; below 0 it looks more real than its photograph.
+
+    The square of the mean ΔE2000 between the two over UNNOTICED (small errors go unnoticed, large ones leap to the
+    eye), plus by how much the photograph is more colourful.
+    """
     truth, fake = pixels(truth_png), pixels(fake_png)
     distance = float(deltaE_ciede2000(rgb2lab(truth), rgb2lab(fake)).mean())  # type: ignore[no-untyped-call]
-    return distance + colourfulness(truth) - colourfulness(fake)
+    return distance**2 / UNNOTICED + colourfulness(truth) - colourfulness(fake)
 
 
 def colourfulness(rgb: np.ndarray) -> float:

@@ -5,11 +5,10 @@ import re
 import shutil
 import sqlite3
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,7 @@ from db import store
 from db.recording import record_arm, record_dataset, record_experiment
 from db.schema import Arm, Base, Dataset, Experiment
 from db.store import StoreError, open_database, read_session, write_session
-
-ROOT = Path(__file__).parent.parent
+from tests.processes import StartPython, finish, hear_from, say_to
 
 
 def silent(_message: str) -> None:
@@ -67,50 +65,6 @@ def add_experiment(engine: Engine) -> None:
             kind="regression",
             rebalancing=None,
         )
-
-
-Process = subprocess.Popen[str]
-StartPython = Callable[..., Process]
-
-
-@pytest.fixture
-def start_python() -> Iterator[StartPython]:
-    """Starts Python on some code in the checkout, its input and output piped; what still runs at the end is killed."""
-    with ExitStack() as stack:
-
-        def start(code: str, *arguments: str | Path) -> Process:
-            process = stack.enter_context(
-                subprocess.Popen(
-                    [sys.executable, "-c", code, *map(str, arguments)],
-                    cwd=ROOT,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    text=True,
-                )
-            )
-            stack.callback(process.kill)
-            return process
-
-        yield start
-
-
-def say_to(process: Process, line: str) -> None:
-    assert process.stdin is not None
-    process.stdin.write(line + "\n")
-    process.stdin.flush()
-
-
-def hear_from(process: Process) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
-
-
-def finish(process: Process) -> str:
-    """The rest of the process's output, once it has ended well."""
-    output, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors
-    return output
 
 
 # Opening

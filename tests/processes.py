@@ -1,0 +1,25 @@
+"""Real Python processes for tests: see the fixture start_python."""
+
+import subprocess
+from collections.abc import Callable
+
+Process = subprocess.Popen[str]
+StartPython = Callable[..., Process]
+
+
+def say_to(process: Process, line: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(line + "\n")
+    process.stdin.flush()
+
+
+def hear_from(process: Process) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def finish(process: Process) -> str:
+    """The rest of the process's output, once it has ended well."""
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    return output
