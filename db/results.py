@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from scipy.stats import binomtest
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session, aliased
 
@@ -304,6 +303,8 @@ def survey_results(
 
 def wilson(count: int, total: int) -> Share:
     """The share of count in total with its 95 % Wilson score interval."""
+    from scipy.stats import binomtest  # takes a second to import, for which a participant's server need not wait
+
     if total == 0:
         return Share(0, 0, None, None, None)
     interval = binomtest(count, total).proportion_ci(0.95, method="wilson")

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from dataclasses import asdict, replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -76,7 +77,7 @@ def test_each_participant_is_asked_in_balance(plan: Plan, seed: int, before: int
 
     places = [place for place, slot in enumerate(main) if slot.thing == plan.sentinel]
     assert 0 not in places
-    assert all(later - earlier >= 2 for earlier, later in zip(places, places[1:], strict=False))
+    assert all(later - earlier >= 2 for earlier, later in pairwise(places))
     stretch = len(main) / max(len(places), 1)
     assert all(number * stretch - 1 < place < (number + 1) * stretch + 1 for number, place in enumerate(places))
 
@@ -120,7 +121,7 @@ def test_participants_together_are_asked_in_balance(plan: Plan) -> None:
         assert np.abs(lean.sum(axis=1)).max() <= 2
     # An answer is no hint for the next one: the photograph is as often on the same side again as it changes.
     sides = [[slot.real_side for slot in slots if slot.phase == "main"] for slots in schedules]
-    changes = [a != b for row in sides for a, b in zip(row, row[1:], strict=False)]
+    changes = [a != b for row in sides for a, b in pairwise(row)]
     assert plan.protocol == "single" or 0.45 < np.mean(changes) < 0.58
 
 
