@@ -147,6 +147,7 @@ function makeStage(root) {
   }
 
   function expose() {
+    if (fit() !== question.scale) prepare(); // the window has changed meanwhile
     requestAnimationFrame(() => {
       enter("exposure");
       slots.forEach((slot, side) => {
@@ -193,7 +194,6 @@ function makeStage(root) {
     const now = performance.now();
     // The event's own time is when the key went down, not when this was called; some browsers count it otherwise.
     const at = event.timeStamp > question.onset && event.timeStamp <= now ? event.timeStamp : now;
-    if (question.exposure_ms === null) question.exposure_measured_ms = now - question.onset;
     question.vote = {
       question: question.question,
       answer: question.answers[side].value,

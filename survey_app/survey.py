@@ -8,7 +8,6 @@ import hashlib
 import io
 import logging
 import math
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,12 +20,11 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from db import votes
-from db.store import StoreError, open_database
+from db.store import StoreError, default_database, open_database
 from db.votes import Progress, QuestionView, StudyView, SurveyError
 from survey_app import colour_vision, stimulus
 
 TITLE = "Which one is the photograph?"
-CHECKOUT = Path(__file__).resolve().parent.parent
 TEXTS = Path(__file__).parent / "texts"
 PROLIFIC = ("PROLIFIC_PID", "STUDY_ID", "SESSION_ID")
 PLATE_SETS = 16  # drawing one takes a while; neighbours need not see the same digits
@@ -41,7 +39,7 @@ STYLE = """<style>
 [data-testid="stSidebar"], [data-testid="stSidebarCollapsedControl"], footer { display: none !important; }
 [data-testid="stMainBlockContainer"] { padding: 1.25rem 1rem 3rem; max-width: 46rem; }
 [data-testid="stElementToolbar"] { display: none !important; }
-[data-testid="stRadio"] label:not(:has(input:checked)) > div:first-child { background: currentColor; }
+[data-testid="stRadioOption"] > div > div:first-child { box-shadow: 0 0 0 1.5px #888; }
 [data-stale="true"] { opacity: 1 !important; transition: none !important; }
 </style>"""
 
@@ -314,6 +312,7 @@ def _withdrawal(token: str) -> None:
 
 
 def _unknown_token() -> None:
+    st.session_state.pop("token", None)
     title("There are no answers under this link")
     st.write("Perhaps they have been withdrawn and deleted. To take part, open the link that you were sent.")
 
@@ -390,15 +389,16 @@ def _button(label: str, token: str, change: Callable[[Engine, str], None]) -> No
 def _token() -> str | None:
     """The participant's token: the link's, or this session's where the browser went back to a link without."""
     token = st.query_params.get("participant") or st.session_state.get("token")
-    if token is not None and (len(st.query_params) != 1 or "participant" not in st.query_params):
-        st.query_params.from_dict({"participant": token})
+    if token is not None:
+        st.session_state["token"] = token
+        if set(st.query_params) != {"participant"}:
+            st.query_params.from_dict({"participant": token})
     return token
 
 
 @st.cache_resource(show_spinner=False)
 def _engine() -> Engine:
-    database = os.environ.get("HUEJURY_DATABASE") or CHECKOUT / "huejury.sqlite"
-    return open_database(database, say=logger.warning, busy_timeout_s=BUSY_TIMEOUT_S)
+    return open_database(default_database(), say=logger.warning, busy_timeout_s=BUSY_TIMEOUT_S)
 
 
 # --- Texts and pictures ---

@@ -1,0 +1,544 @@
+"""Participants in a real Chromium, on a real server: whatever they do, the database holds exactly their answers."""
+
+import base64
+import hashlib
+import io
+import json
+import re
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
+from sqlalchemy import Engine, func, select
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+
+from db.schema import Image as PhotographRow
+from db.schema import Participant, Question, Vote
+from db.store import open_database, read_session
+from db.studies import create_study
+from db.votes import SHORTEST_BREAK_STUDY
+from tests.survey_browser import (
+    CHECKOUT,
+    CHROMIUM_ARGUMENTS,
+    DESKTOP,
+    PHONE,
+    Server,
+    asked,
+    at,
+    button,
+    check_looks,
+    chromium,
+    consent,
+    go,
+    participant,
+    press,
+    stored,
+    to_practice,
+)
+from tests.survey_data import ARMS, add_experiment
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = chromium()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    engine = open_database(tmp_path_factory.mktemp("survey") / "survey.sqlite")
+    add_experiment(engine, images=24, size=32)
+    short = {"practice_count": 1, "question_count": 5, "exposures_ms": [50], "sentinel_share": 0.2}
+    create_study(engine, "cats", name="short", **short)  # type: ignore[arg-type]
+    create_study(engine, "cats", name="untimed", **{**short, "exposures_ms": [None]})  # type: ignore[arg-type]
+    create_study(engine, "cats", name="single", protocol="single", **short)  # type: ignore[arg-type]
+    create_study(
+        engine,
+        "cats",
+        name="whole",
+        practice_count=2,
+        question_count=SHORTEST_BREAK_STUDY,
+        exposures_ms=[50],
+        completion_url="https://app.prolific.com/submissions/complete?cc=C0DE",
+    )
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def server(browser: Browser, engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(Path(str(engine.url.database)), tmp_path_factory.mktemp("server") / "log")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport=DESKTOP)
+    yield context.new_page()
+    context.close()
+
+
+def tab_to(page: Page, name: str) -> None:
+    """Press the tab key until what has the focus bears this name or holds this text."""
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if name in page.evaluate(
+            """() => { let at = document.activeElement;
+            while (at.shadowRoot?.activeElement) at = at.shadowRoot.activeElement;
+            if (!at.matches("a, button, input, summary, textarea")) return "";
+            const group = at.closest("[role=radiogroup]");
+            return `${at.ariaLabel ?? ""} ${at.innerText ?? ""} ${group?.ariaLabel ?? ""}`; }"""
+        ):
+            return
+    pytest.fail(f"The tab key does not reach {name!r}.")
+
+
+def count(engine: Engine, table: type[Any]) -> int:
+    with read_session(engine) as session:
+        return session.scalar(select(func.count()).select_from(table)) or 0
+
+
+def test_whole_survey_with_the_keyboard_alone(page: Page, server: Server, engine: Engine) -> None:
+    before = count(engine, Participant)
+    page.goto(f"{server.url}?study=whole&PROLIFIC_PID=5f1e&STUDY_ID=60aa&SESSION_ID=61bb&utm=x")
+    button(page, "I agree").wait_for()
+    check_looks(page)
+    assert count(engine, Participant) == before  # nothing is stored before consent
+    tab_to(page, "I agree")
+    page.keyboard.press("Enter")
+    button(page, "Next: a short look").wait_for()
+    check_looks(page)
+
+    [(name, [token])] = parse_qs(urlsplit(page.url).query).items()
+    assert name == "participant"
+    me = participant(engine)
+    assert me.token_hash == hashlib.sha256(token.encode()).hexdigest()
+    assert (me.prolific_pid, me.prolific_study_id, me.prolific_session_id) == ("5f1e", "60aa", "61bb")
+
+    tab_to(page, "Next: a short look")
+    page.keyboard.press("Enter")
+    button(page, "Next: practice").wait_for()
+    check_looks(page)
+    tab_to(page, "brightness")
+    page.keyboard.press("Space")
+    tab_to(page, "Digit in disc 1")
+    page.keyboard.press("Space")
+    tab_to(page, "Next: practice")
+    page.keyboard.press("Enter")
+
+    given = []
+    for turn in range(2 + SHORTEST_BREAK_STUDY):
+        if turn == 2 + SHORTEST_BREAK_STUDY // 2:
+            button(page, "Go on").wait_for()
+            check_looks(page)
+            tab_to(page, "Go on")
+            page.keyboard.press("Enter")
+        if turn < 3:  # practice's start, its feedback, and the start of what counts
+            at(page, "before")
+            check_looks(page)
+            page.wait_for_timeout(300)
+            page.keyboard.press("Space")
+        expected = f"Practice {turn + 1} of 2" if turn < 2 else f"Question {turn - 1} of {SHORTEST_BREAK_STUDY}"
+        assert asked(page) == expected
+        if turn == 0:
+            check_looks(page)
+        answer = "left" if turn % 3 else "right"
+        given.append(("practice" if turn < 2 else "main", answer))
+        press(page, answer)
+
+    page.get_by_role("textbox").wait_for()
+    check_looks(page)
+    tab_to(page, "A comment")
+    page.keyboard.type("The greyer one.")
+    tab_to(page, "Finish")
+    page.keyboard.press("Enter")
+    page.get_by_text("completion code").wait_for()
+    check_looks(page)
+
+    assert stored(engine) == given
+    with read_session(engine) as session:
+        me = session.get_one(Participant, me.id)
+        votes = session.execute(select(Vote, Question).join(Question).where(Question.participant_id == me.id)).all()
+    assert me.comment == "The greyer one."
+    assert me.ended_at is not None
+    assert me.check is not None
+    assert me.check["answers"]["brightness"] == "Yes"
+    assert me.check["answers"]["display"]["width"] == DESKTOP["width"]
+    assert "night_filter" in me.check["flags"]
+    assert me.completion_code in page.locator("body").inner_text().replace("-", "")
+    assert page.get_by_role("link", name="complete").get_attribute("href") == (
+        "https://app.prolific.com/submissions/complete?cc=C0DE"
+    )
+    for vote, question in votes:
+        assert vote.input == "key"
+        assert vote.scale >= 5
+        assert vote.exposure_measured_ms is not None
+        assert vote.response_time_ms > vote.exposure_measured_ms > 0
+        assert question.first_shown_at is not None
+    main = [vote.correct for vote, question in votes if question.phase == "main"]
+    assert f"{sum(main)} of {len(main)}" in page.locator("body").inner_text()
+
+
+def test_on_a_phone_with_taps_in_the_dark(browser: Browser, server: Server, engine: Engine) -> None:
+    context = browser.new_context(
+        viewport=PHONE,
+        device_scale_factor=3,
+        has_touch=True,
+        is_mobile=True,
+        color_scheme="dark",
+        reduced_motion="reduce",
+    )
+    page = context.new_page()
+    page.goto(f"{server.url}?study=short")
+    button(page, "I agree").wait_for()
+    check_looks(page)
+    button(page, "I agree").tap()
+    button(page, "Next: a short look").wait_for()
+    check_looks(page)
+    button(page, "Next: a short look").tap()
+    button(page, "Next: practice").wait_for()
+    check_looks(page)
+    button(page, "Next: practice").tap()
+    for turn in range(6):
+        if turn < 2:
+            at(page, "before")
+            check_looks(page)
+            page.wait_for_timeout(300)
+            page.locator(".go").tap()
+        asked(page)
+        check_looks(page)
+        assert page.locator(".answers").bounding_box()["y"] + 64 <= PHONE["height"]  # type: ignore[index]
+        # A button the first times, then the pictures themselves.
+        if turn < 3:
+            page.locator(".answers button").last.tap()
+        else:
+            page.locator(".slot").last.tap()
+        page.locator('.trial[data-phase="answer"]').wait_for(state="detached")
+    page.get_by_role("textbox").wait_for()
+    check_looks(page)
+    button(page, "Finish").tap()
+    page.get_by_text("completion code").wait_for()
+    check_looks(page)
+    context.close()
+    assert stored(engine) == [("practice", "right")] + 5 * [("main", "right")]
+    with read_session(engine) as session:
+        query = select(Vote).join(Question).where(Question.participant_id == participant(engine).id)
+        votes = session.scalars(query).all()
+    assert {vote.input for vote in votes} == {"tap"}
+    # 3 gaps of 8 and 2 margins of 16 CSS pixels leave 912 of 1080 screen pixels to 2 pictures of 32 pixels.
+    assert [vote.scale for vote in votes] == [14] * 6
+
+
+def test_double_clicks_reloads_and_the_back_button(page: Page, server: Server, engine: Engine) -> None:
+    page.goto(f"{server.url}?study=short")
+    before = count(engine, Participant)
+    button(page, "I agree").dblclick()
+    to_practice(page)
+    assert count(engine, Participant) == before + 1
+    link = page.url
+    go(page)
+    asked(page)
+    page.locator(".answers button").first.dblclick()
+    go(page)
+    for number in range(1, 6):
+        assert asked(page) == f"Question {number} of 5"
+        if number == 2:
+            page.reload()
+            go(page)
+            assert asked(page) == "Question 2 of 5"
+        if number == 3:
+            page.go_back()
+            page.wait_for_url(link)  # brought back to the participant's own link
+            assert asked(page) == "Question 3 of 5"
+        if number == 4:
+            page.evaluate("document.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowLeft', repeat: true}))")
+        page.locator(".answers button").first.dblclick(delay=20)
+    page.get_by_role("textbox").wait_for()
+    assert stored(engine) == [("practice", "left")] + 5 * [("main", "left")]
+    with read_session(engine) as session:
+        query = select(Vote.input).join(Question).where(Question.participant_id == participant(engine).id)
+        assert set(session.scalars(query)) == {"click"}
+    assert count(engine, Participant) == before + 1
+
+
+def test_reload_just_after_every_answer(page: Page, server: Server, engine: Engine) -> None:
+    consent(page, server, "short")
+    to_practice(page)
+    for _ in range(30):  # an answer may not have left the browser yet: then the question is asked again
+        page.locator('.trial[data-phase="before"]').or_(page.get_by_role("textbox")).wait_for()
+        if page.get_by_role("textbox").is_visible():
+            break
+        go(page)
+        press(page, "right")
+        page.reload()
+    assert stored(engine) == [("practice", "right")] + 5 * [("main", "right")]
+
+
+def test_two_tabs(page: Page, server: Server, engine: Engine) -> None:
+    consent(page, server, "short")
+    to_practice(page)
+    go(page)
+    press(page, "left")
+    other = page.context.new_page()
+    other.goto(page.url)
+    for tab in (page, other):
+        tab.bring_to_front()
+        go(tab)
+        assert asked(tab) == "Question 1 of 5"
+    page.bring_to_front()
+    press(page, "left")
+    other.bring_to_front()
+    press(other, "right")  # the question has its answer
+    assert asked(other) == "Question 2 of 5"
+    press(other, "right")
+    assert asked(other) == "Question 3 of 5"
+    page.bring_to_front()
+    assert asked(page) == "Question 2 of 5"
+    press(page, "left")  # so has this one
+    assert asked(page) == "Question 3 of 5"
+    for number in (3, 4, 5):
+        assert asked(page) == f"Question {number} of 5"
+        press(page, "left")
+    page.get_by_role("textbox").wait_for()
+    assert [answer for _, answer in stored(engine)] == ["left", "left", "right", "left", "left", "left"]
+
+
+def test_server_killed_and_started_again(page: Page, server: Server, engine: Engine) -> None:
+    consent(page, server, "short")
+    to_practice(page)
+    go(page)
+    press(page, "right")
+    go(page)
+    press(page, "right")
+    assert asked(page) == "Question 2 of 5"
+    server.kill()
+    page.keyboard.press("ArrowLeft")  # an answer that cannot arrive yet
+    page.wait_for_timeout(300)
+    assert len(stored(engine)) == 2
+    server.start()
+    for number in (3, 4, 5):  # the page connects by itself, sends the answer, goes on
+        assert asked(page) == f"Question {number} of 5"
+        press(page, "right")
+    page.get_by_role("textbox").wait_for()
+    assert [answer for _, answer in stored(engine)] == ["right", "right", "left", "right", "right", "right"]
+
+
+def test_database_that_cannot_write(page: Page, server: Server, engine: Engine) -> None:
+    consent(page, server, "short")
+    to_practice(page)
+    go(page)
+    press(page, "left")
+    go(page)
+    asked(page)
+    with sqlite3.connect(str(engine.url.database)) as database:
+        database.execute("CREATE TRIGGER broken BEFORE INSERT ON votes BEGIN SELECT RAISE(ABORT, 'disk is full'); END")
+    press(page, "right")
+    page.get_by_text("Sorry, something went wrong").wait_for()
+    check_looks(page)
+    seen = page.locator("body").inner_text()
+    assert not re.search("Traceback|sqlite|Error|disk", seen, re.IGNORECASE)
+    button(page, "Try again").click()
+    page.wait_for_timeout(300)
+    page.get_by_text("Sorry, something went wrong").wait_for()
+    with sqlite3.connect(str(engine.url.database)) as database:
+        database.execute("DROP TRIGGER broken")
+    button(page, "Try again").click()
+    go(page)
+    assert asked(page) == "Question 2 of 5"
+    assert stored(engine) == [("practice", "left"), ("main", "right")]
+
+
+def test_withdrawal_at_once_and_by_code(page: Page, server: Server, engine: Engine) -> None:
+    consent(page, server, "short")
+    to_practice(page)
+    go(page)
+    press(page, "left")
+    go(page)
+    press(page, "left")
+    me, link = participant(engine), page.url
+    asked(page)
+    page.get_by_text("Withdraw and delete my answers").click()
+    button(page, "Delete all my answers").click()
+    page.get_by_text("Your answers have been deleted").wait_for()
+    check_looks(page)
+    assert "participant" not in page.url
+    with read_session(engine) as session:
+        assert session.get(Participant, me.id) is None
+        assert session.scalar(select(func.count()).where(Question.participant_id == me.id)) == 0
+    page.goto(link)
+    page.get_by_text("There are no answers under this link").wait_for()
+    check_looks(page)
+
+    consent(page, server, "short")
+    button(page, "Next: a short look").wait_for()
+    me = participant(engine)
+    page.goto(f"{server.url}withdraw")
+    field = page.get_by_role("textbox")
+    field.fill("AAAA-AAAA-AAAA")
+    button(page, "Delete all my answers").click()
+    page.get_by_text("There are no answers under this code").wait_for()
+    check_looks(page)
+    field.fill(me.completion_code.lower())
+    button(page, "Delete all my answers").click()
+    page.get_by_text("Your answers have been deleted").wait_for()
+    check_looks(page)
+    with read_session(engine) as session:
+        assert session.get(Participant, me.id) is None
+
+
+def test_untimed_pictures_stay_until_the_answer(page: Page, server: Server, engine: Engine) -> None:
+    consent(page, server, "untimed")
+    to_practice(page)
+    go(page)
+    asked(page)
+    first = page.locator("canvas").first.evaluate("canvas => canvas.toDataURL()")
+    page.wait_for_timeout(400)
+    assert page.locator("canvas").first.evaluate("canvas => canvas.toDataURL()") == first
+    with read_session(engine) as session:
+        question = session.scalars(
+            select(Question).where(Question.participant_id == participant(engine).id).order_by(Question.position)
+        ).first()
+        assert question is not None
+        assert question.first_shown_at is not None
+    press(page, "left")
+    at(page, "before")
+    with read_session(engine) as session:
+        vote = session.scalars(select(Vote).where(Vote.question_id == question.id)).one()
+    assert vote.exposure_measured_ms is None
+
+
+def test_single_pictures(page: Page, server: Server, engine: Engine) -> None:
+    consent(page, server, "single")
+    to_practice(page)
+    go(page)
+    asked(page)
+    assert page.locator("canvas:visible").count() == 1
+    check_looks(page)
+    page.locator(".slot").first.click()  # a single picture is no answer
+    at(page, "answer")
+    press(page, "left")
+    go(page)
+    for _ in range(5):
+        press(page, "right")
+    page.get_by_role("textbox").wait_for()
+    assert [answer for _, answer in stored(engine)] == ["real", "fake", "fake", "fake", "fake", "fake"]
+
+
+def test_the_answer_cannot_be_read_off_what_the_browser_received(
+    browser: Browser, server: Server, engine: Engine
+) -> None:
+    context = browser.new_context(viewport=DESKTOP)
+    page = context.new_page()
+    frames: list[bytes] = []
+    addresses: list[str] = []
+    page.on("websocket", lambda socket: socket.on("framereceived", lambda data: frames.append(_bytes(data))))
+    page.on("request", lambda request: addresses.append(request.url.removeprefix(server.url)))
+    consent(page, server, "whole")
+    to_practice(page)
+    go(page)
+    press(page, "left")
+    go(page)
+    press(page, "left")
+    go(page)
+    frames.clear()
+    addresses.clear()
+    looks = set()
+    for number in range(SHORTEST_BREAK_STUDY):
+        if number == SHORTEST_BREAK_STUDY // 2:
+            button(page, "Go on").click()
+        asked(page)
+        look = page.locator(".trial").evaluate(
+            """element => { const copy = element.cloneNode(true); copy.querySelector(".before").replaceChildren();
+            return copy.outerHTML.replaceAll(' class=""', ""); }"""
+        )
+        looks.add(re.sub(r"[\d.]+", "0", look))
+        press(page, "left")
+    page.get_by_role("textbox").wait_for()
+    page.wait_for_timeout(200)
+    context.close()
+    # Questions come over the socket alone, no picture has an address; what is fetched is Streamlit's own scripts.
+    assert [address for address in addresses if not address.startswith("static/")] == []
+
+    with read_session(engine) as session:
+        questions = session.scalars(
+            select(Question)
+            .where(Question.participant_id == participant(engine).id, Question.phase == "main")
+            .order_by(Question.position)
+        ).all()
+        truths = {
+            question.public_id: session.get_one(PhotographRow, question.image_id).truth_png for question in questions
+        }
+    sides = {question.public_id: question.real_side for question in questions}
+    kinds = {question.public_id: question.kind for question in questions}
+    assert set(sides.values()) == {"left", "right"}
+    assert set(kinds.values()) == {"arm", "sentinel"}
+
+    # What the page looks like to a program is the same whatever is asked.
+    assert len(looks) == 1
+
+    sent = {}
+    for data in component_data(frames):
+        sent[data.pop("question")] = data
+    assert sent.keys() >= sides.keys() - {questions[0].public_id}  # the first came with the last practice answer
+    rest = []
+    for public_id, data in sent.items():
+        pictures = data.pop("pictures")
+        rest.append({key: value for key, value in data.items() if key not in ("number", "count", "before")})
+        assert re.fullmatch(r"[\w-]{16}", public_id)
+        assert [len(base64.b64decode(picture)) for picture in pictures] == [32 * 32 * 3] * 2
+        # The pictures are where the schedule says: the test looks at the right bytes.
+        truth = np.asarray(Image.open(io.BytesIO(truths[public_id])).convert("RGB")).tobytes()
+        assert [base64.b64decode(picture) == truth for picture in pictures] == [
+            sides[public_id] == side for side in ("left", "right")
+        ]
+    assert all(one == rest[0] for one in rest)
+
+    received = b"".join(frames)
+    for secret in [*ARMS, "sentinel", "real_side", "correct", "trial_id", "sample"]:
+        assert secret.encode() not in received, secret
+    assert b"\x89PNG" not in received
+    assert base64.b64encode(b"\x89PNG\r\n")[:7] not in received
+
+
+def component_data(frames: list[bytes]) -> Iterator[dict[str, Any]]:
+    """The data of every stimulus in what Streamlit's server sent."""
+    for frame in frames:
+        message = ForwardMsg()
+        message.ParseFromString(frame)
+        element = message.delta.new_element
+        if element.WhichOneof("type") == "bidi_component" and element.bidi_component.component_name.endswith(
+            "stimulus"
+        ):
+            yield json.loads(element.bidi_component.json or element.bidi_component.mixed.json)
+
+
+def _bytes(data: str | bytes) -> bytes:
+    return data.encode() if isinstance(data, str) else data
+
+
+def test_enlarging_is_that_of_pillow(browser: Browser) -> None:
+    script = base64.b64encode((CHECKOUT / "survey_app" / "stimulus.js").read_bytes()).decode()
+    chance = np.random.default_rng(0)
+    picture = chance.integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    page = browser.new_page()
+    for name, resampling in (("nearest", Image.Resampling.NEAREST), ("lanczos", Image.Resampling.LANCZOS)):
+        for scale in (1, 2, 3, 11):
+            enlarged = page.evaluate(
+                f"""async ([name, rgb]) => {{ const script = await import("data:text/javascript;base64,{script}");
+                return [...script[name](Uint8ClampedArray.from(rgb), 7, 5, {scale})]; }}""",
+                [name, picture.flatten().tolist()],
+            )
+            expected = np.asarray(Image.fromarray(picture).resize((7 * scale, 5 * scale), resampling))
+            difference = np.abs(np.array(enlarged).reshape(expected.shape) - expected.astype(int))
+            assert difference.max() <= (0 if name == "nearest" else 1)  # Pillow calculates with integers
+    page.close()
