@@ -120,6 +120,8 @@ def create_study(
         raise SurveyError("The protocol is pair or single, and pictures are enlarged by nearest or lanczos.")
     if question_count < 1 or practice_count < 0 or sentinel_count < 0 or planned_participants < 1:
         raise SurveyError("A study needs at least one question and one planned participant, and no negative numbers.")
+    if seed is not None and not 0 <= seed < 2**63:
+        raise SurveyError("A seed is a whole number from 0 to 2^63 - 1.")
     try:
         with write_session(engine) as session:
             if session.scalar(select(Study.id).where(Study.name == name)) is not None:
