@@ -104,7 +104,10 @@ def title(text: str, *, report: bool = False, first: bool = False) -> dict[str, 
         key="heading", data={"text": text, "report": report, "first": first}, on_display_change=lambda: None
     )
     display = result.get("display")
-    return display if isinstance(display, dict) else None
+    if not isinstance(display, dict):
+        return None
+    # It comes from a browser, and is stored.
+    return {name: value for name, value in list(display.items())[:20] if isinstance(value, int | float)}
 
 
 # --- The stages ---

@@ -1,0 +1,96 @@
+"""The survey's pages without a browser: what a link leads to, and what the check makes of its answers."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from sqlalchemy import Engine
+from streamlit.testing.v1 import AppTest
+
+from db.store import open_database
+from db.studies import close_study, create_study
+from survey_app import colour_vision, stimulus, survey
+from tests.survey_browser import CHECKOUT
+from tests.survey_data import add_experiment
+
+
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    database = tmp_path / "survey.sqlite"
+    monkeypatch.setenv("HUEJURY_DATABASE", str(database))
+    st.cache_resource.clear()
+    engine = open_database(database)
+    yield engine
+    engine.dispose()
+    st.cache_resource.clear()
+
+
+def opened(**query: str) -> AppTest:
+    app = AppTest.from_file(str(CHECKOUT / "survey_app" / "app.py"), default_timeout=30)
+    for name, value in query.items():
+        app.query_params[name] = value
+    app.run()
+    assert not app.exception
+    return app
+
+
+def words(app: AppTest) -> str:
+    return " ".join(element.value for element in [*app.markdown, *app.code])
+
+
+def test_no_study_says_what_to_run(engine: Engine) -> None:
+    assert "python -m platform.sweep" in words(opened())
+
+
+def test_links_that_lead_nowhere_are_answered_kindly(engine: Engine) -> None:
+    add_experiment(engine, images=12)
+    create_study(engine, "cats", question_count=5, practice_count=1)
+    assert "check the link" in words(opened(study="dogs"))
+    assert "open the link that you were sent" in words(opened(participant="nobody"))
+    assert "5 questions" in words(opened())
+    assert "5 questions" in words(opened(study="cats"))
+    assert "Prolific ID" in words(opened(study="cats", PROLIFIC_PID="5f1e"))
+    assert "Prolific ID" not in words(opened(study="cats"))
+    close_study(engine, "cats")
+    assert "Thank you" in words(opened(study="cats"))
+
+
+def test_a_database_that_cannot_be_opened_is_apologised_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = tmp_path / "survey.sqlite"
+    database.write_text("this is no database")
+    monkeypatch.setenv("HUEJURY_DATABASE", str(database))
+    st.cache_resource.clear()
+    app = opened()
+    assert "What you have answered so far is safe" in words(app)
+    assert [button.label for button in app.button] == ["Try again"]
+    database.unlink()
+    assert "python -m platform.sweep" in words(app.button[0].click().run())
+    st.cache_resource.clear()
+
+
+def test_the_check_flags_and_never_more() -> None:
+    plates = colour_vision.plates(0)
+    digits: list[str | None] = [str(plate.digit) for plate in plates]
+    assert survey.check_flags("Yes", "No, or switched off now", plates, digits) == []
+    wrong = [*digits[:2], "none", None]
+    assert survey.check_flags("No", None, plates, wrong) == [
+        "brightness",
+        "night_filter",
+        "plate_deutan",
+        "plate_tritan",
+    ]
+    assert survey.check_flags("Yes", "I do not know", plates, digits) == ["night_filter"]
+
+
+def test_solutions() -> None:
+    assert stimulus.solution("pair", "left", True) == ([True, False], "The photograph was on the left.")
+    assert stimulus.solution("pair", "left", False) == ([False, True], "The photograph was on the right.")
+    assert stimulus.solution("single", "fake", True)[0] == [False]
+    assert stimulus.solution("single", "fake", False)[0] == [True]
+
+
+def test_every_text_is_there() -> None:
+    assert {"consent-1", "instructions-pair", "instructions-single"} <= {
+        path.stem for path in survey.TEXTS.glob("*.md")
+    }
