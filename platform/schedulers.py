@@ -60,7 +60,10 @@ class OptunaWithinArms(Searcher):
     """
 
     def __init__(self, config: SweepConfig) -> None:
+        import optuna  # an extra of this project: only a search by Optuna needs it
+
         super().__init__()
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._config = config
         space = {name: _distribution(values) for name, values in config.search.values().items()}
         self._studies = {arm: OptunaSearch(space, metric=LOSS, mode="min", seed=config.seed) for arm in config.arms}
@@ -94,7 +97,7 @@ class OptunaWithinArms(Searcher):
 
 
 def _distribution(values: list[Any] | Range) -> Any:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution  # an extra: needed for Optuna alone
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
 
     if isinstance(values, Range):
         return FloatDistribution(values.low, values.high, log=values.log)

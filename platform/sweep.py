@@ -5,6 +5,7 @@ python -m platform.sweep tune_configs/rebalance.yaml
 
 import argparse
 import fcntl
+import importlib.util
 import json
 import logging
 import os
@@ -145,6 +146,8 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
         _open_survey(engine, known.name, say)
         return _report_failures(engine, known.id, say)
 
+    if config.search.method == "optuna" and importlib.util.find_spec("optuna") is None:
+        raise SweepError("Optuna is not installed: pip install -c constraints.txt optuna, or change search.method.")
     storage = options.storage or (known.storage_path if known else str(CHECKOUT / "results"))
     storage = storage if "://" in storage else str(Path(storage).expanduser().resolve())
     with _alone(storage, config.experiment):
@@ -387,7 +390,7 @@ def _tuner(start: Start, gpus: float, *, resume: bool, say: Callable[[str], None
         {"cpu": config.resources.cpu, "gpu": gpus},
     )
     if resume:
-        if _restorable(path):
+        if is_restorable(path):
             return tune.Tuner.restore(path, trainable)
         say("Ray's state of the experiment is missing or damaged: all its trials are made again.")
     search: dict[str, Any] = {}
@@ -426,7 +429,7 @@ def _tuner(start: Start, gpus: float, *, resume: bool, say: Callable[[str], None
     )
 
 
-def _restorable(path: str) -> bool:
+def is_restorable(path: str) -> bool:
     """Whether Ray can go on from its files: with a damaged state it would, unasked, begin anew."""
     if not tune.Tuner.can_restore(path):
         return False

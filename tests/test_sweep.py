@@ -6,6 +6,7 @@ One experiment serves all tests: its first process is killed, its second interru
 import io
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from db.schema import Arm, Dataset, Experiment, Image, Measurement, Sample, Tria
 from db.store import open_database, read_session
 from platform.datasets import load_dataset
 from platform.results import main as print_results
+from platform.sweep import is_restorable
 from platform.sweep import main as sweep
 from platform.training import Run, colour_statistics, train
 
@@ -245,6 +247,16 @@ def test_a_finished_experiment_is_shown_and_not_trained_again(
         assert "finished already" in printed
         assert "most frequent bin" in printed
     assert not ray.is_initialized()
+
+
+def test_a_damaged_state_of_ray_is_not_trusted(finished: Finished, tmp_path: Path) -> None:
+    copy = tmp_path / "tiny"
+    shutil.copytree(finished.folder / "s" / "tiny", copy)
+    assert is_restorable(str(copy))
+    state = max(copy.glob("experiment_state-*.json"))
+    state.write_bytes(state.read_bytes()[: state.stat().st_size // 2])
+    assert not is_restorable(str(copy))
+    assert not is_restorable(str(tmp_path / "nothing"))
 
 
 def test_another_config_under_the_same_name_is_refused(finished: Finished, capsys: pytest.CaptureFixture[str]) -> None:
