@@ -32,6 +32,6 @@ def share_difference(picked: np.ndarray, second: np.ndarray, participant: np.nda
         )
         difference, p_value = float(fit.params[1]), float(fit.pvalues[1])
         low, high = (float(limit) for limit in fit.conf_int()[1])
-    if not np.isfinite(p_value):
+    if not fit.bse[1] > 1e-9:  # zero but for rounding
         return Difference(difference, difference, difference, 1.0 if abs(difference) < 1e-12 else 0.0)
     return Difference(difference, low, high, p_value)

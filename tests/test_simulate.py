@@ -1,0 +1,246 @@
+"""Simulated participants answer as their model says, are marked, and tell how often a difference would be found."""
+
+import math
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest, ttest_rel
+from sqlalchemy import Engine, func, select
+from statsmodels.stats.power import NormalIndPower
+from statsmodels.stats.proportion import proportion_effectsize
+
+from db.results import survey_results
+from db.schema import Participant, Protocol, Question, Vote
+from db.store import open_database, read_session
+from db.studies import SurveyError, close_study, create_study, find_study, study_summary
+from survey_app import simulate
+from survey_app.simulate import Observer, colourfulness, evidence, power
+from survey_app.statistics import share_difference
+from tests.survey_data import ARMS, add_experiment, colourized, photographs, png
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("simulated") / "survey.sqlite"
+    engine = open_database(path)
+    add_experiment(engine, images=40)
+    create_study(engine, "cats", question_count=30, practice_count=2, seed=0)
+    create_study(engine, "cats", name="single", protocol="single", question_count=30, practice_count=2, seed=0)
+    engine.dispose()
+    return path
+
+
+@pytest.fixture
+def engine(database: Path) -> Iterator[Engine]:
+    engine = open_database(database)
+    yield engine
+    engine.dispose()
+
+
+# The observer
+
+
+def test_colourfulness_is_that_of_hasler_and_suesstrunk() -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, size=(5, 7, 3), dtype=np.uint8)
+    reds, greens, blues = ([int(pixel[channel]) for row in rgb for pixel in row] for channel in range(3))
+    first = [red - green for red, green in zip(reds, greens, strict=True)]
+    second = [0.5 * (red + green) - blue for red, green, blue in zip(reds, greens, blues, strict=True)]
+
+    def mean(values: list[float]) -> float:
+        return sum(values) / len(values)
+
+    def variance(values: list[float]) -> float:
+        return mean([(value - mean(values)) ** 2 for value in values])
+
+    deviation = math.sqrt(variance([*map(float, first)]) + variance(second))
+    expected = deviation + 0.3 * math.sqrt(mean([*map(float, first)]) ** 2 + mean(second) ** 2)
+    assert colourfulness(rgb) == pytest.approx(expected)
+    assert colourfulness(np.full((2, 2, 3), 90, dtype=np.uint8)) == 0
+
+
+def test_evidence_grows_as_colours_go() -> None:
+    photograph = photographs(1)[0]
+    against = [evidence(png(photograph), png(colourized(photograph, arm))) for arm in (-1, 0, 1, 2)]
+    assert against == sorted(against, reverse=True)
+    assert evidence(png(photograph), png(photograph)) == 0
+
+
+@given(
+    guess=st.floats(0, 1),
+    lapse=st.floats(0, 1),
+    sensitivity=st.floats(0, 1),
+    against=st.floats(-1000, 1000),
+    real=st.booleans(),
+)
+def test_the_observers_rates(guess: float, lapse: float, sensitivity: float, against: float, real: bool) -> None:
+    observer = Observer(guess, sensitivity, lapse)
+    protocols: tuple[Protocol, Protocol] = ("pair", "single")
+    for protocol in protocols:
+        share = observer.right(against, protocol, real=real)
+        assert guess / 2 - 1e-12 <= share <= 1 - guess / 2 + 1e-12
+        coin = Observer(1.0, sensitivity, lapse).right(against, protocol, real=real)
+        assert coin == pytest.approx(0.5)
+    assert observer.right(0, "pair") == pytest.approx(0.5)
+    seeing = Observer(0, 1.0, lapse)
+    assert seeing.right(1000, "pair") == pytest.approx(1 - lapse)
+    assert seeing.right(1000, "single") == pytest.approx(1 - lapse)
+    assert Observer(0, sensitivity, 0).right(5, "pair") == pytest.approx(1 / (1 + math.exp(-5 * sensitivity)))
+
+
+# Taking part
+
+
+@pytest.mark.parametrize("study", ["cats", "single"])
+def test_simulated_participants_finish_are_marked_and_count_nowhere(
+    database: Path, engine: Engine, capsys: pytest.CaptureFixture[str], study: str
+) -> None:
+    arguments = ["--database", str(database), "--study", study, "--participants", "4", "--seed", "3"]
+    assert simulate.main(arguments) == 0
+    assert f"4 simulated participants answered study '{study}'; no result counts them" in capsys.readouterr().out
+    summary = study_summary(engine, study)
+    assert (summary.participants, summary.votes, summary.simulated) == (0, 0, 4)
+    with read_session(engine) as session:
+        row = find_study(session, study)
+        assert survey_results(session, row).participants == 0
+        results = survey_results(session, row, simulated=True)
+        participants = session.scalars(select(Participant).where(Participant.study_id == row.id)).all()
+        votes = session.scalar(
+            select(func.count(Vote.id)).join(Question).where(Question.study_id == row.id, Question.phase == "main")
+        )
+    assert results.participants == 4
+    assert votes == 120
+    assert all(participant.simulated and participant.ended_at for participant in participants)
+    shares = [row.picked_as_real.share or 0 for row in results.rows]
+    assert shares[0] < shares[2]  # nearly grey against nearly the photograph
+
+
+def test_the_seed_decides_what_is_asked_and_answered(tmp_path: Path) -> None:
+    def answers(seed: int, name: str) -> list[tuple[int, str, float]]:
+        engine = open_database(tmp_path / name)
+        add_experiment(engine, images=12, size=8)
+        create_study(engine, "cats", question_count=9, practice_count=0, seed=0)
+        simulate.simulate(engine, "cats", 2, Observer(), seed)
+        with read_session(engine) as session:
+            rows = session.execute(
+                select(Question.image_id, Vote.answer, Vote.response_time_ms).join(Vote).order_by(Question.id)
+            )
+            found = [(image, str(answer), time) for image, answer, time in rows]
+        engine.dispose()
+        return found
+
+    first = answers(1, "a.sqlite")
+    assert len(first) == 18
+    assert answers(1, "b.sqlite") == first
+    assert answers(2, "c.sqlite") != first
+
+
+# Power
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.15])
+def test_share_difference_agrees_with_a_paired_t_test_in_a_balanced_design(shift: float) -> None:
+    """With as many answers in both arms from everybody both look at the same mean of differences."""
+    chance = np.random.default_rng(0)
+    participant = np.repeat(np.arange(25), 24)
+    second = np.tile(np.arange(24) % 2 == 1, 25)
+    liking = np.repeat(chance.normal(0, 0.1, 25), 24)
+    picked = chance.random(600) < 0.4 + liking + shift * second
+    found = share_difference(picked, second, participant)
+    by_participant = picked.reshape(25, 12, 2).mean(axis=1)
+    assert found.difference == pytest.approx((by_participant[:, 1] - by_participant[:, 0]).mean())
+    expected = ttest_rel(by_participant[:, 1], by_participant[:, 0])
+    assert found.p_value == pytest.approx(float(expected.pvalue), rel=0.02)
+    assert found.low < found.difference < found.high
+    logit = sm.Logit(picked.astype(float), sm.add_constant(second.astype(float))).fit(
+        disp=0, cov_type="cluster", cov_kwds={"groups": participant}
+    )
+    assert abs(found.p_value - float(logit.pvalues[1])) < 0.03
+
+
+def test_share_difference_where_nothing_varies() -> None:
+    participant, second = np.repeat(np.arange(4), 2), np.tile([False, True], 4)
+    assert share_difference(np.ones(8, dtype=bool), second, participant).p_value == 1.0
+    always = share_difference(second, second, participant)
+    assert always.difference == pytest.approx(1.0)
+    assert always.p_value == 0.0
+
+
+def test_a_difference_that_is_none_is_found_in_five_per_cent() -> None:
+    chance = np.random.default_rng(1)
+    participant, second = np.repeat(np.arange(30), 24), np.tile(np.arange(24) % 2 == 1, 30)
+    found = 0
+    for _ in range(300):
+        liking = np.repeat(chance.normal(0, 0.15, 30), 24)  # answers of one participant go together
+        found += share_difference(chance.random(720) < 0.5 + liking, second, participant).p_value < 0.05
+    assert binomtest(found, 300, 0.05).pvalue > 0.001
+
+
+def test_power_is_near_the_textbooks(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of observers who are all alike, answers are independent, and the normal approximation tells the power."""
+    with read_session(engine) as session:
+        trials = {row.arm: row.trial.trial_id for row in survey_results(session, find_study(session, "cats")).rows}
+    against = {trials["regression"]: 8.0, trials["classification"]: 0.0, trials["rebalanced 0.25"]: 0.0}
+    monkeypatch.setattr(simulate, "SENSITIVITY_SPREAD", 0.0)
+    monkeypatch.setattr(simulate, "_evidence_against", lambda _session, trial, _image: against[trial])
+    found = power(engine, "cats", (ARMS[0], ARMS[1]), 20, Observer(0.0, 0.08, 0.0), seed=0, studies=150)
+    assert found.first_share == pytest.approx(1 / (1 + math.exp(0.64)), abs=0.02)
+    assert found.second_share == pytest.approx(0.5, abs=0.02)
+    effect = proportion_effectsize(1 / (1 + math.exp(0.64)), 0.5)
+    expected = NormalIndPower().power(effect, nobs1=20 * 9, alpha=0.05)
+    assert 0.5 < expected < 0.95
+    assert binomtest(found.found, found.studies, expected).pvalue > 0.001
+    none = power(engine, "cats", (ARMS[1], ARMS[2]), 20, Observer(0.0, 0.08, 0.0), seed=0, studies=150)
+    assert binomtest(none.found, none.studies, 0.05).pvalue > 0.001
+
+
+def test_the_command_tells_power_and_stores_nothing(
+    database: Path, engine: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = study_summary(engine, "cats")
+    arguments = ["--database", str(database), "--study", "cats", "--power", "regression", "rebalanced 0.25"]
+    assert simulate.main([*arguments, "--participants", "8", "--studies", "20"]) == 0
+    said = capsys.readouterr().out
+    assert "With 8 participants, study 'cats' finds the difference between regression (" in said
+    assert "of 20 simulated studies" in said
+    assert study_summary(engine, "cats") == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--study", "nope"], "There is no study 'nope'"),
+        (["--power", "regression", "nope", "--study", "cats"], "has no contender 'nope'; it has regression"),
+        (["--power", "regression", "regression", "--study", "cats"], "two different contenders"),
+        (["--power", *ARMS[:2], "--participants", "1", "--study", "cats"], "at least two participants"),
+    ],
+)
+def test_what_cannot_be_simulated_is_said(
+    database: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert simulate.main(["--database", str(database), *arguments]) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert said.err.count("\n") == 1
+
+
+def test_a_closed_study_takes_no_simulated_participant_either(tmp_path: Path) -> None:
+    engine = open_database(tmp_path / "closed.sqlite")
+    add_experiment(engine, images=10, size=4)
+    create_study(engine, "cats", question_count=6, practice_count=0)
+    close_study(engine, "cats")
+    with pytest.raises(SurveyError, match="is closed"):
+        simulate.simulate(engine, "cats", 1, Observer(), 0)
+    engine.dispose()
+
+
+def test_participants_differ_in_sensitivity() -> None:
+    chance = random.Random(0)
+    logs = [math.log(Observer().another(chance).colour_sensitivity / 0.08) for _ in range(2000)]
+    assert np.mean(logs) == pytest.approx(0, abs=0.03)
+    assert np.std(logs) == pytest.approx(simulate.SENSITIVITY_SPREAD, abs=0.02)
