@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -215,7 +216,9 @@ def _open_survey(engine: Engine, experiment: str, say: Callable[[str], None]) ->
     """Open a study of the best trial of each arm, unless the experiment has one; say how people are asked."""
     study = open_study_of(engine, experiment, say=say)
     if study is not None and study.view.status == "open":
-        say(f"The survey {study.view.name!r} is open; to ask people: make survey")
+        elsewhere = engine.url.database != str(Path(default_database()).absolute())
+        where = f"HUEJURY_DATABASE={shlex.quote(engine.url.render_as_string())} " if elsewhere else ""
+        say(f"The survey {study.view.name!r} is open; to ask people: {where}make survey")
 
 
 # Before the trials
