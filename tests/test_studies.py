@@ -293,6 +293,18 @@ def test_contenders_and_sentinels_stay_once_somebody_takes_part(engine: Engine, 
         session.rollback()
 
 
+def test_a_picture_stays_once_somebody_is_asked_about_it(engine: Engine) -> None:
+    small_study(engine)
+    enrol(engine, "cats", consent_version="1")
+    asked = select(Question.sample_id).where(Question.sample_id.is_not(None))
+    with pytest.raises(IntegrityError, match="stays as it is"), write_session(engine) as session:
+        session.execute(update(Sample).where(Sample.id.in_(asked)).values(png=b"other"))
+    with write_session(engine) as session:
+        session.execute(update(Sample).where(Sample.id.in_(asked)).values(png=Sample.png))  # recorded again: the same
+        session.execute(update(Sample).where(Sample.id.not_in(asked)).values(png=b"other"))
+        session.rollback()
+
+
 @pytest.mark.parametrize("table", [Experiment, Trial, Sample, Image, Dataset])
 def test_what_a_study_shows_cannot_be_deleted(engine: Engine, table: type[Base]) -> None:
     small_study(engine)

@@ -1,7 +1,7 @@
 """The survey: studies, their contenders and sentinels, participants, questions and votes.
 
-Triggers keep a study as it was drawn up. A migration that makes studies, study_arms or sentinel_pictures anew (as
-Alembic's batch mode does on SQLite) drops them with the old table and has to call create_triggers() again.
+Triggers keep a study as it was drawn up. A migration that makes studies, study_arms, sentinel_pictures or samples anew
+(as Alembic's batch mode does on SQLite) drops them with the old table and has to make them again.
 """
 
 import sqlalchemy as sa
@@ -207,13 +207,16 @@ def upgrade() -> None:
 
 
 def create_triggers() -> None:
-    """A study may only be closed; what it may show is fixed as soon as it has a participant."""
+    """A study may only be closed; what it may show is fixed as soon as it has a participant; nor does a picture change
+    that somebody was asked about."""
     definition = (
         "id, name, created_at, experiment_id, protocol, question_count, practice_count, sentinel_count, exposures_ms, "
         "resampling, seed, planned_participants, exclusion_rule, consent_version, completion_url"
     )
     only_closed = "a study can only be closed, not changed"
     in_use = "a study with participants keeps its contenders and sentinels"
+    asked_about = "a picture that a survey asks about stays as it is"
+    changed = "NEW.png <> OLD.png AND EXISTS (SELECT 1 FROM questions WHERE sample_id = OLD.id)"
     taking_part = "EXISTS (SELECT 1 FROM participants WHERE study_id = {row}.study_id)"
     contents = ("study_arms", "sentinel_pictures")
     rows = {"INSERT": "NEW", "UPDATE": "OLD", "DELETE": "OLD"}
@@ -222,6 +225,10 @@ def create_triggers() -> None:
         op.execute(
             f"CREATE TRIGGER studies_fixed BEFORE UPDATE OF {definition} ON studies "
             f"BEGIN SELECT RAISE(ABORT, '{only_closed}'); END"
+        )
+        op.execute(
+            f"CREATE TRIGGER samples_fixed BEFORE UPDATE OF png ON samples WHEN {changed} "
+            f"BEGIN SELECT RAISE(ABORT, '{asked_about}'); END"
         )
         for table in contents:
             for event, row in rows.items():
@@ -246,6 +253,15 @@ def create_triggers() -> None:
         f"IF {taking_part.format(row='OLD')} THEN "
         f"RAISE EXCEPTION '{in_use}' USING ERRCODE = 'integrity_constraint_violation'; END IF; "
         "IF TG_OP = 'DELETE' THEN RETURN OLD; END IF; RETURN NEW; END $$"
+    )
+    op.execute(
+        "CREATE FUNCTION refuse_change_of_picture() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        f"IF {changed} THEN "
+        f"RAISE EXCEPTION '{asked_about}' USING ERRCODE = 'integrity_constraint_violation'; END IF; RETURN NEW; END $$"
+    )
+    op.execute(
+        "CREATE TRIGGER samples_fixed BEFORE UPDATE OF png ON samples "
+        "FOR EACH ROW EXECUTE FUNCTION refuse_change_of_picture()"
     )
     for table in contents:
         op.execute(
