@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from sqlalchemy import Engine, func, select
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
@@ -81,11 +81,18 @@ def server(browser: Browser, engine: Engine, tmp_path_factory: pytest.TempPathFa
     server.stop()
 
 
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    context = browser.new_context(viewport=DESKTOP)
-    yield context.new_page()
+@pytest.fixture(scope="module")
+def desktop(browser: Browser) -> Iterator[BrowserContext]:
+    context = browser.new_context(viewport=DESKTOP)  # for all tests: its cache has Streamlit's scripts
+    yield context
     context.close()
+
+
+@pytest.fixture
+def page(desktop: BrowserContext) -> Iterator[Page]:
+    yield desktop.new_page()
+    for page in desktop.pages:
+        page.close()
 
 
 def tab_to(page: Page, name: str) -> None:
@@ -271,14 +278,16 @@ def test_double_clicks_reloads_and_the_back_button(page: Page, server: Server, e
     assert count(engine, Participant) == before + 1
 
 
-def test_reload_just_after_every_answer(page: Page, server: Server, engine: Engine) -> None:
+def test_reload_just_after_an_answer(page: Page, server: Server, engine: Engine) -> None:
     consent(page, server, "short")
     to_practice(page)
-    for _ in range(30):  # an answer may not have left the browser yet: then the question is asked again
+    for turn in range(30):  # an answer may not have left the browser yet: then the question is asked again
         page.locator('.trial[data-phase="before"]').or_(page.get_by_role("textbox")).wait_for()
         if page.get_by_role("textbox").is_visible():
             break
         go(page)
+        if turn == 2:
+            press(page, "right")
         press(page, "right")
         page.reload()
     assert stored(engine) == [("practice", "right")] + 5 * [("main", "right")]
@@ -434,11 +443,7 @@ def test_single_pictures(page: Page, server: Server, engine: Engine) -> None:
     assert [answer for _, answer in stored(engine)] == ["real", "fake", "fake", "fake", "fake", "fake"]
 
 
-def test_the_answer_cannot_be_read_off_what_the_browser_received(
-    browser: Browser, server: Server, engine: Engine
-) -> None:
-    context = browser.new_context(viewport=DESKTOP)
-    page = context.new_page()
+def test_the_answer_cannot_be_read_off_what_the_browser_received(page: Page, server: Server, engine: Engine) -> None:
     frames: list[bytes] = []
     addresses: list[str] = []
     page.on("websocket", lambda socket: socket.on("framereceived", lambda data: frames.append(_bytes(data))))
@@ -465,7 +470,6 @@ def test_the_answer_cannot_be_read_off_what_the_browser_received(
         press(page, "left")
     page.get_by_role("textbox").wait_for()
     page.wait_for_timeout(200)
-    context.close()
     # Questions come over the socket alone, no picture has an address; what is fetched is Streamlit's own scripts.
     assert [address for address in addresses if not address.startswith("static/")] == []
 
@@ -526,11 +530,10 @@ def _bytes(data: str | bytes) -> bytes:
     return data.encode() if isinstance(data, str) else data
 
 
-def test_enlarging_is_that_of_pillow(browser: Browser) -> None:
+def test_enlarging_is_that_of_pillow(page: Page) -> None:
     script = base64.b64encode((CHECKOUT / "survey_app" / "stimulus.js").read_bytes()).decode()
     chance = np.random.default_rng(0)
     picture = chance.integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    page = browser.new_page()
     for name, resampling in (("nearest", Image.Resampling.NEAREST), ("lanczos", Image.Resampling.LANCZOS)):
         for scale in (1, 2, 3, 11):
             enlarged = page.evaluate(
@@ -541,4 +544,3 @@ def test_enlarging_is_that_of_pillow(browser: Browser) -> None:
             expected = np.asarray(Image.fromarray(picture).resize((7 * scale, 5 * scale), resampling))
             difference = np.abs(np.array(enlarged).reshape(expected.shape) - expected.astype(int))
             assert difference.max() <= (0 if name == "nearest" else 1)  # Pillow calculates with integers
-    page.close()
