@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
+from zipfile import BadZipFile
 
 import torch
 from ray.tune import Callback
@@ -54,89 +55,94 @@ class Start:
     samples: list[int]
 
 
-def record_start(session: Session, start: Start) -> tuple[int, dict[str, int], dict[int, int]]:
+def record_start(engine: Engine, start: Start) -> tuple[int, dict[str, int], dict[int, int]]:
     """Record the experiment, its arms, the samples' ground truth, and the baselines, each an arm with one trial.
 
     Returns the ids of the experiment, of the arms by name and of the images by index in the validation split.
+    Raises ValueError if an experiment of this name was begun with other data.
     """
-    data, decoding = start.data, start.config.fixed()["decoding"]
-    dataset_id = recording.record_dataset(
-        session,
-        name=data.name,
-        fingerprint=data.fingerprint,
-        note=data.note,
-        class_names=data.class_names,
-        train_count=len(data.train_images),
-        validation_count=len(data.validation_images),
-    )
-    experiment_id = recording.record_experiment(
-        session,
-        name=start.config.experiment,
-        dataset_id=dataset_id,
-        config=start.config.model_dump(mode="json"),
-        config_yaml=start.config_yaml,
-        profile=start.profile,
-        decoding=decoding,
-        code_version=start.code_version,
-        environment=start.environment,
-        storage_path=start.storage_path,
-    )
-    arms = {}
-    for position, (name, arm) in enumerate(start.config.arms.items()):
-        rebalancing = None if arm.kind == "regression" else arm.rebalancing if arm.rebalancing is not None else 1.0
-        arms[name] = recording.record_arm(
-            session,
-            experiment_id=experiment_id,
-            name=name,
-            position=position,
-            kind=arm.kind,
-            rebalancing=rebalancing,
-        )
+    data, config = start.data, start.config
     photographs = data.validation_images[start.samples]
-    images = {}
-    for index, png in zip(start.samples, truth_pngs(photographs), strict=True):
-        images[index] = recording.record_image(
-            session,
-            dataset_id=dataset_id,
-            split="validation",
-            index_in_split=index,
-            class_index=int(data.validation_labels[index]),
-            truth_png=png,
-            width=photographs.shape[2],
-            height=photographs.shape[1],
-        )
+    truths = truth_pngs(photographs)
+    scored = baselines(data, start.statistics)
     colours = {"most frequent bin": bin_centers()[start.statistics.bin_share.argmax()], "grey": torch.zeros(2)}
-    for name, (train, validation) in baselines(data, start.statistics).items():
-        arm_id = recording.record_arm(
+    painted = {name: constant_pngs(photographs, colours[name]) for name in BASELINE_ARMS}
+    with write_session(engine) as session:  # all is computed before, as others wait for it to end
+        dataset_id = recording.record_dataset(
             session,
-            experiment_id=experiment_id,
-            name=name,
-            position=len(arms) + BASELINE_ARMS.index(name),
-            kind="baseline",
-            rebalancing=None,
+            name=data.name,
+            fingerprint=data.fingerprint,
+            note=data.note,
+            class_names=data.class_names,
+            train_count=len(data.train_images),
+            validation_count=len(data.validation_images),
         )
-        trial_id = recording.record_trial(
+        experiment_id = recording.record_experiment(
             session,
-            experiment_id=experiment_id,
-            arm_id=arm_id,
-            ray_id=f"baseline: {name}",
-            config={},
-            seed=start.config.seed,
-            status="finished",
+            name=config.experiment,
+            dataset_id=dataset_id,
+            config=config.model_dump(mode="json"),
+            config_yaml=start.config_yaml,
+            profile=start.profile,
+            decoding=config.fixed()["decoding"],
+            code_version=start.code_version,
+            environment=start.environment,
+            storage_path=start.storage_path,
         )
-        recording.record_report(
-            session,
-            trial_id,
-            epoch=0,
-            images_seen=0,
-            seconds=0.0,
-            train=train.scores,
-            validation=validation.scores,
-            train_class_bin_accuracy=train.class_bin_accuracy,
-            validation_class_bin_accuracy=validation.class_bin_accuracy,
-        )
-        for image_id, png in zip(images.values(), constant_pngs(photographs, colours[name]), strict=True):
-            recording.record_sample(session, trial_id=trial_id, image_id=image_id, epoch=0, decoding=None, png=png)
+        arms = {}
+        for position, (name, arm) in enumerate(config.arms.items()):
+            arms[name] = recording.record_arm(
+                session,
+                experiment_id=experiment_id,
+                name=name,
+                position=position,
+                kind=arm.kind,
+                rebalancing=None if arm.kind == "regression" else 1.0 if arm.rebalancing is None else arm.rebalancing,
+            )
+        images = {}
+        for index, png in zip(start.samples, truths, strict=True):
+            images[index] = recording.record_image(
+                session,
+                dataset_id=dataset_id,
+                split="validation",
+                index_in_split=index,
+                class_index=int(data.validation_labels[index]),
+                truth_png=png,
+                width=photographs.shape[2],
+                height=photographs.shape[1],
+            )
+        for position, name in enumerate(BASELINE_ARMS, start=len(arms)):
+            train, validation = scored[name]
+            arm_id = recording.record_arm(
+                session,
+                experiment_id=experiment_id,
+                name=name,
+                position=position,
+                kind="baseline",
+                rebalancing=None,
+            )
+            trial_id = recording.record_trial(
+                session,
+                experiment_id=experiment_id,
+                arm_id=arm_id,
+                ray_id=f"baseline: {name}",
+                config={},
+                seed=config.seed,
+                status="finished",
+            )
+            recording.record_report(
+                session,
+                trial_id,
+                epoch=0,
+                images_seen=0,
+                seconds=0.0,
+                train=train.scores,
+                validation=validation.scores,
+                train_class_bin_accuracy=train.class_bin_accuracy,
+                validation_class_bin_accuracy=validation.class_bin_accuracy,
+            )
+            for image_id, png in zip(images.values(), painted[name], strict=True):
+                recording.record_sample(session, trial_id=trial_id, image_id=image_id, epoch=0, decoding=None, png=png)
     return experiment_id, arms, images
 
 
@@ -289,7 +295,7 @@ class Recording:
     def _samples(self, trial: Trial) -> dict[int, bytes]:
         try:
             return read_samples(trial.checkpoint) if trial.checkpoint and self._images else {}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, BadZipFile) as error:
             self.problems.append(f"the sample pictures of {_name(trial)} could not be read ({error})")
             return {}
 

@@ -26,12 +26,13 @@ from ray import tune
 from ray.tune.experiment import Trial
 from rich.console import Console
 from sqlalchemy import Engine, select
+from sqlalchemy.exc import OperationalError
 
 import platform
 from db.schema import Arm, Experiment
 from db.schema import Dataset as DatasetRow
 from db.schema import Trial as TrialRow
-from db.store import StoreError, default_database, open_database, read_session, write_session
+from db.store import StoreError, default_database, open_database, read_session
 from db.studies import open_study_of
 from platform.config import ConfigError, Hardware, SweepConfig, read_config
 from platform.datasets import DatasetError, DatasetUnavailable, load_dataset
@@ -46,7 +47,7 @@ from platform.training import colour_statistics
 from platform.workers import CHECKOUT, ray_runtime_env
 
 AUTO_GPU_SHARE = 0.25  # of a GPU a trial: one of these small models leaves most of it idle
-BUSY_TIMEOUT_S = 2.0  # trials go on meanwhile; the recorder tries again
+BUSY_TIMEOUT_S = 10.0  # the recorder tries again later, and meanwhile Ray is not kept waiting for long
 
 EXAMPLES = """\
 examples:
@@ -81,6 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _sweep(options, console)
     except (ConfigError, DatasetError, DatasetUnavailable, StoreError, SweepError) as error:
         print(error, file=sys.stderr)
+        return 2
+    except OperationalError as error:
+        print(f"The database {options.database} cannot be used now ({error.orig}); try again.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Interrupted; the same command goes on from here.", file=sys.stderr)
@@ -181,8 +185,7 @@ def _run(start: Start, engine: Engine, console: Console, *, resume: bool, say: C
     config = start.config
     gpus = _gpus_per_trial(config)
     try:
-        with write_session(engine) as session:
-            experiment_id, arms, images = record_start(session, start)
+        experiment_id, arms, images = record_start(engine, start)
     except ValueError as error:  # the experiment was begun with other data
         raise SweepError(str(error)) from None
     trials = len(config.arms) * trials_per_arm(config)

@@ -70,6 +70,6 @@ def write_samples(folder: Path, pngs: dict[int, bytes]) -> None:
 
 
 def read_samples(checkpoint: tune.Checkpoint) -> dict[int, bytes]:
-    """The PNG bytes in a finished trial's checkpoint, by index in the validation split. Raises OSError, ValueError."""
+    """The PNG bytes in a finished trial's checkpoint, by index in the validation split."""
     with checkpoint.as_directory() as folder, np.load(Path(folder) / SAMPLES_FILE, allow_pickle=False) as arrays:
         return {int(index): arrays[index].tobytes() for index in arrays.files}

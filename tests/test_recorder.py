@@ -109,8 +109,7 @@ def sweep(
     """Run a sweep of scripted trials, one at a time, with the recorder, and return it closed."""
     statistics = colour_statistics(data.train_images, 5.0, "reachable")
     start = Start(config, "", None, "test", {}, str(folder), data, statistics, [])
-    with write_session(engine) as session:
-        experiment_id, arms, images = record_start(session, start)
+    experiment_id, arms, images = record_start(engine, start)
     trials = len(config.arms) * trials_per_arm(config)
     progress = Progress(Console(quiet=True), trials, config.epochs, [])
     recording = Recorder.recording = Recording(engine, experiment_id, arms, images, progress)
@@ -208,10 +207,10 @@ def test_failures_retries_and_lost_trials_are_recorded(
 
     config = sweep_config({"method": "grid", "space": {"learning_rate": [0.1, 0.2]}})
     # Left over from a process that was killed before Ray had saved its state: Ray does not know this trial.
+    statistics = colour_statistics(data.train_images, 5.0, "reachable")
+    start = Start(config, "", None, "test", {}, str(tmp_path), data, statistics, [])
+    experiment_id, arms, _ = record_start(engine, start)
     with write_session(engine) as session:
-        statistics = colour_statistics(data.train_images, 5.0, "reachable")
-        start = Start(config, "", None, "test", {}, str(tmp_path), data, statistics, [])
-        experiment_id, arms, _ = record_start(session, start)
         session.add(
             Trial(
                 experiment_id=experiment_id,
