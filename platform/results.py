@@ -171,27 +171,44 @@ def _searched(session: Session, experiment_id: int) -> list[str]:
     return [name for name, values in experiment.config["search"]["space"].items() if values is not None]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m platform.results", description="Print an experiment's results.")
-    parser.add_argument("experiment", nargs="?", help="its name (default: the newest)")
-    parser.add_argument("--database", default=default_database(), help="path or URL (default: %(default)s)")
-    options = parser.parse_args(arguments)
-    console = Console()
-    try:
-        if "://" not in options.database and not Path(options.database).exists():
-            raise StoreError(f"There is no database {options.database}; run a sweep first, or give another --database.")
-        engine = open_database(options.database)
+def open_experiment(database: str, experiment: str | None) -> tuple[Engine, str]:
+    """Open an existing database and name the experiment, the newest one if None was asked for.
+
+    Raises StoreError, and UnknownExperimentError if there is none at all.
+    """
+    if "://" not in database and not Path(database).exists():
+        raise StoreError(f"There is no database {database}; run a sweep first, or give another --database.")
+    engine = open_database(database)
+    if experiment is None:
         with read_session(engine) as session:
             experiments = list_experiments(session)
         if not experiments:
-            raise UnknownExperimentError(f"The database {options.database} holds no experiment yet; run a sweep first.")
-        print_results(engine, options.experiment or experiments[0].name, console)
+            raise UnknownExperimentError(f"The database {database} holds no experiment yet; run a sweep first.")
+        experiment = experiments[0].name
+    return engine, experiment
+
+
+def parser_of_results(program: str, description: str) -> argparse.ArgumentParser:
+    """The arguments of every command that reads one experiment's results."""
+    parser = argparse.ArgumentParser(prog=f"python -m platform.{program}", description=description)
+    parser.add_argument("experiment", nargs="?", help="its name (default: the newest)")
+    parser.add_argument("--database", default=default_database(), help="path or URL (default: %(default)s)")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parser_of_results("results", "Print an experiment's results.").parse_args(arguments)
+    console = Console()
+    try:
+        engine, experiment = open_experiment(options.database, options.experiment)
+        print_results(engine, experiment, console)
     except (StoreError, UnknownExperimentError) as error:
         print(error, file=sys.stderr)
         return 2
-    if not options.experiment and len(experiments) > 1:
-        names = ", ".join(experiment.name for experiment in experiments[1:])
-        console.print(f"Other experiments: {names}", markup=False, highlight=False, soft_wrap=True)
+    with read_session(engine) as session:
+        others = [summary.name for summary in list_experiments(session) if summary.name != experiment]
+    if options.experiment is None and others:
+        console.print(f"Other experiments: {', '.join(others)}", markup=False, highlight=False, soft_wrap=True)
     return 0
 
 
