@@ -41,7 +41,7 @@ def drawn(plan: Plan, participants: int, seed: int) -> tuple[list[list[Slot]], T
     return schedules, tally
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(plan=plans(), seed=st.integers(0, 2**63 - 1), before=st.integers(0, 3))
 def test_each_participant_is_asked_in_balance(plan: Plan, seed: int, before: int) -> None:
     slots = drawn(plan, before + 1, seed)[0][-1]

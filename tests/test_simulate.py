@@ -100,11 +100,11 @@ def test_the_observers_rates(guess: float, lapse: float, sensitivity: float, aga
 def test_simulated_participants_finish_are_marked_and_count_nowhere(
     database: Path, engine: Engine, capsys: pytest.CaptureFixture[str], study: str
 ) -> None:
-    arguments = ["--database", str(database), "--study", study, "--participants", "4", "--seed", "3"]
+    arguments = ["--database", str(database), "--study", study, "--participants", "3", "--seed", "3"]
     assert simulate.main(arguments) == 0
-    assert f"4 simulated participants answered study '{study}'; no result counts them" in capsys.readouterr().out
+    assert f"3 simulated participants answered study '{study}'; no result counts them" in capsys.readouterr().out
     summary = study_summary(engine, study)
-    assert (summary.participants, summary.votes, summary.simulated) == (0, 0, 4)
+    assert (summary.participants, summary.votes, summary.simulated) == (0, 0, 3)
     with read_session(engine) as session:
         row = find_study(session, study)
         assert survey_results(session, row).participants == 0
@@ -113,16 +113,16 @@ def test_simulated_participants_finish_are_marked_and_count_nowhere(
         votes = session.scalar(
             select(func.count(Vote.id)).join(Question).where(Question.study_id == row.id, Question.phase == "main")
         )
-    assert results.participants == 4
-    assert votes == 120
+    assert results.participants == 3
+    assert votes == 90
     assert all(participant.simulated and participant.ended_at for participant in participants)
     shares = [row.picked_as_real.share or 0 for row in results.rows]
     assert shares[0] < shares[2]  # nearly grey against nearly the photograph
 
 
-def test_the_seed_decides_what_is_asked_and_answered(tmp_path: Path) -> None:
-    def answers(seed: int, name: str) -> list[tuple[int, str, float]]:
-        engine = open_database(tmp_path / name)
+def test_the_seed_decides_what_is_asked_and_answered() -> None:
+    def answers(seed: int) -> list[tuple[int, str, float]]:
+        engine = open_database(":memory:")
         add_experiment(engine, images=12, size=8)
         create_study(engine, "cats", question_count=9, practice_count=0, seed=0)
         simulate.simulate(engine, "cats", 2, Observer(), seed)
@@ -134,10 +134,10 @@ def test_the_seed_decides_what_is_asked_and_answered(tmp_path: Path) -> None:
         engine.dispose()
         return found
 
-    first = answers(1, "a.sqlite")
+    first = answers(1)
     assert len(first) == 18
-    assert answers(1, "b.sqlite") == first
-    assert answers(2, "c.sqlite") != first
+    assert answers(1) == first
+    assert answers(2) != first
 
 
 # Power

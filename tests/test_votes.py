@@ -444,7 +444,7 @@ JSON = st.recursive(
 LIKELY = st.sampled_from(["left", "right", "real", "fake", "key", "click", "tap", 0, 1, 8, 64, 65, 1e9, -1, 1.5, True])
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     study=st.sampled_from(["pairs", "singles"]),
     own_id=st.booleans(),
