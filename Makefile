@@ -13,18 +13,21 @@ ifeq ($(origin VENV),file)
 environment := $(VENV)/installed
 endif
 
-.PHONY: help sweep survey test lint lock
+.PHONY: help sweep survey survey-load test lint lock
 .DEFAULT_GOAL := help
 
 help: ## say what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@sed -n '3,5s/^# /     /p' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@sed -n '3,5s/^# /         /p' $(MAKEFILE_LIST)
 
 sweep: $(environment) ## tune and train every contender of tune_configs/rebalance.yaml, print the table
 	$(python) -m platform.sweep tune_configs/rebalance.yaml $(ARGS)
 
 survey: $(environment) ## ask people: the survey and the dashboard in a browser
 	$(python) -m streamlit run survey_app/app.py $(ARGS)
+
+survey-load: $(environment) ## 30 participants at once on a server of its own, and the time from answer to next question
+	$(python) -m tests.survey_load $(ARGS)
 
 test: $(environment) ## run the tests
 	$(python) -m pytest $(ARGS)

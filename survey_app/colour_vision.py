@@ -9,6 +9,7 @@ Cone excitations: Hunt-Pointer-Estevez, from linear sRGB (D65) by CIE XYZ.
 
 import io
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -68,7 +69,7 @@ def _plate(kind: Kind, digit: int, random: np.random.Generator) -> Plate:
     inside = _digit_mask(digit)
     picture = Image.new("RGB", (SIDE * OVERSAMPLING, SIDE * OVERSAMPLING), SURROUND)
     draw = ImageDraw.Draw(picture)
-    for x, y, radius in _dots(random):
+    for x, y, radius in _dots():
         light = (figure if inside[int(y), int(x)] else background) * np.exp(random.normal(0.0, BRIGHTNESS_NOISE))
         colour = tuple(int(value) for value in np.rint(255 * _encode(np.clip(light, 0.0, 1.0))))
         draw.circle((x * OVERSAMPLING, y * OVERSAMPLING), radius * OVERSAMPLING, fill=colour)
@@ -86,8 +87,11 @@ def _digit_mask(digit: int) -> NDArray[np.bool_]:
     return np.asarray(mask) > 127
 
 
-def _dots(random: np.random.Generator) -> list[tuple[float, float, float]]:
-    """Dots (x, y, radius) that do not touch, in a disc; large ones first, small ones between them."""
+@cache
+def _dots() -> list[tuple[float, float, float]]:
+    """Dots (x, y, radius) that do not touch, in a disc; large ones first, small ones between them. The same for all
+    plates: placing them takes most of the time."""
+    random = np.random.default_rng(0)
     placed = np.empty((2000, 3))
     count = 0
     for radius, tries in ((8.0, 500), (6.0, 1200), (4.5, 2500), (3.2, 5000)):

@@ -75,7 +75,7 @@ def vote() -> dict[str, Any] | None:
     """What the browser sent, in on_vote only: question, answer, response_time_ms, exposure_measured_ms (null where it
     does not apply), input, scale (screen pixels a picture's pixel), device_pixel_ratio, hidden (the page was out of
     sight while the pictures were on show). It comes from a browser: nothing about it is certain."""
-    sent = st.session_state[KEY].get("vote")
+    sent = st.session_state.get(KEY, {}).get("vote")
     return sent if isinstance(sent, dict) else None
 
 

@@ -8,6 +8,7 @@ import hashlib
 import io
 import logging
 import math
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,9 @@ TEXTS = Path(__file__).parent / "texts"
 PROLIFIC = ("PROLIFIC_PID", "STUDY_ID", "SESSION_ID")
 PLATE_SETS = 16  # drawing one takes a while; neighbours need not see the same digits
 GREY_SQUARES = 8
-BUSY_TIMEOUT_S = 10.0
+
+# One thread writes at a time. SQLite lets waiting connections poll, and in a rush some would wait until they gave up.
+WRITING = threading.Lock()
 
 logger = logging.getLogger("huejury.survey")
 
@@ -87,7 +90,9 @@ def withdrawal_page() -> None:
     if not sent:
         return
     try:
-        found = bool(code.strip()) and votes.withdraw(_engine(), code.strip())
+        engine = _engine()
+        with WRITING:
+            found = bool(code.strip()) and votes.withdraw(engine, code.strip())
     except (SQLAlchemyError, StoreError):
         logger.exception("A withdrawal failed")
         st.error("Something went wrong on our side, and nothing has been deleted yet. Please try again in a minute.")
@@ -255,7 +260,8 @@ def _question(engine: Engine, token: str, progress: Progress, question: Question
     if shown is None or shown[0] != question.public_id:
         shown = state["shown"] = (question.public_id, _before(progress, question, state.pop("feedback", None)))
     stimulus.stimulus(question, progress.study.protocol, before=shown[1], on_vote=partial(_on_vote, token))
-    votes.mark_shown(engine, token, question.public_id)
+    with WRITING:
+        votes.mark_shown(engine, token, question.public_id)
 
 
 def _before(progress: Progress, question: QuestionView, feedback: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -333,7 +339,9 @@ def _attempt(change: Callable[[Engine], object]) -> None:
     """Make a change; if the database cannot take it, keep it for the button of _apologise."""
     st.session_state["pending"] = change
     try:
-        change(_engine())
+        engine = _engine()
+        with WRITING:
+            change(engine)
     except (SQLAlchemyError, StoreError):
         logger.exception("A change could not be stored")
         st.session_state.pop("shown", None)  # the question starts anew, by its button
@@ -401,7 +409,7 @@ def _token() -> str | None:
 
 @st.cache_resource(show_spinner=False)
 def _engine() -> Engine:
-    return open_database(default_database(), say=logger.warning, busy_timeout_s=BUSY_TIMEOUT_S)
+    return open_database(default_database(), say=logger.warning)
 
 
 # --- Texts and pictures ---
