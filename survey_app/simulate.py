@@ -48,7 +48,8 @@ To see what they answered: python -m survey_app.studies show --simulated
 class Observer:
     """How a participant decides. The evidence against a picture, see evidence(), grows with how far its colours are
     off, and with how much less colourful it is than the photograph, so that too little colour gives it away and rich
-    colour may beat the photograph. Of a pair, the photograph is taken with the probability logistic(colour_sensitivity × evidence); a single picture is called real with
+    colour may beat the photograph. Of a pair, the photograph is taken with the probability
+    logistic(colour_sensitivity × evidence); a single picture is called real with
     logistic(colour_sensitivity × (CRITERION − evidence)), where the evidence against a photograph is 0.
 
     guess_rate: share of questions answered by a coin. lapse_rate: share of the others answered with the wrong hand.
