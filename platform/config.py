@@ -336,6 +336,9 @@ def _read_setting(setting: str) -> tuple[tuple[Key, Any, str] | None, list[Mista
     if match is None:
         return None, [Mistake(place, None, "", "expected key=value, as in --set training.batch_size=32")]
     key = tuple(part.strip('"') for part in re.findall(r'"[^"]+"|[^".]+', match[1]))
+    if key[0] == "profiles":
+        message = "a setting goes over every profile: give the key without its profile"
+        return None, [Mistake(place, None, "profiles", message)]
     value, _, mistakes = _read_yaml(match[2], place)
     return None if mistakes else (key, value, setting), mistakes
 

@@ -18,7 +18,10 @@ from platform.search import EPOCH, FAILURE, LOSS, planned_trial
 
 
 class AshaWithinArms(FIFOScheduler):
-    """Asynchronous successive halving among the trials of one arm, by validation loss (Li et al. 2020)."""
+    """Asynchronous successive halving among the trials of one arm, by validation loss (Li et al. 2020).
+
+    Ray does not keep rungs: when a sweep is resumed they start empty, and fewer of the trials left are stopped.
+    """
 
     def __init__(self, epochs: int, grace_epochs: int, reduction_factor: float) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -201,6 +201,7 @@ def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
         ("trainin.width=3", "--set trainin.width=3: trainin: unknown key; did you mean `training`?"),
         ("epochs=[1", "--set epochs=[1, line 1: is not valid YAML"),
         ("epochs", "--set epochs: expected key=value"),
+        ("profiles.gpu.epochs=3", "--set profiles.gpu.epochs=3: profiles: a setting goes over every profile"),
         ("search.space.bins=[grid]", "--set search.space.bins=[grid]: search.space.bins: unknown key"),
     ],
 )

@@ -269,9 +269,10 @@ def test_another_config_under_the_same_name_is_refused(finished: Finished, capsy
 def test_a_dry_run_starts_nothing(finished: Finished, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     database = tmp_path / "none.sqlite"
     asha = "early_stopping={grace_epochs: 1, reduction_factor: 2}"
-    more = ["--dry-run", "--set", "dataset=imagenet32", "--set", asha, "--database", str(database)]
+    more = ["--dry-run", "--profile", "cpu", "--set", "dataset=imagenet32", "--set", asha, "--database", str(database)]
     assert sweep([str(finished.config), *more]) == 0
     printed = capsys.readouterr().out
+    assert "Profile" not in printed  # there is none for a machine without a GPU
     assert "5 trials an arm (grid search), 10 trials in all, 3 epochs each" in printed
     assert "at most 1,200 images" in printed
     expected = re.search(r"about ([\d,]+) images", printed)
@@ -279,6 +280,14 @@ def test_a_dry_run_starts_nothing(finished: Finished, capsys: pytest.CaptureFixt
     assert 10 * 40 < int(expected[1].replace(",", "")) < 1200
     assert not ray.is_initialized()
     assert not database.exists()
+
+
+def test_a_profile_is_chosen_and_said(finished: Finished, capsys: pytest.CaptureFixture[str]) -> None:
+    finished.config.with_name("p.yaml").write_text(CONFIG.replace("gpu: {}", "gpu: {epochs: 7}"))
+    assert sweep([str(finished.config.with_name("p.yaml")), "--dry-run", "--profile", "gpu"]) == 0
+    printed = capsys.readouterr().out
+    assert "Profile gpu of" in printed
+    assert "10 trials in all, 7 epochs each" in printed
 
 
 @pytest.mark.parametrize(
