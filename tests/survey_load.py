@@ -36,7 +36,9 @@ class Client:
     def __init__(self, server: Server, study: str) -> None:
         self.query = f"study={study}"
         address = f"ws://127.0.0.1:{server.port}/_stcore/stream"
-        self.socket = connect(address, subprotocols=[Subprotocol("streamlit")], max_size=None, open_timeout=60, legacy=True)
+        self.socket = connect(
+            address, subprotocols=[Subprotocol("streamlit")], max_size=None, open_timeout=60, legacy=True
+        )
         self.page = ""
         self.buttons: dict[str, str] = {}
         self.stimulus: tuple[str, dict[str, Any]] | None = None
