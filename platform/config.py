@@ -190,7 +190,7 @@ class Resources(_Section):
 
 
 class Samples(_Section):
-    images: Annotated[int, Field(ge=0)] = 40  # validation pictures stored for each finished trial
+    images: Annotated[int, Field(ge=0)] = 60  # validation pictures stored for each finished trial; a study asks 50
 
 
 class Failures(_Section):
@@ -504,3 +504,18 @@ def _quoted(part: str) -> str:
 def _shown(value: object) -> str:
     text = "nothing" if value is None else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def changes_between(old: dict[str, Any], config: SweepConfig) -> list[str]:
+    """What a recorded config and this one disagree about, but for what may change: where it runs, and the name of the
+    data, which are known by their fingerprint."""
+    before, now = _flat(old), _flat(config.model_dump(mode="json"))
+    keys = sorted(key for key in before.keys() | now.keys() if key.split(".")[0] not in ("resources", "dataset"))
+    return [f"{key} was {before.get(key)} and is {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in values.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value})
+    return flat

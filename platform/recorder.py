@@ -29,10 +29,9 @@ from platform.color import bin_centers
 from platform.config import BASELINE_ARMS, SweepConfig
 from platform.datasets import Dataset
 from platform.progress import Progress
-from platform.samples import constant_pngs, truth_pngs
+from platform.samples import constant_pngs, read_samples, truth_pngs
 from platform.search import EPOCH, FAILURE, LOSS, PlannedTrial
-from platform.trainable import read_samples
-from platform.training import ColourStatistics, baselines
+from platform.training import ColourStatistics, Scores
 
 RETRY_AFTER_S = 5.0
 LAST_RETRIES_S = 300.0
@@ -52,6 +51,7 @@ class Start:
     storage_path: str
     data: Dataset
     statistics: ColourStatistics
+    baselines: dict[str, tuple[Scores, Scores]]  # on the training and the validation split, see `training.baselines`
     samples: list[int]
 
 
@@ -64,7 +64,6 @@ def record_start(engine: Engine, start: Start) -> tuple[int, dict[str, int], dic
     data, config = start.data, start.config
     photographs = data.validation_images[start.samples]
     truths = truth_pngs(photographs)
-    scored = baselines(data, start.statistics)
     colours = {"most frequent bin": bin_centers()[start.statistics.bin_share.argmax()], "grey": torch.zeros(2)}
     painted = {name: constant_pngs(photographs, colours[name]) for name in BASELINE_ARMS}
     with write_session(engine) as session:  # all is computed before, as others wait for it to end
@@ -112,7 +111,7 @@ def record_start(engine: Engine, start: Start) -> tuple[int, dict[str, int], dic
                 height=photographs.shape[1],
             )
         for position, name in enumerate(BASELINE_ARMS, start=len(arms)):
-            train, validation = scored[name]
+            train, validation = start.baselines[name]
             arm_id = recording.record_arm(
                 session,
                 experiment_id=experiment_id,
@@ -294,7 +293,10 @@ class Recording:
 
     def _samples(self, trial: Trial) -> dict[int, bytes]:
         try:
-            return read_samples(trial.checkpoint) if trial.checkpoint and self._images else {}
+            if not (trial.checkpoint and self._images):
+                return {}
+            with trial.checkpoint.as_directory() as folder:
+                return read_samples(Path(folder))
         except (OSError, ValueError, BadZipFile) as error:
             self.problems.append(f"the sample pictures of {_name(trial)} could not be read ({error})")
             return {}

@@ -4,6 +4,7 @@ The truth takes the same way through Lab and back as every colourization, so tha
 """
 
 import io
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor
 from platform.color import bin_table, lab_to_rgb, rgb_to_lab
 from platform.models import Colorizer
 from platform.training import Run, colorize
+
+SAMPLES_FILE = "samples.npz"  # in a finished trial's checkpoint: PNG bytes by index in the validation split
 
 
 def sample_indices(labels: np.ndarray, count: int) -> list[int]:
@@ -49,3 +52,15 @@ def png_bytes(rgb: Tensor) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(rgb.cpu().numpy()).save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+def write_samples(folder: Path, pngs: dict[int, bytes]) -> None:
+    """Put PNG bytes, by index in the validation split, into a checkpoint's folder."""
+    arrays = {str(index): np.frombuffer(png, np.uint8) for index, png in pngs.items()}
+    np.savez(folder / SAMPLES_FILE, allow_pickle=False, **arrays)
+
+
+def read_samples(folder: Path) -> dict[int, bytes]:
+    """The PNG bytes in the folder of a finished trial's checkpoint, by index in the validation split."""
+    with np.load(folder / SAMPLES_FILE, allow_pickle=False) as arrays:
+        return {int(index): arrays[index].tobytes() for index in arrays.files}

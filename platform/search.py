@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -85,6 +86,33 @@ def expected_epochs(trials: int, epochs: int, grace_epochs: int, reduction_facto
                     break
             total += trained
     return total / SIMULATIONS
+
+
+def plan_lines(config: SweepConfig) -> Iterator[str]:
+    """Say what a sweep of this config would train."""
+    each = trials_per_arm(config)
+    trials = len(config.arms) * each
+    yield f"Experiment {config.experiment!r} on {' or else '.join(config.dataset)}, seed {config.seed}:"
+    yield f"  {len(config.arms)} arms: {', '.join(config.arms)}"
+    yield f"  {each} trials an arm ({config.search.method} search), {trials} trials in all, {config.epochs} epochs each"
+    for name, values in config.search.values().items():
+        yield f"  {name}: {values if isinstance(values, list) else f'{values.low:g} to {values.high:g}'}"
+    if config.search.method != "optuna":
+        yield "  every arm tries:"
+        for planned in plan_trials(config)[:: len(config.arms)]:
+            tried = ", ".join(f"{name} {getattr(planned.run, name)}" for name in config.search.values())
+            yield f"    #{planned.number}: {tried or 'the same again'}, seed {planned.run.seed}"
+
+    def images(epochs: float) -> str:
+        if config.train_images is None:
+            return f"{epochs:,.0f} times all training images"
+        return f"{epochs * config.train_images:,.0f} images"
+
+    yield f"  to be trained: at most {images(trials * config.epochs)}"
+    if config.early_stopping:
+        stopping = config.early_stopping
+        epochs = expected_epochs(each, config.epochs, stopping.grace_epochs, stopping.reduction_factor)
+        yield f"  with early stopping within each arm: about {images(len(config.arms) * epochs)}"
 
 
 def _draws(config: SweepConfig) -> list[dict[str, Any]]:

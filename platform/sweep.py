@@ -9,11 +9,13 @@ import importlib.util
 import json
 import logging
 import os
+import pickle
 import re
 import shlex
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +26,9 @@ import ray
 import torch
 from ray import tune
 from ray.tune.experiment import Trial
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+from ray.tune.search.optuna import OptunaSearch
 from rich.console import Console
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import OperationalError
@@ -34,19 +39,38 @@ from db.schema import Dataset as DatasetRow
 from db.schema import Trial as TrialRow
 from db.store import StoreError, default_database, open_database, read_session
 from db.studies import open_study_of
-from platform.config import ConfigError, Hardware, SweepConfig, read_config
-from platform.datasets import DatasetError, DatasetUnavailable, load_dataset
+from platform.config import ConfigError, Hardware, Range, SweepConfig, changes_between, read_config
+from platform.datasets import Dataset, DatasetError, DatasetUnavailable, load_dataset
 from platform.progress import Progress
 from platform.recorder import Recorder, Recording, Start, planned_trial_of, record_start
 from platform.results import print_results
-from platform.samples import sample_indices
-from platform.schedulers import AshaWithinArms, OptunaWithinArms
-from platform.search import expected_epochs, plan_trials, trials_per_arm
-from platform.trainable import run_trial
-from platform.training import colour_statistics
+from platform.samples import colorized_pngs, sample_indices, write_samples
+from platform.search import (
+    EPOCH,
+    FAILURE,
+    LOSS,
+    PlannedTrial,
+    plan_lines,
+    plan_trials,
+    planned_trial,
+    trials_per_arm,
+)
+from platform.training import (
+    ColourStatistics,
+    TrainingDiverged,
+    baselines,
+    colour_statistics,
+    load_checkpoint,
+    load_model,
+    save_checkpoint,
+    train,
+)
 from platform.workers import CHECKOUT, ray_runtime_env
 
+CHECKPOINT_FILE = "checkpoint.pt"
 AUTO_GPU_SHARE = 0.25  # of a GPU a trial: one of these small models leaves most of it idle
+# Beside other work two threads were seen to take 40 times as long as one, waiting for each other: only much is shared.
+THREADS_FROM_IMAGES = 100_000
 BUSY_TIMEOUT_S = 10.0  # the recorder tries again later, and meanwhile Ray is not kept waiting for long
 
 EXAMPLES = """\
@@ -65,6 +89,142 @@ Exit status: 0 all trials are fine, 1 some failed, 2 something is wrong with the
 
 class SweepError(Exception):
     """The sweep cannot start or go on; the message is one sentence with what is wrong and what to do."""
+
+
+# What runs in Ray's workers
+
+
+def run_trial(
+    config: dict[str, Any], data: Dataset, statistics: ColourStatistics, samples: list[int], threads: int
+) -> None:
+    """Train one trial, from its checkpoint if it has one, reporting each epoch to Ray Tune.
+
+    config: {"trial": a PlannedTrial as a dict}. samples: the images of the validation split to paint at the end.
+    """
+    torch.set_num_threads(threads)  # also decides in which order sums are taken, so it is part of what a seed fixes
+    run = PlannedTrial.from_dict(config["trial"]).run
+    resume = None
+    if (checkpoint := tune.get_checkpoint()) is not None:
+        with checkpoint.as_directory() as name:
+            resume = load_checkpoint(Path(name) / CHECKPOINT_FILE)
+    try:
+        for report in train(run, data, statistics, resume=resume):
+            with tempfile.TemporaryDirectory() as name:
+                folder = Path(name)
+                save_checkpoint(folder / CHECKPOINT_FILE, report.checkpoint)
+                if report.epoch == run.epochs and samples:
+                    _, model = load_model(report.checkpoint, torch.device("cpu"))
+                    pngs = colorized_pngs(run, model, data.validation_images[samples])
+                    write_samples(folder, dict(zip(samples, pngs, strict=True)))
+                metrics = {
+                    EPOCH: report.epoch,
+                    LOSS: report.validation.scores["loss"],
+                    "images_seen": report.images_seen,
+                    "seconds": report.seconds,
+                    "device": report.device,
+                    "train": report.train.scores,
+                    "validation": report.validation.scores,
+                    "train_class_bin_accuracy": report.train.class_bin_accuracy,
+                    "validation_class_bin_accuracy": report.validation.class_bin_accuracy,
+                }
+                tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
+    except TrainingDiverged as error:
+        # Reported, not raised: it would diverge again, so Ray must not try again.
+        tune.report({FAILURE: f"diverged: {error}"})
+
+
+# Early stopping and Optuna, within each arm: a loss weighted by one rebalancing says nothing about a loss weighted by
+# another, so trials of different arms never meet in one of Ray's schedulers or searchers.
+
+
+class AshaWithinArms(FIFOScheduler):
+    """Asynchronous successive halving among the trials of one arm, by validation loss (Li et al. 2020).
+
+    Ray does not keep rungs: when a sweep is resumed they start empty, and fewer of the trials left are stopped.
+    """
+
+    def __init__(self, epochs: int, grace_epochs: int, reduction_factor: float) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._epochs = epochs
+        self._grace_epochs = grace_epochs
+        self._reduction_factor = reduction_factor
+        self._of_arm: dict[str, AsyncHyperBandScheduler] = {}
+
+    def _asha(self, trial: Trial) -> AsyncHyperBandScheduler:
+        arm = trial.config["trial"]["arm"]
+        if arm not in self._of_arm:
+            self._of_arm[arm] = AsyncHyperBandScheduler(
+                time_attr=EPOCH,
+                metric=LOSS,
+                mode="min",
+                max_t=self._epochs,
+                grace_period=self._grace_epochs,
+                reduction_factor=self._reduction_factor,
+            )
+        return self._of_arm[arm]
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        self._asha(trial).on_trial_add(tune_controller, trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        if result.get(EPOCH, 0) >= self._epochs:
+            return str(TrialScheduler.CONTINUE)  # it ends by itself; there is nothing left to save
+        return str(self._asha(trial).on_trial_result(tune_controller, trial, result))
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        self._asha(trial).on_trial_complete(tune_controller, trial, result)
+
+
+class OptunaWithinArms(Searcher):
+    """One Optuna study (TPE) an arm, all with the same seed and the same number of trials; arms take turns.
+
+    Run it with as many samples as trials an arm times arms, and always with `max_concurrent_trials`: a study learns
+    only from trials that have ended.
+    """
+
+    def __init__(self, config: SweepConfig) -> None:
+        import optuna  # an extra of this project: only a search by Optuna needs it
+
+        super().__init__()
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._config = config
+        space = {name: _distribution(values) for name, values in config.search.values().items()}
+        self._studies = {arm: OptunaSearch(space, metric=LOSS, mode="min", seed=config.seed) for arm in config.arms}
+        self._suggested = dict.fromkeys(config.arms, 0)
+        self._arm_of: dict[str, str] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any]:
+        arm = min(self._suggested, key=self._suggested.__getitem__)
+        self._suggested[arm] += 1
+        self._arm_of[trial_id] = arm
+        hyperparameters = self._studies[arm].suggest(trial_id) or {}
+        return {"trial": planned_trial(self._config, arm, self._suggested[arm], hyperparameters).as_dict()}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        if LOSS in result:
+            step = {LOSS: result[LOSS], "training_iteration": result[EPOCH]}
+            self._studies[self._arm_of[trial_id]].on_trial_result(trial_id, step)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        failed = error or result is None or FAILURE in result
+        # A trial that was stopped early counts as pruned at its last epoch, not as one whose final loss is known.
+        ended = result is not None and LOSS in result and result[EPOCH] >= self._config.epochs
+        final = {LOSS: result[LOSS]} if result is not None and ended and not failed else None
+        self._studies[self._arm_of[trial_id]].on_trial_complete(trial_id, final, error=failed)
+
+    def save(self, checkpoint_path: str) -> None:
+        Path(checkpoint_path).write_bytes(pickle.dumps(self.__dict__))
+
+    def restore(self, checkpoint_path: str) -> None:
+        self.__dict__.update(pickle.loads(Path(checkpoint_path).read_bytes()))
+
+
+def _distribution(values: list[Any] | Range) -> Any:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    if isinstance(values, Range):
+        return FloatDistribution(values.low, values.high, log=values.log)
+    return CategoricalDistribution(values)
 
 
 # The command
@@ -131,7 +291,8 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
         if profile:
             say(f"Profile {profile} of {options.config}{'' if options.profile else ', by the hardware here'}.")
     if options.dry_run:
-        _print_plan(config, say)
+        for line in plan_lines(config):
+            say(line)
         return 0
 
     engine = open_database(options.database, say=say, busy_timeout_s=BUSY_TIMEOUT_S)
@@ -163,9 +324,13 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
             seed=config.seed,
             say=say,
         )
+        if len(data.train_images) < THREADS_FROM_IMAGES:
+            torch.set_num_threads(1)
+        fixed = config.fixed()
+        statistics = colour_statistics(data.train_images, fixed["soft_label_sigma"], fixed["bins"])
+        baseline_scores = baselines(data, statistics)
         if not ray.is_initialized():
             start_ray("local")
-        fixed = config.fixed()
         start = Start(
             config=config,
             config_yaml=text,
@@ -174,7 +339,8 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
             environment=_environment(),
             storage_path=storage,
             data=data,
-            statistics=colour_statistics(data.train_images, fixed["soft_label_sigma"], fixed["bins"]),
+            statistics=statistics,
+            baselines=baseline_scores,
             samples=sample_indices(data.validation_labels, config.samples.images),
         )
         return _run(start, engine, console, resume=known is not None, say=say)
@@ -281,22 +447,11 @@ def _gpus_per_trial(config: SweepConfig) -> float:
 
 def _check_unchanged(known: Experiment, config: SweepConfig) -> None:
     """Raise SweepError if the experiment in the database was begun with another config."""
-    old, new = _flat(known.config), _flat(config.model_dump(mode="json"))
-    # Where it runs may change, and which data it has is checked by their fingerprint.
-    keys = sorted(key for key in old.keys() | new.keys() if key.split(".")[0] not in ("resources", "dataset"))
-    changed = [f"{key} was {old.get(key)} and is {new.get(key)}" for key in keys if old.get(key) != new.get(key)]
-    if changed:
+    if changed := changes_between(known.config, config):
         raise SweepError(
             f"Experiment {known.name!r} is in the database with another config: {'; '.join(changed)}. Give this one "
             f"another name (--set experiment=NAME), or go on with the old one (--resume '{known.name}')."
         )
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in values.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value})
-    return flat
 
 
 @contextmanager
@@ -349,33 +504,6 @@ def _environment() -> dict[str, Any]:
         "gpus": gpus,
         "cluster": {key: value for key, value in _cluster().items() if ":" not in key},
     }
-
-
-def _print_plan(config: SweepConfig, say: Callable[[str], None]) -> None:
-    """Say what a sweep of this config would train."""
-    each = trials_per_arm(config)
-    trials = len(config.arms) * each
-    say(f"Experiment {config.experiment!r} on {' or else '.join(config.dataset)}, seed {config.seed}:")
-    say(f"  {len(config.arms)} arms: {', '.join(config.arms)}")
-    say(f"  {each} trials an arm ({config.search.method} search), {trials} trials in all, {config.epochs} epochs each")
-    for name, values in config.search.values().items():
-        say(f"  {name}: {values if isinstance(values, list) else f'{values.low:g} to {values.high:g}'}")
-    if config.search.method != "optuna":
-        say("  every arm tries:")
-        for planned in plan_trials(config)[:: len(config.arms)]:
-            tried = ", ".join(f"{name} {getattr(planned.run, name)}" for name in config.search.values())
-            say(f"    #{planned.number}: {tried or 'the same again'}, seed {planned.run.seed}")
-
-    def images(epochs: float) -> str:
-        if config.train_images is None:
-            return f"{epochs:,.0f} times all training images"
-        return f"{epochs * config.train_images:,.0f} images"
-
-    say(f"  to be trained: at most {images(trials * config.epochs)}")
-    if config.early_stopping:
-        stopping = config.early_stopping
-        epochs = expected_epochs(each, config.epochs, stopping.grace_epochs, stopping.reduction_factor)
-        say(f"  with early stopping within each arm: about {images(len(config.arms) * epochs)}")
 
 
 # The trials

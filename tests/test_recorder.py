@@ -19,10 +19,9 @@ from platform.config import SweepConfig
 from platform.datasets import Dataset, load_dataset
 from platform.progress import Progress
 from platform.recorder import Recorder, Recording, Start, record_start
-from platform.schedulers import AshaWithinArms, OptunaWithinArms
 from platform.search import plan_trials, trials_per_arm
-from platform.sweep import start_ray
-from platform.training import colour_statistics
+from platform.sweep import AshaWithinArms, OptunaWithinArms, start_ray
+from platform.training import baselines, colour_statistics
 from tests.test_search import TRAINING
 
 pytestmark = pytest.mark.filterwarnings("default")  # Ray's own
@@ -108,7 +107,7 @@ def sweep(
 ) -> Recording:
     """Run a sweep of scripted trials, one at a time, with the recorder, and return it closed."""
     statistics = colour_statistics(data.train_images, 5.0, "reachable")
-    start = Start(config, "", None, "test", {}, str(folder), data, statistics, [])
+    start = Start(config, "", None, "test", {}, str(folder), data, statistics, baselines(data, statistics), [])
     experiment_id, arms, images = record_start(engine, start)
     trials = len(config.arms) * trials_per_arm(config)
     progress = Progress(Console(quiet=True), trials, config.epochs, [])
@@ -208,7 +207,7 @@ def test_failures_retries_and_lost_trials_are_recorded(
     config = sweep_config({"method": "grid", "space": {"learning_rate": [0.1, 0.2]}})
     # Left over from a process that was killed before Ray had saved its state: Ray does not know this trial.
     statistics = colour_statistics(data.train_images, 5.0, "reachable")
-    start = Start(config, "", None, "test", {}, str(tmp_path), data, statistics, [])
+    start = Start(config, "", None, "test", {}, str(tmp_path), data, statistics, baselines(data, statistics), [])
     experiment_id, arms, _ = record_start(engine, start)
     with write_session(engine) as session:
         session.add(
