@@ -105,28 +105,35 @@ def run(arguments: list[str], stop_at: str | None = None, stop_by: signal.Signal
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an experiment whose first process was killed and whose second got a Ctrl-C."""
     folder = tmp_path_factory.mktemp("sweep")
-    config = folder / "tiny.yaml"
-    config.write_text(CONFIG)
-    arguments = [str(config), "--database", str(folder / "d.sqlite"), "--storage", str(folder / "s")]
-
-    status, output = run(arguments, r"\[1/10\]", signal.SIGKILL)
-    assert status == -signal.SIGKILL, output
-    engine = open_database(folder / "d.sqlite")
-    assert experiment_status(engine) == "running"
-    assert 1 <= ended(engine) < TRIALS
-
-    status, output = run(arguments, r"\[\d+/10\]", signal.SIGINT)
-    assert status == 130, output
+    (folder / "tiny.yaml").write_text(CONFIG)
+    for stop_at, stop_by, expected_status, expected_state in (
+        (r"\[1/10\]", signal.SIGKILL, -signal.SIGKILL, "running"),
+        (r"\[\d+/10\]", signal.SIGINT, 130, "interrupted"),
+    ):
+        status, output = run(command(folder), stop_at, stop_by)
+        assert status == expected_status, output
+        engine = open_database(folder / "d.sqlite")
+        assert experiment_status(engine) == expected_state
+        assert 1 <= ended(engine) < TRIALS
+        engine.dispose()
     assert "Interrupted" in output
-    assert experiment_status(engine) == "interrupted"
-    assert 1 <= ended(engine) < TRIALS
+    return folder
 
-    status, output = run(arguments)
+
+@pytest.fixture(scope="module")
+def finished(interrupted: Path) -> Iterator[Finished]:
+    status, output = run(command(interrupted))
     assert status == 1, output  # as some trials failed
-    yield Finished(folder, config, engine, output)
+    engine = open_database(interrupted / "d.sqlite")
+    yield Finished(interrupted, interrupted / "tiny.yaml", engine, output)
     engine.dispose()
+
+
+def command(folder: Path, *more: str) -> list[str]:
+    return [str(folder / "tiny.yaml"), "--database", str(folder / "d.sqlite"), "--storage", str(folder / "s"), *more]
 
 
 def experiment_status(engine: Engine) -> str:
@@ -138,6 +145,14 @@ def ended(engine: Engine) -> int:
     statement = select(func.count()).select_from(Trial).join(Arm, Arm.id == Trial.arm_id)
     with read_session(engine) as session:
         return session.scalars(statement.where(Arm.kind != "baseline", Trial.status.in_(["finished", "failed"]))).one()
+
+
+def test_what_ends_a_sweep_leaves_no_trial_running(interrupted: Path) -> None:
+    # After a Ctrl-C; after a kill there is nobody to say so, but the next process puts it right.
+    engine = open_database(interrupted / "d.sqlite")
+    with read_session(engine) as session:
+        assert set(session.scalars(select(Trial.status))) <= {"finished", "failed", "pending"}
+    engine.dispose()
 
 
 def test_a_resumed_sweep_gives_what_an_uninterrupted_one_would(finished: Finished) -> None:
@@ -241,7 +256,7 @@ def test_the_results_fit_80_columns(finished: Finished, capsys: pytest.CaptureFi
 def test_a_finished_experiment_is_shown_and_not_trained_again(
     finished: Finished, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for arguments in (finished.command(), ["--resume", "tiny", *finished.command()[1:]]):
+    for arguments in (command(finished.folder), ["--resume", "tiny", *command(finished.folder)[1:]]):
         assert sweep(arguments) == 1
         printed = capsys.readouterr().out
         assert "finished already" in printed
@@ -260,7 +275,7 @@ def test_a_damaged_state_of_ray_is_not_trusted(finished: Finished, tmp_path: Pat
 
 
 def test_another_config_under_the_same_name_is_refused(finished: Finished, capsys: pytest.CaptureFixture[str]) -> None:
-    assert sweep(finished.command("--set", "training.width=8", "--set", "resources.cpu=2")) == 2
+    assert sweep(command(finished.folder, "--set", "training.width=8", "--set", "resources.cpu=2")) == 2
     message = capsys.readouterr().err
     assert "training.width was 4 and is 8" in message
     assert "resources" not in message
