@@ -1,5 +1,6 @@
 """What tests in several files share."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,10 @@ import pytest
 from tests.processes import Process, StartPython
 
 ROOT = Path(__file__).parent.parent
+
+# Tests train on small pictures: one thread is fastest, and beside other work on the same cores by far. Read by torch when
+# it is first imported, here and in every process that a test starts.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture

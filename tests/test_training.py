@@ -1,5 +1,4 @@
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -41,15 +40,6 @@ def pictures(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     tint = (light - 128) / 128 * np.array([-45.0, 0.0, 45.0])
     labels = (light.mean((1, 2, 3)) > 125).astype(np.int64)
     return np.ascontiguousarray(np.clip(light + tint, 0, 255).astype(np.uint8)), labels
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Pictures this small train fastest on one thread, above all beside other work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
