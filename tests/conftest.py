@@ -13,8 +13,8 @@ from tests.processes import Process, StartPython
 
 ROOT = Path(__file__).parent.parent
 
-# Tests train on small pictures: one thread is fastest, and beside other work on the same cores by far. Read by torch when
-# it is first imported, here and in every process that a test starts.
+# Tests train on small pictures: one thread is fastest, and beside other work on the same cores by far. Torch reads it
+# when it is first imported, here and in every process that a test starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
