@@ -1,4 +1,4 @@
-"""Which of our modules may import which of the large libraries (DESIGN: invariants 1 and 2).
+"""Which of our modules may import which of the large libraries (CONTRIBUTING.md, what always holds).
 
 The modules are found by listing, so a new file is covered by being there.
 """
