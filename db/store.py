@@ -38,6 +38,15 @@ def default_database() -> str:
     return os.environ.get("HUEJURY_DATABASE") or str(Path(__file__).resolve().parent.parent / "huejury.sqlite")
 
 
+def open_existing(database: str) -> Engine:
+    """Open a database that a sweep has made. Raises StoreError if there is none."""
+    if "://" not in database and not Path(database).exists():
+        raise StoreError(
+            f"There is no database {database}; run a sweep first (make sweep), or give another --database."
+        )
+    return open_database(database)
+
+
 def open_database(
     database: str | os.PathLike[str], *, say: Callable[[str], None] = print, busy_timeout_s: float = 30.0
 ) -> Engine:

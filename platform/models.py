@@ -53,10 +53,6 @@ def _block(inputs: int, outputs: int, filter_size: int, stride: int = 1, normali
     )
 
 
-def parameter_count(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
 def pixel_rows(features: Tensor) -> Tensor:
     """Return features (n, channels, height, width) as float32 rows (n * height * width, channels), one a pixel."""
     return features.permute(0, 2, 3, 1).reshape(-1, features.shape[1]).to(torch.float32)

@@ -7,7 +7,6 @@ scores, then what was tried. All tables fit 80 columns.
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -28,7 +27,7 @@ from db.results import (
     survey_results,
 )
 from db.schema import Experiment, TrialStatus
-from db.store import StoreError, default_database, open_database, read_session
+from db.store import StoreError, default_database, open_existing, read_session
 
 STATUSES: tuple[TrialStatus, ...] = ("finished", "stopped_early", "failed", "lost", "running", "pending")
 
@@ -176,9 +175,7 @@ def open_experiment(database: str, experiment: str | None) -> tuple[Engine, str]
 
     Raises StoreError, and UnknownExperimentError if there is none at all.
     """
-    if "://" not in database and not Path(database).exists():
-        raise StoreError(f"There is no database {database}; run a sweep first, or give another --database.")
-    engine = open_database(database)
+    engine = open_existing(database)
     if experiment is None:
         with read_session(engine) as session:
             experiments = list_experiments(session)

@@ -164,7 +164,7 @@ def train(
     batch_size = min(run.batch_size, len(train_images))
     steps_per_epoch = len(train_images) // batch_size  # the last few images of an order wait for the next epoch
     total_steps = run.epochs * steps_per_epoch
-    evaluated = min(len(data.validation_images), len(data.train_images))
+    scored_train, scored_validation = _scored_splits(data)
     step = (first_epoch - 1) * steps_per_epoch
     for epoch in range(first_epoch, run.epochs + 1):
         started = time.perf_counter()
@@ -192,16 +192,12 @@ def train(
             if (batch + 1) % CHECK_EVERY == 0 or batch + 1 == steps_per_epoch:
                 _check_finite(float(loss_sum), epoch, images_seen)
 
-        splits = {
-            "train": (data.train_images[:evaluated], data.train_labels[:evaluated]),
-            "validation": (data.validation_images, data.validation_labels),
-        }
-        scores = {
-            name: _evaluate(run, model, split, table, pixel_weights, statistics, len(data.class_names), dtype)
-            for name, split in splits.items()
-        }
-        for split_scores in scores.values():
-            _check_finite(split_scores.scores["loss"], epoch, images_seen)
+        train_scores, validation_scores = (
+            _evaluate(run, model, split, table, pixel_weights, statistics, len(data.class_names), dtype)
+            for split in (scored_train, scored_validation)
+        )
+        for scores in (train_scores, validation_scores):
+            _check_finite(scores.scores["loss"], epoch, images_seen)
         seconds += time.perf_counter() - started
         checkpoint = {
             "run": asdict(run),
@@ -212,7 +208,7 @@ def train(
             "optimizer": optimizer.state_dict(),
         }
         description = f"{_device_name(place)}, {'float32' if dtype is None else 'bfloat16 autocast'}"
-        yield EpochReport(epoch, images_seen, seconds, scores["train"], scores["validation"], description, checkpoint)
+        yield EpochReport(epoch, images_seen, seconds, train_scores, validation_scores, description, checkpoint)
 
 
 def check_image_size(run: Run, size: tuple[int, ...]) -> None:
@@ -281,11 +277,7 @@ def load_model(checkpoint: dict[str, Any], device: torch.device) -> tuple[Run, C
 def baselines(data: Dataset, statistics: ColourStatistics) -> dict[str, tuple[Scores, Scores]]:
     """Score what no model is needed for, as (train, validation): always the most frequent bin, and always grey."""
     most_frequent = bin_centers()[statistics.bin_share.argmax()]
-    evaluated = min(len(data.validation_images), len(data.train_images))
-    splits = (
-        (data.train_images[:evaluated], data.train_labels[:evaluated]),
-        (data.validation_images, data.validation_labels),
-    )
+    splits = _scored_splits(data)
     result = {}
     for name, ab in {"most frequent bin": most_frequent, "grey": torch.zeros(2)}.items():
         train_scores, validation_scores = (
@@ -293,6 +285,12 @@ def baselines(data: Dataset, statistics: ColourStatistics) -> dict[str, tuple[Sc
         )
         result[name] = (train_scores, validation_scores)
     return result
+
+
+def _scored_splits(data: Dataset) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Return images and labels of the scored part of the train split, as large as the validation split, and of that."""
+    count = len(data.validation_images)
+    return (data.train_images[:count], data.train_labels[:count]), (data.validation_images, data.validation_labels)
 
 
 def _constant_scores(

@@ -23,10 +23,9 @@ from db.pictures import pixels
 from db.results import wilson
 from db.schedule import Tally, draw
 from db.schema import Arm, Image, Question, Sample, SentinelPicture, StudyArm
-from db.store import StoreError, default_database, read_session
+from db.store import StoreError, default_database, open_existing, read_session
 from db.studies import SurveyError, find_study, plan_of
 from survey_app.statistics import share_difference
-from survey_app.studies import open_existing
 
 UNNOTICED = 8.0  # ΔE2000
 CRITERION = 10.0  # of a single picture: the evidence against it at which it is called real half the time

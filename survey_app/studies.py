@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 
 from db.results import Share, SurveyResults, UnknownExperimentError, list_experiments, survey_results
 from db.schema import Protocol, Resampling
-from db.store import StoreError, default_database, open_database, read_session
+from db.store import StoreError, default_database, open_existing, read_session
 from db.studies import (
     CONSENT_VERSION,
     EXPOSURE_MS,
@@ -69,15 +69,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"{error.filename} cannot be written ({error.strerror}); give another --to.", file=sys.stderr)
         return 2
-
-
-def open_existing(database: str) -> Engine:
-    """Open a database that a sweep has made. Raises StoreError if there is none."""
-    if "://" not in database and not Path(database).exists():
-        raise StoreError(
-            f"There is no database {database}; run a sweep first (make sweep), or give another --database."
-        )
-    return open_database(database)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,8 +8,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine, delete
 
+from db.schema import Base
+from db.store import open_database, write_session
 from tests.processes import Process, StartPython
+from tests.survey_data import add_experiment
 
 ROOT = Path(__file__).parent.parent
 
@@ -38,3 +42,15 @@ def start_python() -> Iterator[StartPython]:
             return process
 
         yield start
+
+
+@pytest.fixture(scope="module")
+def shared_engine() -> Iterator[Engine]:
+    """An experiment; in memory, or in the empty database whose URL is in HUEJURY_TEST_DATABASE, left empty."""
+    engine = open_database(os.environ.get("HUEJURY_TEST_DATABASE", ":memory:"))
+    add_experiment(engine, images=24)
+    yield engine
+    with write_session(engine) as session:
+        for table in reversed(Base.metadata.sorted_tables):
+            session.execute(delete(table))
+    engine.dispose()

@@ -57,18 +57,6 @@ from tests.survey_data import ARMS, add_experiment, photographs, png
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture(scope="module")
-def shared_engine() -> Iterator[Engine]:
-    """An experiment; in memory, or in the empty database whose URL is in HUEJURY_TEST_DATABASE, left empty."""
-    engine = open_database(os.environ.get("HUEJURY_TEST_DATABASE", ":memory:"))
-    add_experiment(engine, images=24)
-    yield engine
-    with write_session(engine) as session:
-        for table in reversed(Base.metadata.sorted_tables):
-            session.execute(delete(table))
-    engine.dispose()
-
-
 @pytest.fixture
 def engine(shared_engine: Engine) -> Iterator[Engine]:
     yield shared_engine

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from sqlalchemy import Engine, delete, func, select
 from sqlalchemy.exc import IntegrityError
 
 from db.pictures import pixels, served
-from db.schema import Base, Image, Participant, Question, Sample, SentinelPicture, Study, Vote
+from db.schema import Image, Participant, Question, Sample, SentinelPicture, Study, Vote
 from db.store import open_database, read_session, write_session
 from db.studies import close_study, create_study
 from db.votes import (
@@ -44,18 +43,6 @@ from tests.processes import StartPython, finish, hear_from, say_to
 from tests.survey_data import add_experiment
 
 SENT = {"response_time_ms": 512.5, "exposure_measured_ms": 1003.2, "input": "key", "scale": 8}
-
-
-@pytest.fixture(scope="module")
-def shared_engine() -> Iterator[Engine]:
-    """An experiment; in memory, or in the empty database whose URL is in HUEJURY_TEST_DATABASE, left empty."""
-    engine = open_database(os.environ.get("HUEJURY_TEST_DATABASE", ":memory:"))
-    add_experiment(engine, images=24)
-    yield engine
-    with write_session(engine) as session:
-        for table in reversed(Base.metadata.sorted_tables):
-            session.execute(delete(table))
-    engine.dispose()
 
 
 @pytest.fixture
