@@ -41,6 +41,7 @@ def record_dataset(
     class_names: Sequence[str],
     train_count: int,
     validation_count: int,
+    validation_class_counts: Sequence[int] | None = None,
 ) -> int:
     """Record a dataset, known by its fingerprint."""
     return _upsert(
@@ -53,6 +54,7 @@ def record_dataset(
             "class_names": list(class_names),
             "train_count": train_count,
             "validation_count": validation_count,
+            "validation_class_counts": None if validation_class_counts is None else list(validation_class_counts),
         },
     )
 

@@ -20,6 +20,7 @@ from sqlalchemy import (
     String,
     TypeDecorator,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -92,7 +93,10 @@ class Base(DeclarativeBase):
 
 
 class Dataset(Base):
-    """A dataset as trained on, after caps: two datasets are the same exactly when their fingerprints are."""
+    """A dataset as trained on, after caps: two datasets are the same exactly when their fingerprints are.
+
+    validation_class_counts: images of each class in the validation split; NULL where an older HueJury recorded it.
+    """
 
     __tablename__ = "datasets"
 
@@ -103,6 +107,7 @@ class Dataset(Base):
     class_names: Mapped[list[str]] = mapped_column(JSON)
     train_count: Mapped[int]
     validation_count: Mapped[int]
+    validation_class_counts: Mapped[list[int] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class Experiment(Base):
@@ -239,7 +244,8 @@ class Study(Base):
     status and closed_at, and to change its contenders once somebody takes part.
 
     exposures_ms: each question has one of these; null shows until answered. exclusion_rule: which participants an
-    analysis of the attentive leaves out, fixed here beforehand (see `db.studies.ExclusionRule`).
+    analysis of the attentive leaves out, fixed here beforehand (see `db.results.ExclusionRule`). blinded: outcomes stay
+    hidden until planned_participants have finished or the study is closed (see `db.answers`).
     """
 
     __tablename__ = "studies"
@@ -273,6 +279,7 @@ class Study(Base):
     exclusion_rule: Mapped[dict[str, Any]] = mapped_column(JSON)
     consent_version: Mapped[str]
     completion_url: Mapped[str | None]
+    blinded: Mapped[bool] = mapped_column(default=False, server_default=false())
 
 
 class StudyArm(Base):

@@ -78,6 +78,7 @@ class StudySummary:
     finished: int
     votes: int
     simulated: int
+    blinded: bool
 
     @property
     def under_way(self) -> int:
@@ -101,13 +102,15 @@ def create_study(
     sentinels_wrong_at_most: int | None = None,
     consent_version: str = CONSENT_VERSION,
     completion_url: str | None = None,
+    blinded: bool = False,
 ) -> StudySummary:
     """Create an open study of an experiment.
 
     name: by default the experiment's. arms: names of arms, each with its best finished trial, or "arm=trial" with the
     trial's id in Ray; by default every arm that has a finished trial, baselines excepted. sentinel_share: of the
     questions, in [0, 1/3]. seed: of the sentinels (drawn if None). sentinels_wrong_at_most: the exclusion rule; by
-    default 1 where there are four sentinels or more, else 0.
+    default 1 where there are four sentinels or more, else 0. blinded: nobody sees outcomes before the planned number
+    of participants has finished, or the study is closed.
 
     Raises SurveyError for anything that cannot be, UnknownExperimentError.
     """
@@ -158,6 +161,7 @@ def create_study(
                 exclusion_rule=asdict(ExclusionRule(sentinels_wrong_at_most)),
                 consent_version=consent_version,
                 completion_url=completion_url,
+                blinded=blinded,
             )
             session.add(study)
             session.flush()
@@ -286,6 +290,7 @@ def study_definition(session: Session, study: Study) -> dict[str, Any]:
         "exclusion_rule": study.exclusion_rule,
         "consent_version": study.consent_version,
         "completion_url": study.completion_url,
+        "blinded": study.blinded,
         "experiment": {
             "name": experiment.name,
             "created_at": experiment.created_at.isoformat(),
@@ -455,4 +460,5 @@ def _summary(session: Session, study: Study) -> StudySummary:
             select(func.count()).where(Participant.study_id == study.id, Participant.simulated.is_(True))
         )
         or 0,
+        blinded=study.blinded,
     )

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from zipfile import BadZipFile
 
+import numpy as np
 import torch
 from ray.tune import Callback
 from ray.tune.experiment import Trial
@@ -75,6 +76,7 @@ def record_start(engine: Engine, start: Start) -> tuple[int, dict[str, int], dic
             class_names=data.class_names,
             train_count=len(data.train_images),
             validation_count=len(data.validation_images),
+            validation_class_counts=np.bincount(data.validation_labels, minlength=len(data.class_names)).tolist(),
         )
         experiment_id = recording.record_experiment(
             session,

@@ -19,11 +19,21 @@ import streamlit as st  # noqa: E402
 
 from survey_app import survey  # noqa: E402
 
-st.set_page_config(page_title=survey.TITLE, page_icon="🎨", layout="centered", initial_sidebar_state="collapsed")
-st.navigation(
-    [
-        st.Page(survey.survey_page, title=survey.TITLE, default=True),
-        st.Page(survey.withdrawal_page, title="Withdraw", url_path="withdraw"),
-    ],
-    position="hidden",
-).run()
+# Participants' browsers are told of their own pages only, and the dashboard is loaded when somebody asks for it.
+dashboard_asked_for = (st.context.url or "").rstrip("/").endswith("/dashboard")
+
+st.set_page_config(
+    page_title="HueJury" if dashboard_asked_for else survey.TITLE,
+    page_icon="🎨",
+    layout="wide" if dashboard_asked_for else "centered",
+    initial_sidebar_state="collapsed",
+)
+pages = [
+    st.Page(survey.survey_page, title=survey.TITLE, default=True),
+    st.Page(survey.withdrawal_page, title="Withdraw", url_path="withdraw"),
+]
+if dashboard_asked_for:
+    from survey_app.dashboard.page import dashboard_page
+
+    pages.append(st.Page(dashboard_page, title="HueJury", url_path="dashboard"))
+st.navigation(pages, position="hidden").run()

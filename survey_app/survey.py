@@ -21,9 +21,10 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from db import votes
-from db.store import StoreError, default_database, open_database
+from db.store import StoreError
 from db.votes import Progress, QuestionView, StudyView, SurveyError
 from survey_app import colour_vision, stimulus
+from survey_app.database import database
 
 TITLE = "Which one is the photograph?"
 TEXTS = Path(__file__).parent / "texts"
@@ -62,7 +63,7 @@ def survey_page() -> None:
         _apologise(partial(_attempt, st.session_state["pending"]))
         return
     try:
-        engine = _engine()
+        engine = database()
         token = _token()
         if token is None:
             _welcome(engine)
@@ -90,7 +91,7 @@ def withdrawal_page() -> None:
     if not sent:
         return
     try:
-        engine = _engine()
+        engine = database()
         with WRITING:
             found = bool(code.strip()) and votes.withdraw(engine, code.strip())
     except (SQLAlchemyError, StoreError):
@@ -339,7 +340,7 @@ def _attempt(change: Callable[[Engine], object]) -> None:
     """Make a change; if the database cannot take it, keep it for the button of _apologise."""
     st.session_state["pending"] = change
     try:
-        engine = _engine()
+        engine = database()
         with WRITING:
             change(engine)
     except (SQLAlchemyError, StoreError):
@@ -405,11 +406,6 @@ def _token() -> str | None:
         if set(st.query_params) != {"participant"}:
             st.query_params.from_dict({"participant": token})
     return token
-
-
-@st.cache_resource(show_spinner=False)
-def _engine() -> Engine:
-    return open_database(default_database(), say=logger.warning)
 
 
 # --- Texts and pictures ---

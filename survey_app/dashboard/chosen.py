@@ -1,0 +1,48 @@
+"""What a reader has chosen, kept in the page's link, so that a view can be shared and survives a reload."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import streamlit as st
+from sqlalchemy import Engine
+
+from db.results import ExperimentSummary
+from db.studies import StudySummary
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the dashboard shows. simulated: of whom votes are shown, simulated participants instead of people."""
+
+    engine: Engine
+    experiment: ExperimentSummary
+    study: StudySummary | None
+    simulated: bool
+
+
+def choose(
+    label: str,
+    options: Sequence[str],
+    *,
+    key: str,
+    default: str | None = None,
+    kind: Literal["list", "buttons"] = "list",
+    hide_label: bool = False,
+) -> str:
+    """Draw a choice of one of the options (at least one) and return it; the link's parameter `key` holds it.
+
+    The link's value is taken if it is among the options, else `default`, else the first.
+    """
+    asked = st.query_params.get(key)
+    start = asked if asked in options else default if default in options else options[0]
+    if st.session_state.get(key) not in options:  # also where what was chosen before is gone
+        st.session_state[key] = start
+    visibility: Literal["visible", "collapsed"] = "collapsed" if hide_label else "visible"
+    if kind == "list":
+        chosen = st.selectbox(label, options, key=key, label_visibility=visibility) or start
+    else:
+        chosen = st.segmented_control(label, options, key=key, label_visibility=visibility, required=True) or start
+    if asked != chosen:
+        st.query_params[key] = chosen
+    return chosen

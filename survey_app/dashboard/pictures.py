@@ -1,0 +1,7 @@
+"""View."""
+
+from survey_app.dashboard.chosen import Chosen
+
+
+def show(chosen: Chosen) -> None:
+    """Draw."""

@@ -1,0 +1,16 @@
+"""The database of this server, opened once for all pages and sessions."""
+
+import logging
+
+import streamlit as st
+from sqlalchemy import Engine
+
+from db.store import default_database, open_database
+
+logger = logging.getLogger("huejury.database")
+
+
+@st.cache_resource(show_spinner=False)
+def database() -> Engine:
+    """Raises StoreError; then the next call tries again."""
+    return open_database(default_database(), say=logger.warning)
