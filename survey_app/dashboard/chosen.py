@@ -35,14 +35,16 @@ def choose(
     The link's value is taken if it is among the options, else `default`, else the first.
     """
     asked = st.query_params.get(key)
-    start = asked if asked in options else default if default in options else options[0]
+    start = next(option for option in (asked, default, options[0]) if option is not None and option in options)
     if st.session_state.get(key) not in options:  # also where what was chosen before is gone
         st.session_state[key] = start
     visibility: Literal["visible", "collapsed"] = "collapsed" if hide_label else "visible"
+    chosen: str | None
     if kind == "list":
-        chosen = st.selectbox(label, options, key=key, label_visibility=visibility) or start
+        chosen = st.selectbox(label, options, key=key, label_visibility=visibility)
     else:
-        chosen = st.segmented_control(label, options, key=key, label_visibility=visibility, required=True) or start
+        chosen = st.segmented_control(label, options, key=key, label_visibility=visibility, required=True)
+    chosen = chosen or start
     if asked != chosen:
         st.query_params[key] = chosen
     return chosen
