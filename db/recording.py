@@ -167,16 +167,21 @@ def record_report(
     seconds: float,
     train: Mapping[str, float],
     validation: Mapping[str, float],
+    train_standard_errors: Mapping[str, float] | None = None,
+    validation_standard_errors: Mapping[str, float] | None = None,
     train_class_bin_accuracy: Sequence[float | None] | None = None,
     validation_class_bin_accuracy: Sequence[float | None] | None = None,
 ) -> None:
     """Record a trial's measurements after `epoch` (0 for a baseline), and how far the trial has come.
 
-    train, validation: "loss" and any of SCORE_NAMES, finite. images_seen and seconds count from the trial's start.
+    train, validation: "loss" and any of SCORE_NAMES, finite; their standard errors by name.
+    images_seen and seconds count from the trial's start.
     Raises ValueError for an unknown score or one that is not finite.
     """
-    _record_measurement(session, trial_id, epoch, "train", train, train_class_bin_accuracy)
-    _record_measurement(session, trial_id, epoch, "validation", validation, validation_class_bin_accuracy)
+    _record_measurement(session, trial_id, epoch, "train", train, train_standard_errors, train_class_bin_accuracy)
+    _record_measurement(
+        session, trial_id, epoch, "validation", validation, validation_standard_errors, validation_class_bin_accuracy
+    )
     session.execute(
         update(Trial)
         .where(Trial.id == trial_id, Trial.epochs_done <= epoch)
@@ -257,6 +262,7 @@ def _record_measurement(
     epoch: int,
     split: Split,
     scores: Mapping[str, float],
+    standard_errors: Mapping[str, float] | None,
     class_bin_accuracy: Sequence[float | None] | None,
 ) -> None:
     unknown = set(scores) - {"loss", *SCORE_NAMES}
@@ -267,6 +273,7 @@ def _record_measurement(
             raise ValueError(f"The {split} {name} after epoch {epoch} is {value}; leave out what is undefined.")
     # Every column is given, so that a report that lacks a score also clears it.
     values: dict[str, Any] = {name: scores.get(name) for name in ("loss", *SCORE_NAMES)}
+    values["standard_errors"] = None if standard_errors is None else dict(standard_errors)
     values["class_bin_accuracy"] = None if class_bin_accuracy is None else list(class_bin_accuracy)
     _upsert(session, Measurement, {"trial_id": trial_id, "epoch": epoch, "split": split}, values)
 

@@ -55,7 +55,8 @@ class ExperimentSummary:
 class BestTrial:
     """The finished trial of an arm with the lowest validation loss after its last epoch, and what it measured then.
 
-    train and validation hold "loss" and the scores of SCORE_NAMES, without those that were undefined.
+    train and validation hold "loss" and the scores of SCORE_NAMES, without those that were undefined;
+    validation_standard_errors those of the scores, as far as they are known.
     """
 
     trial_id: int
@@ -67,6 +68,7 @@ class BestTrial:
     seconds: float
     train: dict[str, float]
     validation: dict[str, float]
+    validation_standard_errors: dict[str, float]
     train_class_bin_accuracy: list[float | None] | None
     validation_class_bin_accuracy: list[float | None] | None
 
@@ -361,6 +363,7 @@ def _measured(session: Session, trial_ids: Sequence[int]) -> dict[int, BestTrial
             seconds=trial.seconds,
             train=_scores(on_train),
             validation=_scores(on_validation),
+            validation_standard_errors=on_validation.standard_errors or {},
             train_class_bin_accuracy=on_train.class_bin_accuracy,
             validation_class_bin_accuracy=on_validation.class_bin_accuracy,
         )

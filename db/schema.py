@@ -184,7 +184,10 @@ class Trial(Base):
 
 
 class Measurement(Base):
-    """Loss and scores of one trial after one epoch on one split. A score that was undefined is NULL."""
+    """Loss and scores of one trial after one epoch on one split. A score that was undefined is NULL.
+
+    standard_errors: of the scores by name, over the choice of images; NULL where an older HueJury measured.
+    """
 
     __tablename__ = "measurements"
     __table_args__ = (
@@ -206,6 +209,7 @@ class Measurement(Base):
     psnr_db: Mapped[float | None]
     delta_e_2000: Mapped[float | None]
     colourfulness_ratio: Mapped[float | None]
+    standard_errors: Mapped[dict[str, float] | None] = mapped_column(JSON(none_as_null=True))
     class_bin_accuracy: Mapped[list[float | None] | None] = mapped_column(JSON(none_as_null=True))
 
 

@@ -15,6 +15,13 @@ AUC_MAXIMUM_DISTANCE = 150  # Lab units; Zhang et al. 2016, section 3.1
 # The error of rounding to 8 bits, uniform in one step: the smallest that a picture of 8 bits can be said to have.
 MINIMUM_SQUARED_ERROR = 1 / 12
 
+GROUPS = 20  # of images, for standard errors: their own relative error is then about 1 / sqrt(2 · 19), 16 %
+# What ScoreSums keeps: counts of images and pixels, counts by the true bin and by image class, sums over images.
+COUNTS = ("images", "exact_pixels")
+BY_BIN = ("bin_pixels", "bin_hits", "bin_areas")
+BY_CLASS = ("class_pixels", "class_hits")
+SUMS = ("delta_e", "psnr_db", "colourfulness_truth", "colourfulness_predicted")
+
 
 def psnr_db(rgb_truth: Tensor, rgb_predicted: Tensor) -> Tensor:
     """Return the peak signal-to-noise ratio of each image in decibels, float64 (n,), from uint8 (n, h, w, 3).
@@ -97,7 +104,8 @@ def _chroma_saturation(chroma: Tensor) -> Tensor:
 class ScoreSums:
     """Sums over the images of a split, from which its scores follow; batches may come in any number and order.
 
-    Counts of pixels are exact integers and sums over images float64, kept on the device of the weights.
+    Counts of pixels are exact integers and sums over images float64, kept on the device of the weights, for each of
+    GROUPS groups of images, to which images go in turn: the standard errors follow from how much the groups differ.
     """
 
     def __init__(self, class_count: int, rebalanced_pixel_weights: Tensor) -> None:
@@ -106,19 +114,18 @@ class ScoreSums:
         rebalanced_pixel_weights: float (400,), finite, the weight of a pixel by its true bin in the rebalanced AuC:
         `rarity_weights(p̄, 0.0)` of the training pixels. All tensors given to `add` must be on its device.
         """
-        device = rebalanced_pixel_weights.device
-        self._weights = rebalanced_pixel_weights.double()
+        self._weights = rebalanced_pixel_weights.double().cpu()
         self._images = 0
-        self._exact_pixels = torch.zeros((), dtype=torch.int64, device=device)
-        self._bin_pixels = torch.zeros(BINS, dtype=torch.int64, device=device)
-        self._bin_hits = torch.zeros(BINS, dtype=torch.int64, device=device)
-        self._bin_areas = torch.zeros(BINS, dtype=torch.int64, device=device)
-        self._class_pixels = torch.zeros(class_count, dtype=torch.int64, device=device)
-        self._class_hits = torch.zeros(class_count, dtype=torch.int64, device=device)
-        self._delta_e = torch.zeros((), dtype=torch.float64, device=device)
-        self._psnr_db = torch.zeros((), dtype=torch.float64, device=device)
-        self._colourfulness_truth = torch.zeros((), dtype=torch.float64, device=device)
-        self._colourfulness_predicted = torch.zeros((), dtype=torch.float64, device=device)
+        sizes = dict.fromkeys((*COUNTS, *SUMS), (1,)) | dict.fromkeys(BY_BIN, (BINS,))
+        sizes |= dict.fromkeys(BY_CLASS, (class_count,))
+        self._sums = {
+            name: torch.zeros(
+                (GROUPS, *size),
+                dtype=torch.float64 if name in SUMS else torch.int64,
+                device=rebalanced_pixel_weights.device,
+            )
+            for name, size in sizes.items()
+        }
 
     @torch.no_grad()
     def add(
@@ -131,20 +138,35 @@ class ScoreSums:
         """
         ab_truth, ab_predicted = lab_truth[..., 1:].contiguous(), ab_predicted.float()
         bin_truth = ab_to_bin(ab_truth)
-        bins = bin_truth.flatten()
-        hits = bin_predicted == bin_truth
-        self._images += len(labels)
-        self._exact_pixels += (ab_truth.round() == ab_predicted.round()).all(-1).sum()
-        self._bin_pixels.index_add_(0, bins, torch.ones_like(bins))
-        self._bin_hits.index_add_(0, bins, hits.flatten().long())
-        self._bin_areas.index_add_(0, bins, _doubled_auc_area(ab_truth, ab_predicted).flatten())
-        self._class_pixels.index_add_(0, labels, torch.full_like(labels, bin_truth[0].numel()))
-        self._class_hits.index_add_(0, labels, hits.flatten(1).sum(1))
-        self._delta_e += delta_e_2000(ab_truth, ab_predicted).sum(dtype=torch.float64)
+        hits = (bin_predicted == bin_truth).flatten(1).long()
         rgb_predicted = lab_to_rgb(torch.cat((lab_truth[..., :1], ab_predicted), dim=-1))
-        self._psnr_db += psnr_db(rgb_truth, rgb_predicted).sum()
-        self._colourfulness_truth += colourfulness(rgb_truth).sum()
-        self._colourfulness_predicted += colourfulness(rgb_predicted).sum()
+        delta_e = delta_e_2000(ab_truth, ab_predicted).flatten(1).sum(1, dtype=torch.float64)
+        exact = (ab_truth.round() == ab_predicted.round()).all(-1)
+        pixels = torch.full_like(labels, hits.shape[1])
+        group = (torch.arange(len(labels), device=labels.device) + self._images) % GROUPS
+        self._images += len(labels)
+
+        self._count("images", group, torch.ones_like(labels))
+        self._count("exact_pixels", group, exact.flatten(1).sum(1))
+        bins = (BINS * group.view(-1, 1, 1) + bin_truth).flatten()
+        self._count("bin_pixels", bins, torch.ones_like(bins))
+        self._count("bin_hits", bins, hits.flatten())
+        self._count("bin_areas", bins, _doubled_auc_area(ab_truth, ab_predicted).flatten())
+        classes = self._sums["class_pixels"].shape[1] * group + labels
+        self._count("class_pixels", classes, pixels)
+        self._count("class_hits", classes, hits.sum(1))
+        # A product of matrices, not index_add_: on a GPU that one adds fractions in another order each time.
+        membership = torch.nn.functional.one_hot(group, GROUPS).double()
+        for name, values in {
+            "delta_e": delta_e,
+            "psnr_db": psnr_db(rgb_truth, rgb_predicted),
+            "colourfulness_truth": colourfulness(rgb_truth),
+            "colourfulness_predicted": colourfulness(rgb_predicted),
+        }.items():
+            self._sums[name][:, 0] += values @ membership
+
+    def _count(self, name: str, index: Tensor, values: Tensor) -> None:
+        self._sums[name].view(-1).index_add_(0, index, values)
 
     def scores(self) -> dict[str, float]:
         """Return the scores by name; one that is undefined for these images is left out.
@@ -159,38 +181,66 @@ class ScoreSums:
 
         Raises ValueError where a prediction was NaN or infinite.
         """
-        delta_e = float(self._delta_e)
-        if not math.isfinite(delta_e):
+        scores = self._scores({name: sums.sum(0).cpu() for name, sums in self._sums.items()})
+        if not math.isfinite(scores.get("delta_e_2000", 0.0)):
             raise ValueError("a predicted ab is NaN or infinite, so the predictions have no scores")
-        pixels = int(self._bin_pixels.sum())
+        return scores
+
+    def standard_errors(self) -> dict[str, float]:
+        """Return the standard error of each score, by name: how much it would vary with other images of their kind.
+
+        By the jackknife over the groups (Efron & Stein 1981): √((G - 1) / G · Σ (θ₍g₎ - θ̄)²), θ₍g₎ being the score
+        without the images of group g. A score is left out where it is undefined without some group. Unlike the scores
+        they depend on the order of the images, which decides who shares a group.
+        """
+        groups = min(GROUPS, self._images)
+        if groups < 2:
+            return {}
+        by_group = {name: sums.cpu() for name, sums in self._sums.items()}
+        totals = {name: sums.sum(0) for name, sums in by_group.items()}
+        without = [
+            self._scores({name: totals[name] - sums[group] for name, sums in by_group.items()})
+            for group in range(groups)
+        ]
+        errors = {}
+        for name in self._scores(totals):
+            values = [scores[name] for scores in without if name in scores]
+            if len(values) == groups:
+                mean = sum(values) / groups
+                errors[name] = math.sqrt((groups - 1) / groups * sum((value - mean) ** 2 for value in values))
+        return errors
+
+    def _scores(self, sums: dict[str, Tensor]) -> dict[str, float]:
+        """The scores that follow from sums over images, each (1,), (BINS,) or (classes,)."""
+        pixels = int(sums["bin_pixels"].sum())
         if not pixels:
             return {}
-        present = self._bin_pixels > 0
-        bin_pixels = self._bin_pixels[present].double()
+        present = sums["bin_pixels"] > 0
+        bin_pixels = sums["bin_pixels"][present].double()
         scores = {
-            "exact_accuracy": int(self._exact_pixels) / pixels,
-            "bin_accuracy": int(self._bin_hits.sum()) / pixels,
-            "balanced_bin_accuracy": float((self._bin_hits[present] / bin_pixels).mean()),
-            "raw_auc": int(self._bin_areas.sum()) / (2 * AUC_MAXIMUM_DISTANCE * pixels),
-            "psnr_db": float(self._psnr_db) / self._images,
-            "delta_e_2000": delta_e / pixels,
+            "exact_accuracy": int(sums["exact_pixels"]) / pixels,
+            "bin_accuracy": int(sums["bin_hits"].sum()) / pixels,
+            "balanced_bin_accuracy": float((sums["bin_hits"][present] / bin_pixels).mean()),
+            "raw_auc": int(sums["bin_areas"].sum()) / (2 * AUC_MAXIMUM_DISTANCE * pixels),
+            "psnr_db": float(sums["psnr_db"]) / int(sums["images"]),
+            "delta_e_2000": float(sums["delta_e"]) / pixels,
         }
         bin_weights = self._weights[present] * bin_pixels
         if float(bin_weights.sum()) > 0:
-            bin_aucs = self._bin_areas[present] / (2 * AUC_MAXIMUM_DISTANCE * bin_pixels)
+            bin_aucs = sums["bin_areas"][present] / (2 * AUC_MAXIMUM_DISTANCE * bin_pixels)
             scores["rebalanced_auc"] = float((bin_weights * bin_aucs).sum() / bin_weights.sum())
-        if float(self._colourfulness_truth) > 0:
-            scores["colourfulness_ratio"] = float(self._colourfulness_predicted) / float(self._colourfulness_truth)
+        if float(sums["colourfulness_truth"]) > 0:
+            scores["colourfulness_ratio"] = float(sums["colourfulness_predicted"] / sums["colourfulness_truth"])
         return scores
 
     def class_bin_accuracy(self) -> list[float | None]:
         """Return the bin accuracy over the pixels of each class; None for a class without any."""
-        hits, pixels = self._class_hits.tolist(), self.class_pixels()
+        hits, pixels = self._sums["class_hits"].sum(0).tolist(), self.class_pixels()
         return [hit / count if count else None for hit, count in zip(hits, pixels, strict=True)]
 
     def class_pixels(self) -> list[int]:
         """Return the number of pixels of each class."""
-        return [int(count) for count in self._class_pixels.tolist()]
+        return [int(count) for count in self._sums["class_pixels"].sum(0).tolist()]
 
 
 def _doubled_auc_area(ab_truth: Tensor, ab_predicted: Tensor) -> Tensor:

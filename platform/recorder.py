@@ -139,6 +139,8 @@ def record_start(engine: Engine, start: Start) -> tuple[int, dict[str, int], dic
                 seconds=0.0,
                 train=train.scores,
                 validation=validation.scores,
+                train_standard_errors=train.standard_errors,
+                validation_standard_errors=validation.standard_errors,
                 train_class_bin_accuracy=train.class_bin_accuracy,
                 validation_class_bin_accuracy=validation.class_bin_accuracy,
             )
@@ -364,6 +366,8 @@ def _record_report(session: Session, trial_id: int, result: dict[str, Any]) -> N
     names = ("images_seen", "seconds", "train", "validation")
     classes = ("train_class_bin_accuracy", "validation_class_bin_accuracy")
     values = {name: result[name] for name in (*names, *classes)}
+    for name in ("train_standard_errors", "validation_standard_errors"):
+        values[name] = result.get(name)  # a sweep that an older HueJury began has reports without
     recording.record_report(session, trial_id, epoch=result[EPOCH], **values)
 
 

@@ -124,6 +124,8 @@ def run_trial(
                     "device": report.device,
                     "train": report.train.scores,
                     "validation": report.validation.scores,
+                    "train_standard_errors": report.train.standard_errors,
+                    "validation_standard_errors": report.validation.standard_errors,
                     "train_class_bin_accuracy": report.train.class_bin_accuracy,
                     "validation_class_bin_accuracy": report.validation.class_bin_accuracy,
                 }

@@ -80,9 +80,11 @@ class ColourStatistics:
 
 @dataclass(frozen=True)
 class Scores:
-    """A split's loss and scores (see `metrics.ScoreSums`), and bin accuracy and pixels of each image class."""
+    """A split's loss and scores, the scores' standard errors (see `metrics.ScoreSums`), and each image class's bin
+    accuracy."""
 
     scores: dict[str, float]
+    standard_errors: dict[str, float]
     class_bin_accuracy: list[float | None]
 
 
@@ -302,7 +304,7 @@ def _constant_scores(
     ):
         predicted = ab.expand(*rgb.shape[:3], 2)
         sums.add(rgb, rgb_to_lab(rgb), predicted, ab_to_bin(predicted), label)
-    return Scores(sums.scores(), sums.class_bin_accuracy())
+    return Scores(sums.scores(), sums.standard_errors(), sums.class_bin_accuracy())
 
 
 def _score_sums(class_count: int, statistics: ColourStatistics, device: torch.device) -> ScoreSums:
@@ -332,7 +334,8 @@ def _evaluate(
         loss_sum += _reported_loss(run, model, rows, lab, table, pixel_weights) * len(rgb)
         ab, bins = _decoded(run, model, rows, lab.shape[:3], table)
         sums.add(rgb, lab, ab, bins, label.to(device))
-    return Scores({"loss": float(loss_sum) / len(images), **sums.scores()}, sums.class_bin_accuracy())
+    scores = {"loss": float(loss_sum) / len(images), **sums.scores()}
+    return Scores(scores, sums.standard_errors(), sums.class_bin_accuracy())
 
 
 def _rows(model: Colorizer, lab: Tensor, dtype: torch.dtype | None) -> Tensor:

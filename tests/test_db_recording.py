@@ -132,6 +132,7 @@ def report(session: Session, trial_id: int, epoch: int, loss: float = 1.0, **sco
         seconds=0.5 * epoch,
         train={"loss": loss / 2, **scores},
         validation={"loss": loss, **scores},
+        validation_standard_errors={"bin_accuracy": 0.01},
         train_class_bin_accuracy=[0.5, None],
     )
 
@@ -276,7 +277,7 @@ def test_a_trial_that_restarts_from_checkpoints_ends_as_one_that_did_not(
 
 
 def test_score_names_are_the_columns_of_a_measurement() -> None:
-    others = {"id", "trial_id", "epoch", "split", "loss", "class_bin_accuracy"}
+    others = {"id", "trial_id", "epoch", "split", "loss", "standard_errors", "class_bin_accuracy"}
     assert set(SCORE_NAMES) == {column.name for column in Measurement.__table__.columns} - others
 
 
@@ -514,6 +515,7 @@ def test_best_trial_of_each_arm(shared_engine: Engine, arms: list[list[tuple[Tri
         assert (result.best.epoch, result.best.images_seen) == (epochs, 90 * epochs)
         assert result.best.validation == {"loss": loss, "bin_accuracy": epochs / 10}
         assert result.best.train == {"loss": loss / 2, "bin_accuracy": epochs / 10}
+        assert result.best.validation_standard_errors == {"bin_accuracy": 0.01}
         assert result.best.train_class_bin_accuracy == [0.5, None]
         assert result.best.validation_class_bin_accuracy is None
 

@@ -297,6 +297,38 @@ def test_grey_pictures_have_a_ratio_of_almost_zero() -> None:
     )  # the matrix's own white is off by 1e-5: a few channels are one off
 
 
+@pytest.mark.parametrize("device", DEVICES)
+def test_standard_errors_are_the_jackknife_over_groups_of_images(device: str) -> None:
+    """Against the scores of what is left when each group of images is really left out, in one batch or several."""
+    rgb, lab, ab, bins, labels = make_batch(50, seed=3)
+    weights = make_weights()
+    sums = ScoreSums(CLASSES, weights.to(device))
+    for part in (slice(0, 7), slice(7, 33), slice(33, 50)):
+        sums.add(*(tensor[part].to(device) for tensor in (rgb, lab, ab, bins, labels)))
+    without = []
+    for group in range(20):
+        kept = torch.arange(50) % 20 != group
+        without.append(sums_of((rgb[kept], lab[kept], ab[kept], bins[kept], labels[kept]), weights).scores())
+    errors = sums.standard_errors()
+    assert errors.keys() == sums.scores().keys()
+    for name, error in errors.items():
+        values = np.array([scores[name] for scores in without])
+        assert error == pytest.approx(np.sqrt(19 / 20 * np.square(values - values.mean()).sum()), rel=1e-6, abs=1e-12)
+
+
+def test_the_standard_error_of_a_mean_over_images_is_about_the_textbooks() -> None:
+    """PSNR is a plain mean over images, whose standard error is s / √n; the jackknife's own error is 16 % (1 sigma)."""
+    batch = make_batch(2000, seed=1, height=2, width=2)
+    of_images = psnr_db(batch[0], lab_to_rgb(torch.cat((batch[1][..., :1], batch[2]), dim=-1))).numpy()
+    expected = of_images.std(ddof=1) / math.sqrt(2000)
+    assert sums_of(batch).standard_errors()["psnr_db"] == pytest.approx(expected, rel=0.5)
+
+
+def test_one_image_has_no_standard_errors() -> None:
+    assert sums_of(make_batch(1)).standard_errors() == {}
+    assert "bin_accuracy" in sums_of(make_batch(2)).standard_errors()
+
+
 def test_what_is_undefined_is_left_out() -> None:
     empty = ScoreSums(CLASSES, make_weights())
     assert empty.scores() == {}

@@ -1,4 +1,5 @@
-"""The dashboard: studies whose outcomes stay hidden until they are complete; how many validation images a class has."""
+"""The dashboard: studies whose outcomes stay hidden until they are complete, standard errors of scores, and how many
+validation images each class has."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,6 +15,7 @@ DEFINITION = (
 
 def upgrade() -> None:
     op.add_column("datasets", sa.Column("validation_class_counts", sa.JSON(none_as_null=True)))
+    op.add_column("measurements", sa.Column("standard_errors", sa.JSON(none_as_null=True)))
     op.add_column("studies", sa.Column("blinded", sa.Boolean, nullable=False, server_default=sa.false()))
 
     # The trigger names the columns that it guards.
