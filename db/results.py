@@ -4,9 +4,9 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
-from sqlalchemy import case, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
 
 from db.schema import (
@@ -17,18 +17,10 @@ from db.schema import (
     Experiment,
     ExperimentStatus,
     Measurement,
-    Participant,
-    Protocol,
-    Question,
     Study,
-    StudyArm,
-    StudyStatus,
     Trial,
     TrialStatus,
-    Vote,
 )
-
-Inclusion = Literal["all", "attentive"]
 
 
 @dataclass(frozen=True)
@@ -90,29 +82,6 @@ class ArmResult:
 
 
 @dataclass(frozen=True)
-class ExclusionRule:
-    """Whom an analysis of the attentive counts, fixed before the first answer.
-
-    sentinels_wrong_at_most: of the sentinels answered (None: any number). finished: only who answered every question.
-    """
-
-    sentinels_wrong_at_most: int | None
-    finished: bool = True
-
-    def counts(self, *, sentinels_wrong: int, finished: bool) -> bool:
-        """Whether such a participant counts as attentive."""
-        enough = self.sentinels_wrong_at_most is None or sentinels_wrong <= self.sentinels_wrong_at_most
-        return enough and (finished or not self.finished)
-
-    def __str__(self) -> str:
-        wrong = self.sentinels_wrong_at_most
-        parts = ["answered every question"] if self.finished else []
-        if wrong is not None:
-            parts.append("no sentinel wrong" if wrong == 0 else f"at most {wrong} sentinel{'s' * (wrong > 1)} wrong")
-        return ", ".join(parts) or "everybody"
-
-
-@dataclass(frozen=True)
 class Share:
     """count of total, its share, and the Wilson interval that covers the true share in 95 % of studies; None of
     none."""
@@ -122,44 +91,6 @@ class Share:
     share: float | None
     low: float | None
     high: float | None
-
-
-@dataclass(frozen=True)
-class ArmVotes:
-    """A contender of a study: the trial that stood for it, as measured, and how often its pictures were picked as
-    real."""
-
-    arm_id: int
-    arm: str
-    kind: ArmKind
-    rebalancing: float | None
-    trial: BestTrial
-    picked_as_real: Share
-
-
-@dataclass(frozen=True)
-class SurveyResults:
-    """What the counted participants of one study answered to its main questions, one row a contender.
-
-    inclusion: all who answered, or the attentive by the study's exclusion_rule. simulated: of simulated participants,
-    never of both. participants: how many were counted; left_out: how many others answered. photographs: how often the
-    photographs themselves were picked as real, in protocol single. sentinels: how often they were found out.
-    """
-
-    study: str
-    status: StudyStatus
-    experiment: str
-    dataset: str
-    protocol: Protocol
-    inclusion: Inclusion
-    exclusion_rule: ExclusionRule
-    simulated: bool
-    participants: int
-    left_out: int
-    planned_participants: int
-    rows: list[ArmVotes]
-    photographs: Share | None
-    sentinels: Share
 
 
 class UnknownExperimentError(LookupError):
@@ -225,84 +156,6 @@ def newest_study(session: Session, experiment: str) -> Study | None:
     )
 
 
-def survey_results(
-    session: Session, study: Study, *, inclusion: Inclusion = "all", simulated: bool = False
-) -> SurveyResults:
-    """The votes of a study beside the scores of its contenders, of people or else of simulated participants."""
-    rule = ExclusionRule(**study.exclusion_rule)
-    rows = session.execute(
-        select(
-            Participant.id,
-            Participant.finished_at,
-            Question.kind,
-            Question.study_arm_id,
-            func.count(),
-            func.sum(case((Vote.correct, 1), else_=0)),
-        )
-        .join(Question, Question.participant_id == Participant.id)
-        .join(Vote, Vote.question_id == Question.id)
-        .where(Participant.study_id == study.id, Participant.simulated.is_(simulated), Question.phase == "main")
-        .group_by(Participant.id, Participant.finished_at, Question.kind, Question.study_arm_id)
-    ).all()
-    wrong = {row[0]: 0 for row in rows}
-    for participant, _, kind, _, answered, correct in rows:
-        wrong[participant] += (answered - correct) * (kind == "sentinel")
-    counted = {
-        row[0]
-        for row in rows
-        if inclusion == "all" or rule.counts(sentinels_wrong=wrong[row[0]], finished=row[1] is not None)
-    }
-    # (answered, correct) by contender, and by "sentinel" and "real"
-    sums: dict[int | str, tuple[int, int]] = {}
-    for participant, _, kind, arm, answered, correct in rows:
-        if participant in counted:
-            before = sums.get(arm or kind, (0, 0))
-            sums[arm or kind] = (before[0] + answered, before[1] + correct)
-
-    def share(what: int | str, *, of_wrong: bool = False) -> Share:
-        answered, correct = sums.get(what, (0, 0))
-        return wilson(answered - correct if of_wrong else correct, answered)
-
-    arms = session.execute(
-        select(StudyArm, Arm)
-        .join(Arm, Arm.id == StudyArm.arm_id)
-        .where(StudyArm.study_id == study.id)
-        .order_by(StudyArm.position)
-    ).all()
-    trials = _measured(session, [study_arm.trial_id for study_arm, _ in arms])
-    experiment, dataset = session.execute(
-        select(Experiment.name, Dataset.name)
-        .join(Dataset, Dataset.id == Experiment.dataset_id)
-        .where(Experiment.id == study.experiment_id)
-    ).one()
-    return SurveyResults(
-        study=study.name,
-        status=study.status,
-        experiment=experiment,
-        dataset=dataset,
-        protocol=study.protocol,
-        inclusion=inclusion,
-        exclusion_rule=rule,
-        simulated=simulated,
-        participants=len(counted),
-        left_out=len(wrong) - len(counted),
-        planned_participants=study.planned_participants,
-        rows=[
-            ArmVotes(
-                arm_id=arm.id,
-                arm=arm.name,
-                kind=arm.kind,
-                rebalancing=arm.rebalancing,
-                trial=trials[study_arm.trial_id],
-                picked_as_real=share(study_arm.id, of_wrong=True),
-            )
-            for study_arm, arm in arms
-        ],
-        photographs=share("real") if study.protocol == "single" else None,
-        sentinels=share("sentinel"),
-    )
-
-
 def wilson(count: int, total: int) -> Share:
     """The share of count in total with its 95 % Wilson score interval."""
     from scipy.stats import binomtest  # takes a second to import, for which a participant's server need not wait
@@ -313,32 +166,7 @@ def wilson(count: int, total: int) -> Share:
     return Share(count, total, count / total, float(interval.low), float(interval.high))
 
 
-def _best_trials(session: Session, experiment_id: int) -> dict[int, BestTrial]:
-    """The best finished trial of each arm of the experiment, by the arm's id."""
-    validation = aliased(Measurement)
-    # A loss can be unknown only for a baseline, which has a single trial; the id makes a tie come out alike each time.
-    rank = func.row_number().over(
-        partition_by=Trial.arm_id, order_by=(validation.loss.is_(None), validation.loss, Trial.id)
-    )
-    ranked = (
-        select(Trial.id.label("trial_id"), rank.label("rank"))
-        .join(
-            validation,
-            (validation.trial_id == Trial.id)
-            & (validation.epoch == Trial.epochs_done)
-            & (validation.split == "validation"),
-        )
-        .where(Trial.experiment_id == experiment_id, Trial.status == "finished")
-        .subquery()
-    )
-    best = session.execute(
-        select(Trial.arm_id, Trial.id).join(ranked, (ranked.c.trial_id == Trial.id) & (ranked.c.rank == 1))
-    )
-    arms = {trial_id: arm_id for arm_id, trial_id in best}
-    return {arms[trial_id]: measured for trial_id, measured in _measured(session, list(arms)).items()}
-
-
-def _measured(session: Session, trial_ids: Sequence[int]) -> dict[int, BestTrial]:
+def measured_trials(session: Session, trial_ids: Sequence[int]) -> dict[int, BestTrial]:
     """The trials as they were measured after their last epochs, by id."""
     train, validation = aliased(Measurement), aliased(Measurement)
     rows = session.execute(
@@ -369,6 +197,31 @@ def _measured(session: Session, trial_ids: Sequence[int]) -> dict[int, BestTrial
         )
         for trial, on_train, on_validation in rows
     }
+
+
+def _best_trials(session: Session, experiment_id: int) -> dict[int, BestTrial]:
+    """The best finished trial of each arm of the experiment, by the arm's id."""
+    validation = aliased(Measurement)
+    # A loss can be unknown only for a baseline, which has a single trial; the id makes a tie come out alike each time.
+    rank = func.row_number().over(
+        partition_by=Trial.arm_id, order_by=(validation.loss.is_(None), validation.loss, Trial.id)
+    )
+    ranked = (
+        select(Trial.id.label("trial_id"), rank.label("rank"))
+        .join(
+            validation,
+            (validation.trial_id == Trial.id)
+            & (validation.epoch == Trial.epochs_done)
+            & (validation.split == "validation"),
+        )
+        .where(Trial.experiment_id == experiment_id, Trial.status == "finished")
+        .subquery()
+    )
+    best = session.execute(
+        select(Trial.arm_id, Trial.id).join(ranked, (ranked.c.trial_id == Trial.id) & (ranked.c.rank == 1))
+    )
+    arms = {trial_id: arm_id for arm_id, trial_id in best}
+    return {arms[trial_id]: measured for trial_id, measured in measured_trials(session, list(arms)).items()}
 
 
 def _scores(measurement: Measurement) -> dict[str, float]:

@@ -11,8 +11,9 @@ from sqlalchemy import Engine, Select, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from db.answers import ExclusionRule
 from db.pictures import sentinel_pngs
-from db.results import ArmResult, ExclusionRule, arm_results, experiment_progress
+from db.results import ArmResult, arm_results, experiment_progress
 from db.schedule import Plan, ScheduleError
 from db.schema import (
     Arm,

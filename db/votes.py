@@ -119,7 +119,7 @@ class VoteResult:
 @dataclass(frozen=True)
 class OwnScore:
     """A finished participant's right answers to main questions, and the mean share of right answers of the others
-    who finished the study (None if there are none)."""
+    who finished the study (None if there are none, or the study is blinded)."""
 
     correct: int
     answered: int
@@ -332,6 +332,7 @@ def own_score(engine: Engine, token: str) -> OwnScore | None:
         participant = _participant(session, token)
         if participant is None or participant.finished_at is None:
             return None
+        study = session.get_one(Study, participant.study_id)
         right, answered = func.sum(case((Vote.correct, 1), else_=0)), func.count()
         rows = session.execute(
             select(Participant.id, right, answered)
@@ -347,7 +348,7 @@ def own_score(engine: Engine, token: str) -> OwnScore | None:
         ).all()
     scores = {row_id: (int(correct), int(count)) for row_id, correct, count in rows}
     correct, count = scores.pop(participant.id)
-    others = [other / total for other, total in scores.values()]
+    others = [] if study.blinded else [other / total for other, total in scores.values()]
     return OwnScore(correct, count, sum(others) / len(others) if others else None, len(others))
 
 

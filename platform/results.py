@@ -14,17 +14,16 @@ from rich.table import Table
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from db.answers import StudyBlinded, SurveyResults, load_answers, summarise
 from db.results import (
     ArmResult,
     BestTrial,
     Share,
-    SurveyResults,
     UnknownExperimentError,
     arm_results,
     experiment_progress,
     list_experiments,
     newest_study,
-    survey_results,
 )
 from db.schema import Experiment, TrialStatus
 from db.store import StoreError, default_database, open_existing, read_session
@@ -39,8 +38,13 @@ def print_results(engine: Engine, experiment: str, console: Console) -> None:
         results = arm_results(session, experiment)
         searched = _searched(session, summary.id)
         study = newest_study(session, experiment)
-        survey = None if study is None else survey_results(session, study)
-        attentive = None if study is None else survey_results(session, study, inclusion="attentive")
+        survey = attentive = blinded = None
+        if study is not None:
+            try:
+                answers = load_answers(session, study)
+                survey, attentive = summarise(answers, "all"), summarise(answers, "attentive")
+            except StudyBlinded as hidden:
+                blinded = str(hidden)
     state = "" if summary.status == "finished" else f" ({summary.status}: these are the results so far)"
     profile = f", profile {summary.profile}" if summary.profile else ""
     console.print(f"\n[bold]{summary.name}[/bold]{state}", highlight=False)
@@ -51,14 +55,16 @@ def print_results(engine: Engine, experiment: str, console: Console) -> None:
         highlight=False,
         soft_wrap=not console.is_terminal,
     )
-    console.print(_poster_table(results, survey))
+    console.print(_poster_table(results, survey, blinded=blinded is not None))
+    if blinded is not None:
+        console.print(blinded, markup=False, highlight=False)
     if survey is not None and attentive is not None:
         console.print(_survey_note(results, survey, attentive), markup=False, highlight=False)
     console.print(_score_table(results))
     console.print(_trial_table(results, searched))
 
 
-def _poster_table(results: Sequence[ArmResult], survey: SurveyResults | None) -> Table:
+def _poster_table(results: Sequence[ArmResult], survey: SurveyResults | None, *, blinded: bool) -> Table:
     """The poster gave bin accuracy for classification and exact accuracy for regression; here both stand for all."""
     table = _table(f"Accuracy on {results[0].dataset}: pixels with the right bin, and with exactly the right a and b")
     for header in ("bin acc.\ntrain", "bin acc.\nval.", "exact\ntrain", "exact\nval.", "picked as real,\n95 % Wilson"):
@@ -70,7 +76,7 @@ def _poster_table(results: Sequence[ArmResult], survey: SurveyResults | None) ->
             for score in ("bin_accuracy", "exact_accuracy")
             for split in ("train", "validation")
         ]
-        asked = "-" if survey or result.kind == "baseline" else "no survey yet"
+        asked = "-" if survey or result.kind == "baseline" else "blinded" if blinded else "no survey yet"
         share = shares.get(result.arm_id)
         table.add_row(escape(result.arm), *cells, asked if share is None else _picked(share))
     if survey is not None and survey.photographs is not None:

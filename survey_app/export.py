@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine, select
 
-from db.results import ExclusionRule
+from db.answers import ExclusionRule, check_outcomes_may_be_seen
 from db.schema import Arm, Dataset, Image, Participant, Question, StudyArm, Trial, Vote
 from db.store import read_session
 from db.studies import find_study, study_definition
@@ -45,10 +45,13 @@ COLUMNS = (
 def export_study(engine: Engine, name: str, folder: Path, *, simulated: bool = False) -> int:
     """Write votes.csv and study.json into the folder (made if it is not there) and return the number of votes.
 
-    Of people, or of simulated participants instead. Raises SurveyError if there is no such study, OSError.
+    Of people, or of simulated participants instead. Raises SurveyError if there is no such study,
+    StudyBlinded, OSError.
     """
     with read_session(engine) as session:
         study = find_study(session, name)
+        if not simulated:
+            check_outcomes_may_be_seen(session, study)
         definition = study_definition(session, study)
         rule = ExclusionRule(**study.exclusion_rule)
         dataset = session.scalars(

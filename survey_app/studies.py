@@ -14,7 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 from sqlalchemy import Engine
 
-from db.results import Share, SurveyResults, UnknownExperimentError, list_experiments, survey_results
+from db.answers import StudyBlinded, SurveyResults, load_answers, summarise
+from db.results import Share, UnknownExperimentError, list_experiments
 from db.schema import Protocol, Resampling
 from db.store import StoreError, default_database, open_existing, read_session
 from db.studies import (
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "close":
             return _close(engine, name, console)
         return _export(engine, name, options, console)
-    except (StoreError, SurveyError, UnknownExperimentError) as error:
+    except (StoreError, StudyBlinded, SurveyError, UnknownExperimentError) as error:
         print(error, file=sys.stderr)
         return 2
     except OSError as error:
@@ -125,6 +126,11 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument(
         "--consent", default=CONSENT_VERSION, metavar="VERSION", help="of its text (default: %(default)s)"
     )
+    create.add_argument(
+        "--blinded",
+        action="store_true",
+        help="hide all outcomes until the planned participants have finished, or the study is closed",
+    )
     create.add_argument("--completion-url", metavar="URL", help="link at the end, such as Prolific's")
 
     commands.add_parser("list", help="all studies")
@@ -164,6 +170,7 @@ def _create(engine: Engine, options: argparse.Namespace, console: Console) -> in
         sentinels_wrong_at_most=options.sentinels_wrong,
         consent_version=options.consent,
         completion_url=options.completion_url,
+        blinded=options.blinded,
     )
     _describe(study, console)
     return 0
@@ -190,10 +197,8 @@ def _show(engine: Engine, name: str, console: Console, *, simulated: bool) -> in
     study = study_summary(engine, name)
     _describe(study, console)
     with read_session(engine) as session:
-        row = find_study(session, name)
-        everybody = survey_results(session, row, simulated=simulated)
-        attentive = survey_results(session, row, inclusion="attentive", simulated=simulated)
-    console.print(_votes_table(everybody, attentive))
+        answers = load_answers(session, find_study(session, name), simulated=simulated)
+    console.print(_votes_table(summarise(answers, "all"), summarise(answers, "attentive")))
     return 0
 
 
@@ -236,7 +241,8 @@ def _describe(study: StudySummary, console: Console) -> None:
         f"{study.participants} participants so far, {study.finished} of them finished, {study.planned_participants} "
         f"planned; {study.votes} votes; {study.simulated} simulated participants, never counted with people.",
         f"Attentive: {study.exclusion_rule}. Consent text {view.consent_version}."
-        + (f" Completion link {view.completion_url}" if view.completion_url else ""),
+        + (f" Completion link {view.completion_url}" if view.completion_url else "")
+        + (" Blinded: outcomes stay hidden until the planned participants have finished." if study.blinded else ""),
     ]
     for line in lines:
         console.print(line, markup=False, highlight=False)

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, func, select
 from statsmodels.stats.power import NormalIndPower
 from statsmodels.stats.proportion import proportion_effectsize
 
-from db.results import survey_results
+from db.answers import survey_results
 from db.schema import Participant, Protocol, Question, Vote
 from db.store import open_database, read_session
 from db.studies import SurveyError, close_study, create_study, find_study, study_summary

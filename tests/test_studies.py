@@ -20,9 +20,10 @@ from sqlalchemy import Engine, delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from statsmodels.stats.proportion import proportion_confint
 
+from db.answers import ExclusionRule, survey_results
 from db.pictures import pixels, sentinel_pngs
 from db.recording import record_arm, record_experiment, record_trial
-from db.results import ExclusionRule, Share, UnknownExperimentError, arm_results, newest_study, survey_results, wilson
+from db.results import Share, UnknownExperimentError, arm_results, newest_study, wilson
 from db.schema import (
     Arm,
     Base,
