@@ -7,18 +7,26 @@ from typing import Literal
 import streamlit as st
 from sqlalchemy import Engine
 
+from db.answers import Answers, Inclusion
 from db.results import ExperimentSummary
 from db.studies import StudySummary
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """What the dashboard shows. simulated: of whom votes are shown, simulated participants instead of people."""
+    """What the dashboard shows: an experiment, and a study of it, if there is one.
+
+    simulated: of whom votes are shown, simulated participants instead of people. inclusion: of which of them. answers:
+    of all of them; None where there is no study, or where it hides its outcomes, and `hidden` says until when.
+    """
 
     engine: Engine
     experiment: ExperimentSummary
     study: StudySummary | None
     simulated: bool
+    inclusion: Inclusion = "all"
+    answers: Answers | None = None
+    hidden: str | None = None
 
 
 def choose(

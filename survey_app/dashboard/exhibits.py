@@ -3,7 +3,9 @@
 A view returns its exhibits; the page draws them with Streamlit, the report as HTML. So both say the same.
 """
 
-from dataclasses import dataclass
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import altair as alt
@@ -15,6 +17,8 @@ import vl_convert
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
 NEUTRAL = "#8a8a8a"  # baselines, reference lines
+LONG_TABLE = 60  # rows from which a table on the page scrolls and sorts
+SIMULATED = "simulated participants"
 
 Chart = alt.Chart | alt.LayerChart | alt.HConcatChart | alt.VConcatChart | alt.FacetChart
 
@@ -24,29 +28,36 @@ alt.data_transformers.disable_max_rows()
 @dataclass(frozen=True)
 class Figure:
     """chart: with axis titles and units, without a title of its own. alternative: what it shows, in words, for those
-    who cannot see it. note: stands below it. name: of its file."""
+    who cannot see it. note: stands below it. name: of its file. data: what it shows, to be taken away."""
 
     name: str
     title: str
     alternative: str
     chart: Chart
     note: str = ""
+    data: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)
 class DataTable:
-    """frame: as shown, column names as headings with units; numbers as numbers. formats: how columns are written,
-    as for format(), by heading. name: of its file."""
+    """frame: the numbers as numbers, column names as headings with units. formats: how columns are written, as for
+    format(), by heading. note: stands below it. name: of its file.
+
+    shown: the table as it is read, of strings, where that is not the frame's columns one by one. bars: for each row the
+    ends of an interval and the estimate in it, all in [0, 1], or None, drawn as a last column.
+    """
 
     name: str
     title: str
     frame: pd.DataFrame
-    formats: dict[str, str]
+    formats: dict[str, str] = field(default_factory=dict)
     note: str = ""
+    shown: pd.DataFrame | None = None
+    bars: Sequence[tuple[float, float, float] | None] | None = None
 
 
-Exhibit = Figure | DataTable | str
-"""A str is a paragraph of Markdown."""
+Exhibit = Figure | DataTable | str | tuple[Figure, ...]
+"""A str is a paragraph of Markdown; a tuple of figures stands side by side, where there is room."""
 
 
 def arm_scale(arms: list[str]) -> dict[str, Any]:
@@ -59,21 +70,65 @@ def arm_scale(arms: list[str]) -> dict[str, Any]:
     }
 
 
-def show_exhibits(exhibits: list[Exhibit]) -> None:
+def titled(text: str, *, simulated: bool) -> str:
+    """A title of what votes are in: it says so where nobody voted."""
+    return f"{text} ({SIMULATED})" if simulated else text
+
+
+# On the page
+
+
+def show_exhibits(exhibits: Sequence[Exhibit]) -> None:
     """Draw exhibits on a Streamlit page, each with its ways to be taken away."""
     for exhibit in exhibits:
         if isinstance(exhibit, str):
             st.markdown(exhibit)
-            continue
-        st.subheader(exhibit.title, anchor=False)
-        if isinstance(exhibit, Figure):
-            st.altair_chart(exhibit.chart, width="stretch", alt=exhibit.alternative)
-            _take_away_figure(exhibit)
+        elif isinstance(exhibit, tuple):
+            for column, figure in zip(st.columns(len(exhibit)), exhibit, strict=True):
+                with column:
+                    _show_figure(figure)
+        elif isinstance(exhibit, Figure):
+            _show_figure(exhibit)
         else:
-            st.dataframe(_written(exhibit), hide_index=True, width="stretch")
-            _take_away_table(exhibit)
-        if exhibit.note:
-            st.caption(exhibit.note)
+            _show_table(exhibit)
+
+
+def _show_figure(figure: Figure) -> None:
+    st.subheader(figure.title, anchor=False)
+    st.altair_chart(figure.chart, width="stretch", alt=figure.alternative)
+    _note(figure.note)
+    with st.popover("Save", key=f"save {figure.name}"):
+        st.download_button("SVG", lambda: svg(figure), f"{figure.name}.svg", "image/svg+xml", key=f"svg {figure.name}")
+        st.download_button("PNG", lambda: png(figure), f"{figure.name}.png", "image/png", key=f"png {figure.name}")
+        data = figure.data
+        if data is not None:
+            st.download_button(
+                "Data as CSV", lambda: csv(data), f"{figure.name}.csv", "text/csv", key=f"csv {figure.name}"
+            )
+
+
+def _show_table(table: DataTable) -> None:
+    st.subheader(table.title, anchor=False)
+    if len(table.frame) < LONG_TABLE:
+        st.html(f"<style>{TABLE_CSS}</style>{table_html(table)}")
+    else:
+        st.dataframe(table.frame, hide_index=True, width="stretch")
+    _note(table.note)
+    with st.popover("Save", key=f"save {table.name}"):
+        for label, write, ending, mime in (
+            ("CSV, all digits", lambda: csv(table.frame), "csv", "text/csv"),
+            ("Markdown", lambda: markdown(table), "md", "text/markdown"),
+            ("LaTeX", lambda: latex(table), "tex", "text/plain"),
+        ):
+            st.download_button(label, write, f"{table.name}.{ending}", mime, key=f"{ending} {table.name}")
+
+
+def _note(note: str) -> None:
+    if note:
+        st.caption(note)
+
+
+# As files
 
 
 def svg(figure: Figure) -> str:
@@ -85,30 +140,104 @@ def png(figure: Figure) -> bytes:
     return bytes(vl_convert.vegalite_to_png(_titled(figure).to_json(), scale=2))
 
 
-def csv(table: DataTable) -> str:
+def csv(frame: pd.DataFrame) -> str:
     """Numbers with all their digits."""
-    return table.frame.to_csv(index=False)
+    return frame.to_csv(index=False)
+
+
+def markdown(table: DataTable) -> str:
+    """The table as it is read, in GitHub's Markdown, under its title."""
+    rows = written(table)
+    cells = [list(rows.columns), *rows.to_numpy().tolist()]
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
+    lines.insert(1, "|" + "---|" * len(rows.columns))
+    return f"**{table.title}**\n\n" + "\n".join(lines) + (f"\n\n{table.note}" if table.note else "") + "\n"
+
+
+def latex(table: DataTable) -> str:
+    """The table as it is read, for LaTeX with the package booktabs."""
+    rows = written(table).map(_latex_text)
+    rows.columns = [_latex_text(heading) for heading in rows.columns]
+    columns = "l" + "r" * (len(rows.columns) - 1)
+    return str(
+        rows.to_latex(index=False, escape=False, column_format=columns, caption=_latex_text(table.title), position="ht")
+    )
+
+
+def _latex_text(text: str) -> str:
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    special |= {letter: f"\\{letter}" for letter in "&%$#_{}"}
+    special |= {
+        "λ": r"$\lambda$",
+        "Δ": r"$\Delta$",
+        "ρ": r"$\rho$",
+        "−": "$-$",
+        "±": r"$\pm$",
+        "–": "--",
+        "×": r"$\times$",
+    }
+    return "".join(special.get(letter, letter) for letter in text)
 
 
 def _titled(figure: Figure) -> Chart:
-    return figure.chart.properties(title=figure.title, description=figure.alternative)
+    return figure.chart.properties(title=figure.title, description=figure.alternative, background="white")
 
 
-def _written(table: DataTable) -> pd.DataFrame:
-    """The frame with its numbers as they are to be read, "–" where there is none."""
-    written = pd.DataFrame()
+# As HTML, on the page and in the report
+
+TABLE_CSS = """
+.huejury-table { overflow-x: auto; }
+.huejury-table table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.huejury-table th, .huejury-table td { padding: .35rem .7rem; text-align: right; vertical-align: middle;
+  border-bottom: 1px solid color-mix(in srgb, currentColor 18%, transparent); white-space: nowrap; }
+.huejury-table th { font-weight: 600; vertical-align: bottom; white-space: normal; min-width: 4.5rem; }
+.huejury-table th:first-child, .huejury-table td:first-child { text-align: left; }
+.huejury-table .interval { display: block; position: relative; width: 9rem; height: 1rem;
+  background: linear-gradient(90deg, transparent calc(50% - .5px), #8a8a8a 0, #8a8a8a calc(50% + .5px), transparent 0),
+  color-mix(in srgb, currentColor 8%, transparent); }
+.huejury-table .interval i { position: absolute; top: .4rem; height: .2rem; background: #0072B2; }
+.huejury-table .interval b { position: absolute; top: .1rem; height: .8rem; width: .25rem; margin-left: -.125rem;
+  background: #D55E00; }
+"""
+
+
+def table_html(table: DataTable) -> str:
+    """The table as it is read; TABLE_CSS gives it its looks."""
+    rows = written(table)
+    headings = [*rows.columns, *([] if table.bars is None else ["0 to 100 %"])]
+    body = []
+    for number, cells in enumerate(rows.to_numpy().tolist()):
+        row = [
+            f'<th scope="row">{html.escape(cells[0])}</th>',
+            *(f"<td>{html.escape(cell)}</td>" for cell in cells[1:]),
+        ]
+        if table.bars is not None:
+            row.append(f"<td>{_bar(table.bars[number])}</td>")
+        body.append(f"<tr>{''.join(row)}</tr>")
+    head = "".join(f'<th scope="col">{html.escape(heading)}</th>' for heading in headings)
+    return (
+        f'<div class="huejury-table" tabindex="0" role="region" aria-label="{html.escape(table.title)}">'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def _bar(interval: tuple[float, float, float] | None) -> str:
+    """An interval with its estimate on a bar from 0 to 1, its middle marked. The numbers stand beside it as text."""
+    if interval is None:
+        return ""
+    low, estimate, high = (100 * share for share in interval)
+    return (
+        f'<span class="interval" aria-hidden="true"><i style="left:{low:.2f}%;width:{high - low:.2f}%"></i>'
+        f'<b style="left:{estimate:.2f}%"></b></span>'
+    )
+
+
+def written(table: DataTable) -> pd.DataFrame:
+    """The table as it is read: text in every cell, "–" where there is no number."""
+    if table.shown is not None:
+        return table.shown
+    rows = pd.DataFrame(index=table.frame.index)
     for heading in table.frame.columns:
         form = table.formats.get(heading, "")
-        written[heading] = ["–" if pd.isna(value) else format(value, form) for value in table.frame[heading]]
-    return written
-
-
-def _take_away_figure(figure: Figure) -> None:
-    with st.popover("Save", key=f"save {figure.name}"):
-        st.download_button("SVG", lambda: svg(figure), f"{figure.name}.svg", "image/svg+xml", key=f"svg {figure.name}")
-        st.download_button("PNG", lambda: png(figure), f"{figure.name}.png", "image/png", key=f"png {figure.name}")
-
-
-def _take_away_table(table: DataTable) -> None:
-    with st.popover("Save", key=f"save {table.name}"):
-        st.download_button("CSV", lambda: csv(table), f"{table.name}.csv", "text/csv", key=f"csv {table.name}")
+        rows[heading] = ["–" if pd.isna(value) else format(value, form) for value in table.frame[heading]]
+    return rows

@@ -9,25 +9,30 @@ from collections.abc import Callable
 import streamlit as st
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
-from db.results import list_experiments
+from db.answers import Answers, Inclusion, StudyBlinded, answers_version, load_answers
+from db.results import ExperimentSummary, list_experiments
+from db.schema import Study
 from db.store import StoreError, read_session
-from db.studies import list_studies
-from survey_app.dashboard import access, pictures, results, sweep
+from db.studies import StudySummary, find_study, list_studies
+from survey_app.dashboard import access, certainty, pictures, prediction, results, sweep
 from survey_app.dashboard.chosen import Chosen, choose
+from survey_app.dashboard.exhibits import SIMULATED
 from survey_app.database import database
 
-PEOPLE, SIMULATED = "people", "simulated participants"
-NO_STUDY = "none"
-
-logger = logging.getLogger("huejury.dashboard")
-
-
+PEOPLE = "people"
+NO_STUDY = "none yet"
+INCLUSIONS: dict[str, Inclusion] = {"all who answered": "all", "the attentive": "attentive"}
 VIEWS: dict[str, Callable[[Chosen], None]] = {
     "Results": results.show,
+    "Do scores predict people?": prediction.show,
+    "How sure": certainty.show,
     "Sweep": sweep.show,
     "Pictures": pictures.show,
 }
+
+logger = logging.getLogger("huejury.dashboard")
 
 
 def dashboard_page() -> None:
@@ -35,9 +40,9 @@ def dashboard_page() -> None:
     if not access.admitted():
         return
     try:
-        engine = database()
-        chosen = _choose(engine)
+        chosen = _choose(database())
         if chosen is not None:
+            _say_what_is_shown(chosen)
             view = choose("View", list(VIEWS), key="view", kind="buttons", hide_label=True)
             VIEWS[view](chosen)
     except StoreError as error:
@@ -48,7 +53,7 @@ def dashboard_page() -> None:
 
 
 def _choose(engine: Engine) -> Chosen | None:
-    """Experiment, study and whose votes, at the top of the page."""
+    """Experiment, study and whose votes, at the top of the page; None, with a word what to do, if there is no sweep."""
     with read_session(engine) as session:
         experiments = {summary.name: summary for summary in list_experiments(session)}
     if not experiments:
@@ -56,13 +61,69 @@ def _choose(engine: Engine) -> Chosen | None:
         st.write("There is no sweep yet. Run one from the checkout, then reload this page:")
         st.code("python -m platform.sweep tune_configs/quick.yaml", language="bash")
         return None
-    studies = {summary.view.name: summary for summary in list_studies(engine)}
-    first, second, third = st.columns(3)
-    with first:
+    columns = st.columns(4)
+    with columns[0]:
         experiment = experiments[choose("Experiment", list(experiments), key="experiment")]
-    own = {name: study for name, study in studies.items() if study.experiment == experiment.name}
-    with second:
-        study = own.get(choose("Study", [*own, NO_STUDY] if not own else list(own), key="study"))
-    with third:
-        whose = choose("Votes of", [PEOPLE, SIMULATED], key="votes") if study and study.simulated else PEOPLE
-    return Chosen(engine, experiment, study, whose == SIMULATED)
+    studies = {study.view.name: study for study in list_studies(engine) if study.experiment == experiment.name}
+    with columns[1]:
+        study = studies.get(choose("Study", list(studies) or [NO_STUDY], key="study"))
+    if study is None:
+        return Chosen(engine, experiment, None, simulated=False)
+    with columns[2]:
+        # Where nobody answered but simulated participants did, that is what there is to see; it is said below.
+        default = SIMULATED if study.simulated and not study.participants else PEOPLE
+        whose = choose("Votes of", [PEOPLE, SIMULATED] if study.simulated else [PEOPLE], key="votes", default=default)
+    with columns[3]:
+        inclusion = INCLUSIONS[choose("Counted", list(INCLUSIONS), key="counted")]
+    try:
+        answers, hidden = _answers(engine, study, simulated=whose == SIMULATED), None
+    except StudyBlinded as blinded:
+        answers, hidden = None, str(blinded)
+    return Chosen(engine, experiment, study, whose == SIMULATED, inclusion, answers, hidden)
+
+
+def _answers(engine: Engine, study: StudySummary, *, simulated: bool) -> Answers:
+    with read_session(engine) as session:
+        row = find_study(session, study.view.name)
+        version = answers_version(session, row, simulated=simulated)
+        return _loaded(session, row.id, simulated, version)
+
+
+@st.cache_resource(show_spinner=False, max_entries=8)
+def _loaded(_session: Session, study_id: int, simulated: bool, version: tuple[object, ...]) -> Answers:
+    """Every vote, read once for all readers as long as there is no new one."""
+    return load_answers(_session, _session.get_one(Study, study_id), simulated=simulated)
+
+
+def _say_what_is_shown(chosen: Chosen) -> None:
+    experiment, study, answers = chosen.experiment, chosen.study, chosen.answers
+    lines = [_experiment_line(experiment)]
+    if study is None:
+        lines.append("No study asks people about it yet.")
+    elif chosen.hidden is not None:
+        lines.append(chosen.hidden)
+    elif answers is not None:
+        lines.append(_study_line(study, answers, chosen.inclusion))
+    if chosen.simulated:
+        st.warning("These votes are of simulated participants: an observer model answered, nobody else.", icon="🤖")
+    st.markdown("  \n".join(lines))
+
+
+def _experiment_line(experiment: ExperimentSummary) -> str:
+    state = (
+        "" if experiment.status == "finished" else f" The sweep is {experiment.status}: these are its results so far."
+    )
+    return (
+        f"**Dataset {experiment.dataset}.** {experiment.dataset_note} Colours decoded as "
+        f"{experiment.decoding.replace('_', ' ')}.{state}"
+    )
+
+
+def _study_line(study: StudySummary, answers: Answers, inclusion: Inclusion) -> str:
+    attentive = int(answers.attentive.sum())
+    counted = "all of them are counted" if inclusion == "all" else "only these are counted"
+    return (
+        f"**Study {study.view.name}** ({study.view.status}, protocol {study.view.protocol}): {answers.participants} "
+        f"participants of {answers.planned_participants} planned; {attentive} of them attentive "
+        f"({answers.exclusion_rule}); {counted}."
+    )

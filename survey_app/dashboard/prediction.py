@@ -1,0 +1,185 @@
+"""Do scores predict people? The share of votes that each arm's pictures took, against each score and against λ."""
+
+import altair as alt
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from db.answers import Answers, summarise
+from survey_app.dashboard.chosen import Chosen
+from survey_app.dashboard.exhibits import NEUTRAL, DataTable, Exhibit, Figure, arm_scale, show_exhibits, titled
+from survey_app.statistics import rank_correlation
+
+# Score: its name, the factor to the shown unit, the unit, and whether more is better.
+SCORES: dict[str, tuple[str, float, str, bool]] = {
+    "bin_accuracy": ("bin accuracy", 100, "%", True),
+    "balanced_bin_accuracy": ("class-balanced bin accuracy", 100, "%", True),
+    "raw_auc": ("AuC", 100, "%", True),
+    "rebalanced_auc": ("rebalanced AuC", 100, "%", True),
+    "colourfulness_ratio": ("colourfulness ratio", 1, "", True),
+    "delta_e_2000": ("ΔE2000", 1, "", False),
+}
+SCORE_LIMITS = 2.093  # standard errors: the 97.5 % point of Student's t with as many groups of images, 20, less one
+FEWEST_ARMS = 3
+
+
+def show(chosen: Chosen) -> None:
+    """Draw the view."""
+    if chosen.answers is None:
+        st.info(chosen.hidden or "Nobody has been asked yet: this view puts votes beside scores.")
+        return
+    show_exhibits(exhibits(chosen.answers, chosen))
+
+
+def exhibits(answers: Answers, chosen: Chosen) -> list[Exhibit]:
+    """A figure for each score, one for λ, and the table of rank correlations."""
+    kept = answers.of(chosen.inclusion)
+    if not kept.participants:
+        return ["No votes yet: the figures appear with the first answers."]
+    picked, asked = kept.picked_and_asked()
+    points = _points(answers, chosen)
+    correlations = _correlations(answers, points, picked, asked, simulated=chosen.simulated)
+    figures = [_score_figure(score, points, correlations, simulated=chosen.simulated) for score in SCORES]
+    rows: list[Exhibit] = [tuple(figures[start : start + 2]) for start in range(0, len(figures), 2)]
+    rebalancing = _rebalancing_figure(points, simulated=chosen.simulated)
+    return [correlations, *([] if rebalancing is None else [rebalancing]), *rows]
+
+
+def _points(answers: Answers, chosen: Chosen) -> pd.DataFrame:
+    """One row an arm: its votes and its scores, each with limits."""
+    rows = []
+    for arm in summarise(answers, chosen.inclusion).rows:
+        share = arm.picked_as_real
+        row = {"model": arm.arm, "λ": arm.rebalancing, "kind": arm.kind, "picked": share.count, "asked": share.total}
+        row |= {"share": share.share, "share low": share.low, "share high": share.high}
+        for score in SCORES:
+            value = arm.trial.validation.get(score)
+            error = arm.trial.validation_standard_errors.get(score)
+            row[score] = value
+            row[f"{score} low"] = None if value is None or error is None else value - SCORE_LIMITS * error
+            row[f"{score} high"] = None if value is None or error is None else value + SCORE_LIMITS * error
+        rows.append(row)
+    frame = pd.DataFrame(rows)
+    numbers = frame.columns.difference(["model", "kind"])
+    return frame.astype(dict.fromkeys(numbers, float))
+
+
+def _correlations(
+    answers: Answers, points: pd.DataFrame, picked: np.ndarray, asked: np.ndarray, *, simulated: bool
+) -> DataTable:
+    rows = []
+    for score, (name, _, _, more_is_better) in SCORES.items():
+        values = points[score].to_numpy()
+        known = ~np.isnan(values)
+        rho = rank_correlation(values[known], picked[:, known], asked[:, known])
+        rows.append(
+            {
+                "score": name,
+                "better": "higher" if more_is_better else "lower",
+                "Spearman's ρ": rho.estimate,
+                "95 % from": rho.low,
+                "95 % to": rho.high,
+                "models": int(known.sum()),
+            }
+        )
+    frame = pd.DataFrame(rows)
+    few = "" if len(points) >= FEWEST_ARMS else f" There are none with fewer than {FEWEST_ARMS} models."
+    return DataTable(
+        name="rank-correlations",
+        title=titled("Do the scores rank the models as people do?", simulated=simulated),
+        frame=frame,
+        formats={"Spearman's ρ": "+.2f", "95 % from": "+.2f", "95 % to": "+.2f"},
+        note="+1: the models' order by this score is that by votes; −1: the reverse, which for ΔE2000 is what a good "
+        "score should give. The interval resamples participants and takes the scores as they are; with so few models it "
+        f"cannot say how other models would fare.{few}",
+    )
+
+
+def _score_figure(score: str, points: pd.DataFrame, correlations: DataTable, *, simulated: bool) -> Figure:
+    name, scale, unit, more_is_better = SCORES[score]
+    shown = points.dropna(subset=[score, "share"]).copy()
+    for column in (score, f"{score} low", f"{score} high"):
+        shown[column] *= scale
+    shown["score low"] = shown[f"{score} low"].fillna(shown[score])
+    shown["score high"] = shown[f"{score} high"].fillna(shown[score])
+    axis = f"{name} in validation" + (f" ({unit})" if unit else "")
+    if score == "colourfulness_ratio":
+        axis += ", 1 = as the photographs"
+    x = alt.X(f"{score}:Q", title=axis, scale=alt.Scale(zero=False, nice=True))
+    rho = correlations.frame.set_index("score").loc[name, "Spearman's ρ"]
+    summary = "; ".join(
+        f"{model} {value:.2f} {unit}".strip() + f", picked {100 * share:.0f} %"
+        for model, value, share in zip(shown["model"], shown[score], shown["share"], strict=True)
+    )
+    return Figure(
+        name=f"votes-by-{score.replace('_', '-')}",
+        title=titled(f"Votes against {name}", simulated=simulated),
+        alternative=f"Share picked as real against {name}, {'higher' if more_is_better else 'lower'} is better: {summary}. "
+        + ("" if pd.isna(rho) else f"Spearman's rank correlation {rho:+.2f}."),
+        chart=_scatter(shown, x, limits=("score low", "score high")),
+        data=points[["model", "picked", "asked", "share", "share low", "share high", score, *_limits(score)]],
+        note="Vertical: 95 % Wilson. Horizontal: 95 % over the choice of validation images"
+        + (", where measured." if points[f"{score} low"].isna().any() else "."),
+    )
+
+
+def _limits(score: str) -> tuple[str, str]:
+    return f"{score} low", f"{score} high"
+
+
+def _rebalancing_figure(points: pd.DataFrame, *, simulated: bool) -> Figure | None:
+    shown = points[points["kind"] == "classification"].dropna(subset=["λ", "share"])
+    if len(shown) < 2:
+        return None
+    x = alt.X("λ:Q", title="λ (1: plain classification, 0: full inverse frequency)", scale=alt.Scale(domain=[0, 1]))
+    chart = _scatter(shown, x, line=True)
+    regression = points[points["kind"] == "regression"].dropna(subset=["share"])
+    if len(regression):
+        chart += (
+            alt.Chart(regression)
+            .mark_rule(color=NEUTRAL, strokeDash=[6, 4])
+            .encode(y="share:Q", tooltip=["model:N", alt.Tooltip("share:Q", format=".1%")])
+        )
+    summary = "; ".join(
+        f"λ = {row['λ']:g} {100 * row['share']:.0f} % ({row['picked']:.0f} of {row['asked']:.0f})"
+        for _, row in shown.sort_values("λ").iterrows()
+    )
+    return Figure(
+        name="votes-by-rebalancing",
+        title=titled("Votes against rebalancing λ", simulated=simulated),
+        alternative=f"Share picked as real by rebalancing: {summary}.",
+        chart=chart,
+        data=shown[["model", "λ", "picked", "asked", "share", "share low", "share high"]],
+        note="95 % Wilson intervals." + (" Dashed grey: regression." if len(regression) else ""),
+    )
+
+
+def _scatter(
+    shown: pd.DataFrame, x: alt.X, *, limits: tuple[str, str] | None = None, line: bool = False
+) -> alt.LayerChart:
+    """Points with intervals over the line of 50 %."""
+    arms = arm_scale(shown["model"].tolist())
+    y_scale = alt.Scale(domain=[0, 1])
+    y = alt.Y("share:Q", title="picked as real", scale=y_scale, axis=alt.Axis(format="%"))
+    base = alt.Chart(shown)
+    layers: list[alt.Chart] = [
+        alt.Chart(pd.DataFrame({"half": [0.5]})).mark_rule(color=NEUTRAL, strokeDash=[2, 2]).encode(y=alt.Y("half:Q"))
+    ]
+    if line:
+        layers.append(base.mark_line(color=NEUTRAL).encode(x=x, y=y))
+    layers.append(
+        base.mark_rule(strokeWidth=2).encode(x=x, y=alt.Y("share low:Q"), y2="share high:Q", color=arms["color"])
+    )
+    if limits is not None:
+        layers.append(
+            base.mark_rule(strokeWidth=2).encode(
+                x=alt.X(f"{limits[0]}:Q", scale=alt.Scale(zero=False)), x2=f"{limits[1]}:Q", y=y, color=arms["color"]
+            )
+        )
+    tooltip = ["model:N", alt.Tooltip("share:Q", format=".1%", title="picked as real"), "picked:Q", "asked:Q"]
+    layers.append(
+        base.mark_point(filled=True, size=110, opacity=1).encode(
+            x=x, y=y, color=arms["color"], shape=arms["shape"], tooltip=tooltip
+        )
+    )
+    return alt.layer(*layers).properties(height=300)
