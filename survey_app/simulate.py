@@ -220,7 +220,8 @@ def power(
                 chance.random() >= somebody.right(shown[thing][image], row.protocol) for thing, image in questions
             ]
         answers = np.array(picked)
-        found += share_difference(answers, second, participant).p_value < SIGNIFICANCE
+        p_value = share_difference(answers, second, participant).p_value
+        found += p_value is not None and p_value < SIGNIFICANCE
         totals += answers[~second].mean(), answers[second].mean()
     return Power(float(totals[0]) / studies, float(totals[1]) / studies, found, studies)
 

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import statsmodels.api as sm
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest, ttest_rel
+from scipy.stats import binomtest
 from sqlalchemy import Engine, func, select
 from statsmodels.stats.power import NormalIndPower
 from statsmodels.stats.proportion import proportion_effectsize
@@ -21,7 +20,6 @@ from db.store import open_database, read_session
 from db.studies import SurveyError, close_study, create_study, find_study, study_summary
 from survey_app import simulate
 from survey_app.simulate import Observer, colourfulness, evidence, power
-from survey_app.statistics import share_difference
 from tests.survey_data import ARMS, add_experiment, colourized, photographs, png
 
 
@@ -141,44 +139,6 @@ def test_the_seed_decides_what_is_asked_and_answered() -> None:
 
 
 # Power
-
-
-@pytest.mark.parametrize("shift", [0.0, 0.15])
-def test_share_difference_agrees_with_a_paired_t_test_in_a_balanced_design(shift: float) -> None:
-    """With as many answers in both arms from everybody both look at the same mean of differences."""
-    chance = np.random.default_rng(0)
-    participant = np.repeat(np.arange(25), 24)
-    second = np.tile(np.arange(24) % 2 == 1, 25)
-    liking = np.repeat(chance.normal(0, 0.1, 25), 24)
-    picked = chance.random(600) < 0.4 + liking + shift * second
-    found = share_difference(picked, second, participant)
-    by_participant = picked.reshape(25, 12, 2).mean(axis=1)
-    assert found.difference == pytest.approx((by_participant[:, 1] - by_participant[:, 0]).mean())
-    expected = ttest_rel(by_participant[:, 1], by_participant[:, 0])
-    assert found.p_value == pytest.approx(float(expected.pvalue), rel=0.02)
-    assert found.low < found.difference < found.high
-    logit = sm.Logit(picked.astype(float), sm.add_constant(second.astype(float))).fit(
-        disp=0, cov_type="cluster", cov_kwds={"groups": participant}
-    )
-    assert abs(found.p_value - float(logit.pvalues[1])) < 0.03
-
-
-def test_share_difference_where_nothing_varies() -> None:
-    participant, second = np.repeat(np.arange(4), 2), np.tile([False, True], 4)
-    assert share_difference(np.ones(8, dtype=bool), second, participant).p_value == 1.0
-    always = share_difference(second, second, participant)
-    assert always.difference == pytest.approx(1.0)
-    assert always.p_value == 0.0
-
-
-def test_a_difference_that_is_none_is_found_in_five_per_cent() -> None:
-    chance = np.random.default_rng(1)
-    participant, second = np.repeat(np.arange(30), 24), np.tile(np.arange(24) % 2 == 1, 30)
-    found = 0
-    for _ in range(300):
-        liking = np.repeat(chance.normal(0, 0.15, 30), 24)  # answers of one participant go together
-        found += share_difference(chance.random(720) < 0.5 + liking, second, participant).p_value < 0.05
-    assert binomtest(found, 300, 0.05).pvalue > 0.001
 
 
 def test_power_is_near_the_textbooks(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
