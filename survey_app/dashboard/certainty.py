@@ -1,4 +1,7 @@
-"""How sure is it? Differences between arms, what more participants would show, and whether the answers can be trusted."""
+"""How sure is it? Differences between arms, what more participants would show, whether the answers can be trusted."""
+
+import math
+from typing import Any
 
 import altair as alt
 import numpy as np
@@ -111,8 +114,8 @@ def _contrast_figure(pairs: list[Contrast], arms: list[str], *, simulated: bool)
         alternative=f"Differences of shares picked as real with 95 % intervals: {summary or 'none can be told yet'}.",
         chart=chart,
         data=rows,
-        note="95 % intervals, robust to clusters of answers by one participant; not corrected for the number of contrasts "
-        "(the colours are).",
+        note="95 % intervals, robust to clusters of answers by one participant; not corrected for the number of "
+        "contrasts (the colours are).",
     )
 
 
@@ -150,8 +153,8 @@ def _contrast_table(pairs: list[Contrast], arms: list[str], *, simulated: bool) 
         frame=frame,
         shown=shown,
         note="Two-sided. logit: of the answers on the model, clustered by participant. shares: a linear model, where a "
-        "model was always or never picked. signs: a sign test over participants, where answers do not vary at all. Holm's "
-        "correction is over all contrasts of this table.",
+        "model was always or never picked. signs: a sign test over participants, where answers do not vary at all. "
+        "Holm's correction is over all contrasts of this table.",
     )
 
 
@@ -163,7 +166,7 @@ def _planning(
     comparisons = count * (count - 1) // 2
     share_of_arms = 1.0 if study.view.protocol == "pair" else 0.5  # half of the singles show the photograph itself
     questions = share_of_arms * (study.view.question_count - study.sentinel_count) / count
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, contrast_count in (("one contrast, chosen beforehand", 1), ("each of all contrasts", comparisons)):
         if contrast_count < 1 or (contrast_count == 1 and rows):
             continue
@@ -195,7 +198,7 @@ def _planning(
     shown["participants needed"] = [_count(value) for value in frame["needed"].astype(float)]
     shown["more needed"] = [_count(value) for value in frame["more needed"].astype(float)]
     shown[f"found with power {100 * POWER:.0f} %"] = [
-        "–" if pd.isna(value) else f"{100 * value:.0f} points"
+        "–" if math.isnan(value) else f"{100 * value:.0f} points"
         for value in frame["smallest difference found"].astype(float)
     ]
     shown["from"] = frame["from"]
@@ -205,8 +208,8 @@ def _planning(
         frame=frame,
         shown=shown,
         note=f"Participants that a difference of {100 * difference:.0f} percentage points takes, to be found with "
-        f"{100 * POWER:.0f} % power at p < 0.05 (paired t-test over participants; for all contrasts p < 0.05 over their "
-        "number). Power reached is for that difference, were it real, with the participants so far.",
+        f"{100 * POWER:.0f} % power at p < 0.05 (paired t-test over participants; for all contrasts p < 0.05 over "
+        "their number). Power reached is for that difference, were it real, with the participants so far.",
     )
 
 
@@ -235,8 +238,9 @@ def _inclusions(answers: Answers, *, simulated: bool) -> DataTable:
         title=titled("All participants, and the attentive alone", simulated=simulated),
         frame=frame,
         shown=shown,
-        note=f"Attentive: {answers.exclusion_rule}. Wilson's interval takes every answer for another person's; the one by "
-        "participant (bootstrap) keeps the answers of one person together, and is the one to trust.",
+        note=f"Attentive: {answers.exclusion_rule}. Wilson's interval takes every answer for another person's; the one "
+        "by participant (bootstrap) keeps the answers of one person together and is the one to trust, though with "
+        "fewer than 20 participants it too is somewhat narrow.",
     )
 
 
@@ -321,6 +325,7 @@ def _response_times(kept: Answers, *, simulated: bool) -> Figure:
             x=alt.X("from, s:Q", scale=alt.Scale(type="log"), title="response time, from onset (s, logarithmic)"),
             x2="to, s:Q",
             y=alt.Y("share:Q", stack=None, title="share of the answers", axis=alt.Axis(format="%")),
+            y2=alt.datum(0),
             color=alt.Color(
                 "answers:N", scale=alt.Scale(domain=["right", "wrong"], range=[COLOURS[0], COLOURS[1]]), title="answers"
             ),
@@ -380,7 +385,8 @@ def _by_position(kept: Answers, study: StudySummary, *, simulated: bool) -> Figu
     ).properties(height=280)
     main = data[data["phase"] == "main"].dropna(subset=["share"])
     first_last = (
-        f"{100 * main['share'].iloc[0]:.0f} % right in the first main block, {100 * main['share'].iloc[-1]:.0f} % in the last"
+        f"{100 * main['share'].iloc[0]:.0f} % right in the first main block, "
+        f"{100 * main['share'].iloc[-1]:.0f} % in the last"
         if len(main)
         else "no main answers"
     )
@@ -395,27 +401,27 @@ def _by_position(kept: Answers, study: StudySummary, *, simulated: bool) -> Figu
 
 
 def _points(difference: float, low: float, high: float) -> str:
-    if pd.isna(difference):
+    if math.isnan(difference):
         return "–"
-    return f"{100 * difference:+.1f}" + ("" if pd.isna(low) else f" ({100 * low:+.1f} to {100 * high:+.1f})")
+    return f"{100 * difference:+.1f}" + ("" if math.isnan(low) else f" ({100 * low:+.1f} to {100 * high:+.1f})")
 
 
 def _ratio(ratio: float, low: float, high: float) -> str:
-    if pd.isna(ratio):
+    if math.isnan(ratio):
         return "–"
-    return f"{ratio:.2f}" + ("" if pd.isna(low) else f" ({low:.2f}–{high:.2f})")
+    return f"{ratio:.2f}" + ("" if math.isnan(low) else f" ({low:.2f}–{high:.2f})")
 
 
 def _p_value(value: float) -> str:
-    return "–" if pd.isna(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return "–" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _percent(share: float | None) -> str:
-    return "–" if share is None or pd.isna(share) else f"{100 * share:.1f} %"
+    return "–" if share is None or math.isnan(share) else f"{100 * share:.1f} %"
 
 
 def _count(value: float) -> str:
-    return "–" if pd.isna(value) else f"{value:.0f}"
+    return "–" if math.isnan(value) else f"{value:.0f}"
 
 
 def _range(interval: Share | Interval) -> str:

@@ -11,6 +11,8 @@ from db.answers import Answers, Inclusion
 from db.results import ExperimentSummary
 from db.studies import StudySummary
 
+SIMULATED_VOTES = "These votes are of simulated participants: an observer model answered, nobody else."
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -56,3 +58,25 @@ def choose(
     if asked != chosen:
         st.query_params[key] = chosen
     return chosen
+
+
+def what_is_shown(chosen: Chosen) -> list[str]:
+    """Which data, decoding, participants and exclusion rule stand behind the numbers: lines of Markdown."""
+    experiment, study, answers = chosen.experiment, chosen.study, chosen.answers
+    so_far = f" The sweep is {experiment.status}: these are its results so far."
+    lines = [
+        f"**Dataset {experiment.dataset}.** {experiment.dataset_note} Colours decoded as "
+        f"{experiment.decoding.replace('_', ' ')}.{'' if experiment.status == 'finished' else so_far}"
+    ]
+    if study is None:
+        lines.append("No study asks people about it yet.")
+    elif answers is None:
+        lines.append(chosen.hidden or "")
+    else:
+        counted = "all of them are counted" if chosen.inclusion == "all" else "only these are counted"
+        lines.append(
+            f"**Study {study.view.name}** ({study.view.status}, protocol {study.view.protocol}): "
+            f"{answers.participants} participants of {answers.planned_participants} planned; "
+            f"{int(answers.attentive.sum())} of them attentive ({answers.exclusion_rule}); {counted}."
+        )
+    return lines

@@ -5,6 +5,7 @@ A view returns its exhibits; the page draws them with Streamlit, the report as H
 
 import html
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ import vl_convert
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
 NEUTRAL = "#8a8a8a"  # baselines, reference lines
+WIDTH = 480  # pixels, of a figure in a file
 LONG_TABLE = 60  # rows from which a table on the page scrolls and sorts
 SIMULATED = "simulated participants"
 
@@ -94,10 +96,7 @@ def show_exhibits(exhibits: Sequence[Exhibit]) -> None:
 
 
 def _show_figure(figure: Figure) -> None:
-    st.subheader(figure.title, anchor=False)
-    st.altair_chart(figure.chart, width="stretch", alt=figure.alternative)
-    _note(figure.note)
-    with st.popover("Save", key=f"save {figure.name}"):
+    with _headed(figure.title, figure.name):
         st.download_button("SVG", lambda: svg(figure), f"{figure.name}.svg", "image/svg+xml", key=f"svg {figure.name}")
         st.download_button("PNG", lambda: png(figure), f"{figure.name}.png", "image/png", key=f"png {figure.name}")
         data = figure.data
@@ -105,27 +104,32 @@ def _show_figure(figure: Figure) -> None:
             st.download_button(
                 "Data as CSV", lambda: csv(data), f"{figure.name}.csv", "text/csv", key=f"csv {figure.name}"
             )
+    st.altair_chart(_legible(figure.chart), width="stretch", alt=figure.alternative)
+    if figure.note:
+        st.caption(figure.note)
 
 
 def _show_table(table: DataTable) -> None:
-    st.subheader(table.title, anchor=False)
-    if len(table.frame) < LONG_TABLE:
-        st.html(f"<style>{TABLE_CSS}</style>{table_html(table)}")
-    else:
-        st.dataframe(table.frame, hide_index=True, width="stretch")
-    _note(table.note)
-    with st.popover("Save", key=f"save {table.name}"):
+    with _headed(table.title, table.name):
         for label, write, ending, mime in (
             ("CSV, all digits", lambda: csv(table.frame), "csv", "text/csv"),
             ("Markdown", lambda: markdown(table), "md", "text/markdown"),
             ("LaTeX", lambda: latex(table), "tex", "text/plain"),
         ):
             st.download_button(label, write, f"{table.name}.{ending}", mime, key=f"{ending} {table.name}")
+    if len(table.frame) < LONG_TABLE:
+        st.html(f"<style>{TABLE_CSS}</style>{table_html(table)}")
+    else:
+        st.dataframe(table.frame, hide_index=True, width="stretch")
+    if table.note:
+        st.caption(table.note)
 
 
-def _note(note: str) -> None:
-    if note:
-        st.caption(note)
+def _headed(title: str, name: str) -> AbstractContextManager[object]:
+    """Draw a title, and beside it the menu to save what stands below; returns the menu, to be filled."""
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+        st.markdown(f"#### {title}", width="content")
+        return st.popover("Save", key=f"save {name}", type="tertiary")
 
 
 # As files
@@ -180,7 +184,17 @@ def _latex_text(text: str) -> str:
 
 
 def _titled(figure: Figure) -> Chart:
-    return figure.chart.properties(title=figure.title, description=figure.alternative, background="white")
+    chart = _legible(figure.chart)
+    if isinstance(chart, alt.Chart | alt.LayerChart):  # the others are made of charts with widths of their own
+        chart = chart.properties(width=WIDTH)
+    titled: Chart = chart.properties(title=figure.title, description=figure.alternative, background="white")
+    return titled
+
+
+def _legible(chart: Chart) -> Chart:
+    """With its legend below: beside a figure as wide as a phone it would leave no room for the figure."""
+    legible: Chart = chart.configure_legend(orient="bottom", columns=3, symbolLimit=40)
+    return legible
 
 
 # As HTML, on the page and in the report

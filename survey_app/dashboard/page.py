@@ -12,12 +12,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from db.answers import Answers, Inclusion, StudyBlinded, answers_version, load_answers
-from db.results import ExperimentSummary, list_experiments
+from db.results import list_experiments
 from db.schema import Study
 from db.store import StoreError, read_session
 from db.studies import StudySummary, find_study, list_studies
 from survey_app.dashboard import access, certainty, pictures, prediction, results, sweep
-from survey_app.dashboard.chosen import Chosen, choose
+from survey_app.dashboard.chosen import SIMULATED_VOTES, Chosen, choose, what_is_shown
 from survey_app.dashboard.exhibits import SIMULATED
 from survey_app.database import database
 
@@ -35,14 +35,23 @@ VIEWS: dict[str, Callable[[Chosen], None]] = {
 logger = logging.getLogger("huejury.dashboard")
 
 
+STYLE = """<style>
+[data-testid="stHeader"] { display: none; }
+[data-testid="stMainBlockContainer"] { padding-top: 1.5rem; }
+</style>"""
+
+
 def dashboard_page() -> None:
     """Draw the dashboard, for whoever may see it."""
+    st.html(STYLE)
     if not access.admitted():
         return
     try:
         chosen = _choose(database())
         if chosen is not None:
-            _say_what_is_shown(chosen)
+            if chosen.simulated:
+                st.warning(SIMULATED_VOTES, icon="🤖")
+            st.markdown("  \n".join(what_is_shown(chosen)))
             view = choose("View", list(VIEWS), key="view", kind="buttons", hide_label=True)
             VIEWS[view](chosen)
     except StoreError as error:
@@ -93,37 +102,3 @@ def _answers(engine: Engine, study: StudySummary, *, simulated: bool) -> Answers
 def _loaded(_session: Session, study_id: int, simulated: bool, version: tuple[object, ...]) -> Answers:
     """Every vote, read once for all readers as long as there is no new one."""
     return load_answers(_session, _session.get_one(Study, study_id), simulated=simulated)
-
-
-def _say_what_is_shown(chosen: Chosen) -> None:
-    experiment, study, answers = chosen.experiment, chosen.study, chosen.answers
-    lines = [_experiment_line(experiment)]
-    if study is None:
-        lines.append("No study asks people about it yet.")
-    elif chosen.hidden is not None:
-        lines.append(chosen.hidden)
-    elif answers is not None:
-        lines.append(_study_line(study, answers, chosen.inclusion))
-    if chosen.simulated:
-        st.warning("These votes are of simulated participants: an observer model answered, nobody else.", icon="🤖")
-    st.markdown("  \n".join(lines))
-
-
-def _experiment_line(experiment: ExperimentSummary) -> str:
-    state = (
-        "" if experiment.status == "finished" else f" The sweep is {experiment.status}: these are its results so far."
-    )
-    return (
-        f"**Dataset {experiment.dataset}.** {experiment.dataset_note} Colours decoded as "
-        f"{experiment.decoding.replace('_', ' ')}.{state}"
-    )
-
-
-def _study_line(study: StudySummary, answers: Answers, inclusion: Inclusion) -> str:
-    attentive = int(answers.attentive.sum())
-    counted = "all of them are counted" if inclusion == "all" else "only these are counted"
-    return (
-        f"**Study {study.view.name}** ({study.view.status}, protocol {study.view.protocol}): {answers.participants} "
-        f"participants of {answers.planned_participants} planned; {attentive} of them attentive "
-        f"({answers.exclusion_rule}); {counted}."
-    )

@@ -1,5 +1,7 @@
 """Do scores predict people? The share of votes that each arm's pictures took, against each score and against λ."""
 
+import math
+
 import altair as alt
 import numpy as np
 import pandas as pd
@@ -7,7 +9,7 @@ import streamlit as st
 
 from db.answers import Answers, summarise
 from survey_app.dashboard.chosen import Chosen
-from survey_app.dashboard.exhibits import NEUTRAL, DataTable, Exhibit, Figure, arm_scale, show_exhibits, titled
+from survey_app.dashboard.exhibits import NEUTRAL, Chart, DataTable, Exhibit, Figure, arm_scale, show_exhibits, titled
 from survey_app.statistics import rank_correlation
 
 # Score: its name, the factor to the shown unit, the unit, and whether more is better.
@@ -90,8 +92,8 @@ def _correlations(
         frame=frame,
         formats={"Spearman's ρ": "+.2f", "95 % from": "+.2f", "95 % to": "+.2f"},
         note="+1: the models' order by this score is that by votes; −1: the reverse, which for ΔE2000 is what a good "
-        "score should give. The interval resamples participants and takes the scores as they are; with so few models it "
-        f"cannot say how other models would fare.{few}",
+        "score should give. The interval resamples participants and takes models and scores as they are: it tells how "
+        f"sure this order is, not what other models would give, and with few models it may be a single point.{few}",
     )
 
 
@@ -106,7 +108,7 @@ def _score_figure(score: str, points: pd.DataFrame, correlations: DataTable, *, 
     if score == "colourfulness_ratio":
         axis += ", 1 = as the photographs"
     x = alt.X(f"{score}:Q", title=axis, scale=alt.Scale(zero=False, nice=True))
-    rho = correlations.frame.set_index("score").loc[name, "Spearman's ρ"]
+    rho = float(correlations.frame.set_index("score")["Spearman's ρ"].astype(float)[name])
     summary = "; ".join(
         f"{model} {value:.2f} {unit}".strip() + f", picked {100 * share:.0f} %"
         for model, value, share in zip(shown["model"], shown[score], shown["share"], strict=True)
@@ -114,9 +116,9 @@ def _score_figure(score: str, points: pd.DataFrame, correlations: DataTable, *, 
     return Figure(
         name=f"votes-by-{score.replace('_', '-')}",
         title=titled(f"Votes against {name}", simulated=simulated),
-        alternative=f"Share picked as real against {name}, {'higher' if more_is_better else 'lower'} is better: {summary}. "
-        + ("" if pd.isna(rho) else f"Spearman's rank correlation {rho:+.2f}."),
-        chart=_scatter(shown, x, limits=("score low", "score high")),
+        alternative=f"Share picked as real against {name} ({'higher' if more_is_better else 'lower'} is better): "
+        f"{summary}. " + ("" if math.isnan(rho) else f"Spearman's rank correlation {rho:+.2f}."),
+        chart=_scatter(shown, x, points["model"].tolist(), limits=("score low", "score high")),
         data=points[["model", "picked", "asked", "share", "share low", "share high", score, *_limits(score)]],
         note="Vertical: 95 % Wilson. Horizontal: 95 % over the choice of validation images"
         + (", where measured." if points[f"{score} low"].isna().any() else "."),
@@ -131,8 +133,13 @@ def _rebalancing_figure(points: pd.DataFrame, *, simulated: bool) -> Figure | No
     shown = points[points["kind"] == "classification"].dropna(subset=["λ", "share"])
     if len(shown) < 2:
         return None
-    x = alt.X("λ:Q", title="λ (1: plain classification, 0: full inverse frequency)", scale=alt.Scale(domain=[0, 1]))
-    chart = _scatter(shown, x, line=True)
+    x = alt.X(
+        "λ:Q",
+        title="λ (1: plain classification, 0: full inverse frequency)",
+        scale=alt.Scale(domain=[0, 1]),
+        axis=alt.Axis(tickCount=5),
+    )
+    chart = _scatter(shown, x, points["model"].tolist(), line=True)
     regression = points[points["kind"] == "regression"].dropna(subset=["share"])
     if len(regression):
         chart += (
@@ -155,10 +162,10 @@ def _rebalancing_figure(points: pd.DataFrame, *, simulated: bool) -> Figure | No
 
 
 def _scatter(
-    shown: pd.DataFrame, x: alt.X, *, limits: tuple[str, str] | None = None, line: bool = False
-) -> alt.LayerChart:
-    """Points with intervals over the line of 50 %."""
-    arms = arm_scale(shown["model"].tolist())
+    shown: pd.DataFrame, x: alt.X, models: list[str], *, limits: tuple[str, str] | None = None, line: bool = False
+) -> Chart:
+    """Points with intervals over the line of 50 %. models: all of the study, so that each looks alike everywhere."""
+    arms = arm_scale(models)
     y_scale = alt.Scale(domain=[0, 1])
     y = alt.Y("share:Q", title="picked as real", scale=y_scale, axis=alt.Axis(format="%"))
     base = alt.Chart(shown)

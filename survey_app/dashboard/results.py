@@ -68,7 +68,7 @@ def _poster_table(session: Session, chosen: Chosen, *, published: bool) -> DataT
     shown["95 % Wilson"] = ["–" if pd.isna(low) else f"{100 * low:.0f}–{100 * high:.0f} %" for low, _, high in limits]
     return DataTable(
         name="results",
-        title=titled("Accuracy, and how often people were taken in", simulated=chosen.simulated),
+        title=titled("Accuracy and votes", simulated=chosen.simulated),
         frame=frame,
         shown=shown,
         bars=[None if pd.isna(low) else (low, share, high) for low, share, high in limits]

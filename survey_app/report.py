@@ -1,0 +1,174 @@
+"""One page of HTML with everything that the dashboard shows: `python -m survey_app.report [EXPERIMENT] --to FILE`.
+
+It holds its figures itself and needs no server: to be mailed, archived, or put beside a paper.
+"""
+
+import argparse
+import html
+import re
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from db.answers import Inclusion, StudyBlinded, load_answers
+from db.results import UnknownExperimentError, experiment_progress, list_experiments, newest_study
+from db.store import StoreError, default_database, open_existing, read_session
+from db.studies import SurveyError, find_study, study_summary
+from survey_app.dashboard import certainty, prediction, results
+from survey_app.dashboard.chosen import SIMULATED_VOTES, Chosen, what_is_shown
+from survey_app.dashboard.exhibits import TABLE_CSS, DataTable, Exhibit, Figure, svg, table_html
+
+EXAMPLES = """\
+examples:
+  python -m survey_app.report                                    the newest experiment and its newest study
+  python -m survey_app.report rebalance --to rebalance.html
+  python -m survey_app.report rebalance --study times --attentive
+
+Exit status: 0, or 2 where something is wrong.
+"""
+
+CSS = (
+    """
+:root { color-scheme: light; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+h1, h2, h3 { line-height: 1.2; } h2 { margin-top: 3rem; border-bottom: 2px solid #ddd; }
+figure { margin: 1.5rem 0; } figure svg { max-width: 100%; height: auto; }
+figcaption, .note { color: #555; font-size: .9rem; max-width: 50rem; }
+.row { display: flex; flex-wrap: wrap; gap: 1.5rem; } .row > * { flex: 1 1 24rem; }
+.simulated { background: #fff3cd; border: 1px solid #b58900; padding: .6rem 1rem; }
+nav a { margin-right: 1rem; }
+@media print { h2 { break-before: page; } figure, .huejury-table { break-inside: avoid; } }
+"""
+    + TABLE_CSS
+)
+
+
+def report_html(
+    engine: Engine, experiment: str, *, study: str | None = None, simulated: bool = False, attentive: bool = False
+) -> str:
+    """The report of an experiment and a study of it, by default its newest.
+
+    Raises UnknownExperimentError, SurveyError: no such study, or it is another experiment's. A blinded study's outcomes
+    are not in it.
+    """
+    with read_session(engine) as session:
+        chosen = _chosen(engine, session, experiment, study, simulated=simulated, attentive=attentive)
+        sections: dict[str, list[Exhibit]] = {"Results": results.exhibits(session, chosen)}
+        if chosen.answers is not None and chosen.study is not None:
+            sections["Do scores predict people?"] = prediction.exhibits(chosen.answers, chosen)
+            sections["How sure"] = certainty.exhibits(chosen.answers, chosen, chosen.study)
+    title = f"{experiment}: colourizations, scores and votes"
+    links = "".join(f'<a href="#{_anchor(name)}">{html.escape(name)}</a>' for name in sections)
+    body = "".join(
+        f'<section id="{_anchor(name)}"><h2>{html.escape(name)}</h2>{"".join(map(_exhibit_html, exhibits))}</section>'
+        for name, exhibits in sections.items()
+    )
+    simulated_note = f'<p class="simulated">{SIMULATED_VOTES}</p>' if simulated else ""
+    shown = "<br>".join(_inline(line) for line in what_is_shown(chosen))
+    return (
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{CSS}</style></head><body>'
+        f"<h1>{html.escape(title)}</h1>{simulated_note}<p>{shown}</p><p>{_inline(_provenance(chosen))}</p>"
+        f"<nav>{links}</nav>{body}</body></html>\n"
+    )
+
+
+def _chosen(
+    engine: Engine, session: Session, experiment: str, study: str | None, *, simulated: bool, attentive: bool
+) -> Chosen:
+    summary = experiment_progress(session, experiment)
+    row = newest_study(session, experiment) if study is None else find_study(session, study)
+    if row is None:
+        return Chosen(engine, summary, None, simulated)
+    if row.experiment_id != summary.id:
+        raise SurveyError(f"The study {row.name!r} is not of experiment {experiment!r}; name its own experiment.")
+    answers = hidden = None
+    try:
+        answers = load_answers(session, row, simulated=simulated)
+    except StudyBlinded as blinded:
+        hidden = str(blinded)
+    inclusion: Inclusion = "attentive" if attentive else "all"
+    return Chosen(engine, summary, study_summary(engine, row.name), simulated, inclusion, answers, hidden)
+
+
+def _provenance(chosen: Chosen) -> str:
+    experiment = chosen.experiment
+    return (
+        f"Experiment {experiment.name}, begun {experiment.created_at:%Y-%m-%d}, code {experiment.code_version}, data "
+        f"fingerprint {experiment.dataset_fingerprint}. Written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
+    )
+
+
+def _exhibit_html(exhibit: Exhibit) -> str:
+    if isinstance(exhibit, str):
+        return (
+            f"<p>{_inline(exhibit)}</p>" if not exhibit.startswith("#") else f"<h3>{_inline(exhibit.lstrip('# '))}</h3>"
+        )
+    if isinstance(exhibit, tuple):
+        return f'<div class="row">{"".join(map(_exhibit_html, exhibit))}</div>'
+    note = f'<p class="note">{html.escape(exhibit.note)}</p>' if exhibit.note else ""
+    if isinstance(exhibit, DataTable):
+        return f"<h3>{html.escape(exhibit.title)}</h3>{table_html(exhibit)}{note}"
+    return _figure_html(exhibit)
+
+
+def _figure_html(figure: Figure) -> str:
+    caption = f"<figcaption>{html.escape(figure.note)}</figcaption>" if figure.note else ""
+    drawing = svg(figure).replace("<svg", f'<svg role="img" aria-label="{html.escape(figure.alternative)}"', 1)
+    return f"<figure>{drawing}{caption}</figure>"
+
+
+def _inline(markdown: str) -> str:
+    """Markdown's bold as HTML; there is nothing else of it in exhibits' sentences."""
+    return re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", html.escape(markdown))
+
+
+def _anchor(name: str) -> str:
+    return re.sub(r"[^a-z]+", "-", name.lower()).strip("-")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m survey_app.report",
+        description="Write what the dashboard shows as one self-contained HTML file.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("experiment", nargs="?", help="its name (default: the newest)")
+    parser.add_argument("--study", metavar="NAME", help="default: the experiment's newest")
+    parser.add_argument("--simulated", action="store_true", help="votes of simulated participants instead of people's")
+    parser.add_argument("--attentive", action="store_true", help="only who counts by the study's exclusion rule")
+    parser.add_argument("--to", type=Path, metavar="FILE", default=Path("report.html"), help="default: %(default)s")
+    parser.add_argument("--database", default=default_database(), help="path or URL (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    try:
+        engine = open_existing(options.database)
+        with read_session(engine) as session:
+            names = [summary.name for summary in list_experiments(session)]
+        if not names:
+            raise SurveyError("The database holds no experiment yet; run a sweep first (make sweep).")
+        page = report_html(
+            engine,
+            options.experiment or names[0],
+            study=options.study,
+            simulated=options.simulated,
+            attentive=options.attentive,
+        )
+        options.to.parent.mkdir(parents=True, exist_ok=True)
+        options.to.write_text(page, encoding="utf-8")
+    except (StoreError, SurveyError, UnknownExperimentError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"{error.filename} cannot be written ({error.strerror}); give another --to.", file=sys.stderr)
+        return 2
+    print(f"The report is {options.to} ({len(page.encode()) / 1e6:.1f} MB).")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
