@@ -296,14 +296,6 @@ def votes_of(study_id: int, *, simulated: bool) -> Select[tuple[int, ...]]:
     )
 
 
-def survey_results(
-    session: Session, study: Study, *, inclusion: Inclusion = "all", simulated: bool = False
-) -> SurveyResults:
-    """The votes of a study beside the scores of its contenders, of people or else of simulated participants. Raises
-    StudyBlinded, for people's."""
-    return summarise(load_answers(session, study, simulated=simulated), inclusion)
-
-
 def summarise(answers: Answers, inclusion: Inclusion) -> SurveyResults:
     """Answers to main questions, counted."""
     kept = answers.of(inclusion)

@@ -1,4 +1,5 @@
-"""A small finished experiment with pictures, for tests of the survey: photographs, three models, a baseline."""
+"""A small finished experiment with pictures, for tests of the survey: photographs, three models, a baseline; and
+participants who answer."""
 
 import io
 from collections.abc import Sequence
@@ -6,8 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 from skimage.data import chelsea
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
 
+from db.answers import Inclusion, SurveyResults, load_answers, summarise
 from db.recording import (
     finish_experiment,
     record_arm,
@@ -18,8 +21,9 @@ from db.recording import (
     record_sample,
     record_trial,
 )
-from db.schema import ArmKind
-from db.store import write_session
+from db.schema import Arm, ArmKind, Question, Study, StudyArm
+from db.store import read_session, write_session
+from db.votes import enrol, finish_instructions, progress, record_check, record_vote, take_break
 
 ARMS = ("regression", "classification", "rebalanced 0.25")
 
@@ -108,3 +112,56 @@ def add_experiment(
                     record_sample(session, trial_id=trial_id, image_id=row, epoch=2, decoding=None, png=png(shown))
         finish_experiment(session, experiment_id, "finished")
     return experiment_id
+
+
+def answer_all(
+    engine: Engine,
+    study: str,
+    *,
+    wrong: set[str],
+    questions: int = 100,
+    simulated: bool = False,
+    flags: tuple[str, ...] = (),
+) -> str:
+    """Take part and answer all about the arms named, "sentinel" or "real", wrong, and all else right."""
+    token = enrol(engine, study, consent_version="1", simulated=simulated)
+    finish_instructions(engine, token)
+    record_check(engine, token, {}, flags)
+    for _ in range(questions):
+        now = progress(engine, token)
+        assert now is not None
+        if now.stage == "break":
+            take_break(engine, token)
+            now = progress(engine, token)
+            assert now is not None
+        if now.next is None:
+            break
+        with read_session(engine) as session:
+            question, arm = session.execute(
+                select(Question, Arm.name)
+                .outerjoin(StudyArm, StudyArm.id == Question.study_arm_id)
+                .outerjoin(Arm, Arm.id == StudyArm.arm_id)
+                .where(Question.public_id == now.next.public_id)
+            ).one()
+        right = question.real_side or ("real" if question.kind == "real" else "fake")
+        other = {"left": "right", "right": "left", "real": "fake", "fake": "real"}[right]
+        given = other if (arm or question.kind) in wrong else right
+        result = record_vote(
+            engine,
+            token,
+            now.next.public_id,
+            given,
+            response_time_ms=700,
+            exposure_measured_ms=None,
+            input="click",
+            scale=4,
+        )
+        assert result.status == "stored"
+    return token
+
+
+def survey_results(
+    session: Session, study: Study, *, inclusion: Inclusion = "all", simulated: bool = False
+) -> SurveyResults:
+    """A study's votes, counted."""
+    return summarise(load_answers(session, study, simulated=simulated), inclusion)

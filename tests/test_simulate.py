@@ -14,13 +14,12 @@ from sqlalchemy import Engine, func, select
 from statsmodels.stats.power import NormalIndPower
 from statsmodels.stats.proportion import proportion_effectsize
 
-from db.answers import survey_results
 from db.schema import Participant, Protocol, Question, Vote
 from db.store import open_database, read_session
 from db.studies import SurveyError, close_study, create_study, find_study, study_summary
 from survey_app import simulate
 from survey_app.simulate import Observer, colourfulness, evidence, power
-from tests.survey_data import ARMS, add_experiment, colourized, photographs, png
+from tests.survey_data import ARMS, add_experiment, colourized, photographs, png, survey_results
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from sqlalchemy import Engine, delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from statsmodels.stats.proportion import proportion_confint
 
-from db.answers import ExclusionRule, survey_results
+from db.answers import ExclusionRule
 from db.pictures import pixels, sentinel_pngs
 from db.recording import record_arm, record_experiment, record_trial
 from db.results import Share, UnknownExperimentError, arm_results, newest_study, wilson
@@ -50,10 +50,10 @@ from db.studies import (
     open_study_of,
     study_summary,
 )
-from db.votes import enrol, finish_instructions, progress, record_check, record_vote, take_break, withdraw
+from db.votes import enrol, progress, withdraw
 from platform.results import print_results
 from survey_app import export, studies
-from tests.survey_data import ARMS, add_experiment, photographs, png
+from tests.survey_data import ARMS, add_experiment, answer_all, photographs, png, survey_results
 
 ROOT = Path(__file__).parent.parent
 
@@ -70,52 +70,6 @@ def small_study(engine: Engine, **changes: Any) -> StudySummary:
     """Of 12 questions, 2 of them sentinels, after 3 for practice."""
     values: dict[str, Any] = {"question_count": 12, "practice_count": 3, "sentinel_share": 0.17, "seed": 0}
     return create_study(engine, "cats", **{**values, **changes})
-
-
-def answer_all(
-    engine: Engine,
-    study: str,
-    *,
-    wrong: set[str],
-    questions: int = 100,
-    simulated: bool = False,
-    flags: tuple[str, ...] = (),
-) -> str:
-    """Take part and answer all about the arms named, "sentinel" or "real", wrong, and all else right."""
-    token = enrol(engine, study, consent_version="1", simulated=simulated)
-    finish_instructions(engine, token)
-    record_check(engine, token, {}, flags)
-    for _ in range(questions):
-        now = progress(engine, token)
-        assert now is not None
-        if now.stage == "break":
-            take_break(engine, token)
-            now = progress(engine, token)
-            assert now is not None
-        if now.next is None:
-            break
-        with read_session(engine) as session:
-            question, arm = session.execute(
-                select(Question, Arm.name)
-                .outerjoin(StudyArm, StudyArm.id == Question.study_arm_id)
-                .outerjoin(Arm, Arm.id == StudyArm.arm_id)
-                .where(Question.public_id == now.next.public_id)
-            ).one()
-        right = question.real_side or ("real" if question.kind == "real" else "fake")
-        other = {"left": "right", "right": "left", "real": "fake", "fake": "real"}[right]
-        given = other if (arm or question.kind) in wrong else right
-        result = record_vote(
-            engine,
-            token,
-            now.next.public_id,
-            given,
-            response_time_ms=700,
-            exposure_measured_ms=None,
-            input="click",
-            scale=4,
-        )
-        assert result.status == "stored"
-    return token
 
 
 # Creating
