@@ -23,7 +23,8 @@ from survey_app import survey  # noqa: E402
 # Participants' browsers are told of their own pages only, and the dashboard is loaded when somebody asks for it.
 at_dashboard = (st.context.url or "").rstrip("/").endswith("/dashboard")
 # Streamlit brings whoever has just signed in with an identity provider to the first page, not back to the dashboard.
-just_signed_in = not at_dashboard and float(st.user.get("iat") or 0) > time.time() - 60
+signed_in_at = st.user.get("iat")
+just_signed_in = not at_dashboard and isinstance(signed_in_at, int) and signed_in_at > time.time() - 60
 dashboard_asked_for = at_dashboard or just_signed_in
 
 st.set_page_config(

@@ -151,15 +151,14 @@ def test_no_other_way_leads_past_the_question(local: Server) -> None:
         for path in ("/", "/dashboard", "/dashboard/", "//dashboard", "/x/dashboard", "/withdraw")
         for hash_, name in [("", ""), (page_hash, ""), ("", "dashboard"), (page_hash, "dashboard")]
     ]
-    with closing(Visitor(local, X_Forwarded_For="192.0.2.1")) as visitor:
-        refused = 0
-        for way in ways:
+    for way in ways:
+        with closing(Visitor(local, X_Forwarded_For="192.0.2.1")) as visitor:
             seen = visitor.ask(**way)
             assert THE_DASHBOARD not in seen, way
-            refused += REFUSAL in seen
-        assert refused >= 5 * 2
-        for fragment in fragments:
-            assert THE_DASHBOARD not in visitor.ask("/dashboard", page_hash=page_hash, fragment=fragment)
+            leads_there = way["path"].rstrip("/").endswith("/dashboard") and way["page_hash"] + way["page_name"]
+            assert (REFUSAL in seen) == bool(leads_there), way
+            for fragment in fragments:
+                assert THE_DASHBOARD not in visitor.ask(**way, fragment=fragment), way
 
 
 def test_participants_never_hear_of_it_and_its_code_is_not_loaded_for_them(
@@ -194,7 +193,9 @@ def test_participants_never_hear_of_it_and_its_code_is_not_loaded_for_them(
         page.goto(f"{server.url}withdraw")
         button(page, "Delete all my answers").wait_for()
         for address in sorted(addresses):
-            if "/static/" not in address:  # Streamlit's own scripts, which know an icon of this name
+            if (
+                address.startswith("http") and "/static/" not in address
+            ):  # Streamlit's own scripts, which know an icon of this name
                 heard += [address.encode(), context.request.get(address).body()]
         context.close()
     finally:
@@ -205,7 +206,8 @@ def test_participants_never_hear_of_it_and_its_code_is_not_loaded_for_them(
         assert word not in everything.lower(), word
     loaded = json.loads(modules.read_text())
     assert "survey_app.survey" in loaded
-    for module in ("survey_app.dashboard", "altair", "pandas", "statsmodels", "vl_convert", "authlib"):
+    # Streamlit itself loads pandas for a component's lists.
+    for module in ("survey_app.dashboard", "altair", "statsmodels", "vl_convert", "authlib"):
         assert module not in loaded
 
 

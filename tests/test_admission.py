@@ -307,7 +307,7 @@ def test_guessing_from_very_many_addresses_is_slow_too() -> None:
 def test_many_at_once_get_no_more_attempts_than_one() -> None:
     attempts = Attempts(Clock())
     barrier = threading.Barrier(8)
-    checked = []
+    checked: list[bool] = []
 
     def guess() -> None:
         barrier.wait()

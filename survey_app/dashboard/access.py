@@ -63,14 +63,11 @@ def _rules() -> Rules:
     """Raises SecretsError."""
     try:
         return admission.read_rules(st.secrets.to_dict())
-    except StreamlitSecretNotFoundError as error:
-        if error.error_id == "no-secrets-found":
+    except (StreamlitSecretNotFoundError, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, StreamlitSecretNotFoundError) and error.error_id == "no-secrets-found":
             return Rules()
-        cause = error
-    except (OSError, UnicodeDecodeError) as error:
-        cause = error
-    logger.error("The secrets cannot be read: %s", type(cause).__name__)
-    raise SecretsError("The secrets file cannot be read: mend it, then reload this page.") from cause
+        logger.error("The secrets cannot be read: %s", type(error).__name__)  # its message may quote them
+        raise SecretsError("The secrets file cannot be read: mend it, then reload this page.") from error
 
 
 def _admitted(rules: Rules) -> bool:
