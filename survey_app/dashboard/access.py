@@ -102,7 +102,7 @@ def _welcome(rules: Rules) -> None:
         return
     with st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center", key="reader"):
         if rules.passphrase is None:
-            st.caption(str(st.user.get("email")), width="content")
+            st.text(str(st.user.get("email")), width="content")
             st.button("Sign out", on_click=st.logout, type="tertiary")
         else:
             st.button("Sign out", on_click=_sign_out, args=(rules.passphrase,), type="tertiary")
@@ -116,9 +116,10 @@ def _welcome(rules: Rules) -> None:
 
 def _ask_to_sign_in(rules: Rules) -> None:
     if st.user.get("is_logged_in") is True:
-        email = st.user.get("email") or "somebody without an e-mail address"
+        email = st.user.get("email")
+        who = f"`{email}`" if email else "somebody without an e-mail address"
         st.error(
-            f"You are signed in as {email}, who may not see this dashboard. Ask its owner to add your address, or "
+            f"You are signed in as {who}, who may not see this dashboard. Ask its owner to add your address, or "
             "sign in as somebody else."
         )
         st.button("Sign out", on_click=st.logout, type="primary")

@@ -93,8 +93,8 @@ def _providers(auth: Mapping[str, Any]) -> tuple[str, ...]:
 def _emails(listed: object) -> tuple[str, ...]:
     if not isinstance(listed, list) or not listed:
         raise SecretsError(
-            "Nobody may see the dashboard yet: list who may in the secrets, for instance "
-            '[dashboard] emails = ["ada@lab.example", "*@lab.example"].'
+            "Nobody may see the dashboard yet: list who may in the secrets' [dashboard], for instance "
+            '`emails = ["ada@lab.example", "*@lab.example"]`.'
         )
     for number, pattern in enumerate(listed, 1):
         if (
@@ -103,8 +103,8 @@ def _emails(listed: object) -> tuple[str, ...]:
             or not pattern.isascii()
         ):
             raise SecretsError(
-                'In the secrets, each of [dashboard] emails has to be an address such as "ada@lab.example", or '
-                f'"*@lab.example" for all of a domain; number {number} is neither.'
+                "In the secrets, each of [dashboard] emails has to be an address such as `ada@lab.example`, or "
+                f"`*@lab.example` for all of a domain; number {number} is neither."
             )
     return tuple(listed)
 
