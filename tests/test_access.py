@@ -290,7 +290,7 @@ def test_passphrase(browser: Browser, protected: Server, monkeypatch: pytest.Mon
         earlier.setattr(time, "time", lambda: now - TOKEN_LIFETIME_S - 60)
         expired = new_token(PASSPHRASE)
     another = new_token("another passphrase")
-    spelled_otherwise = token[:-1] + chr(ord(token[-1]) + 1)  # the same bytes, most often
+    spelled_otherwise = token[:-1] + chr(ord(token[-1]) + 1)  # base64 of the same bytes: two bits are spare
     for value in (token, spelled_otherwise, expired, another, "x"):
         context.add_cookies([{"name": COOKIE, "value": value, "url": protected.url, "sameSite": "Strict"}])
         page.reload()
