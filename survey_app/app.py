@@ -4,6 +4,7 @@ Participants' pages show no way to any other.
 """
 
 import sys
+import time
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -20,7 +21,11 @@ import streamlit as st  # noqa: E402
 from survey_app import survey  # noqa: E402
 
 # Participants' browsers are told of their own pages only, and the dashboard is loaded when somebody asks for it.
-dashboard_asked_for = (st.context.url or "").rstrip("/").endswith("/dashboard")
+at_dashboard = (st.context.url or "").rstrip("/").endswith("/dashboard")
+# Streamlit brings whoever has just signed in with an identity provider to the first page, not back to the dashboard.
+signed_in_at = st.user.get("iat")
+just_signed_in = not at_dashboard and isinstance(signed_in_at, int) and signed_in_at > time.time() - 60
+dashboard_asked_for = at_dashboard or just_signed_in
 
 st.set_page_config(
     page_title="HueJury" if dashboard_asked_for else survey.TITLE,
@@ -36,4 +41,7 @@ if dashboard_asked_for:
     from survey_app.dashboard.page import dashboard_page
 
     pages.append(st.Page(dashboard_page, title="HueJury", url_path="dashboard"))
-st.navigation(pages, position="hidden").run()
+page = st.navigation(pages, position="hidden")
+if just_signed_in:
+    st.switch_page(pages[-1])
+page.run()
