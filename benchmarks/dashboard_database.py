@@ -212,6 +212,7 @@ def _measurements(trial_id: int, epochs: int, position: int, chance: np.random.G
                     "psnr_db": 20.0 + 4 * learnt,
                     "delta_e_2000": 14.0 - 4 * learnt + 0.5 * position,
                     "colourfulness_ratio": 0.4 + 0.2 * position * learnt,
+                    "standard_errors": {"bin_accuracy": 0.002, "balanced_bin_accuracy": 0.001, "raw_auc": 0.004},
                     "class_bin_accuracy": [round(0.1 + 0.2 * learnt * value, 4) for value in chance.random(10)],
                 }
             )
