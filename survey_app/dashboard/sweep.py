@@ -52,19 +52,34 @@ MOST_FAILURES = 50
 
 def show(chosen: Chosen) -> None:
     """Draw the sweep's view; while it runs, its progress is asked for every REFRESH_S seconds."""
+    experiment = chosen.experiment
     with read_session(chosen.engine) as session:
-        if chosen.experiment.status == "running":
-            _show_progress(
-                chosen, sweep_plan(session, chosen.experiment.id), sweep_progress(session, chosen.experiment.id)
-            )
+        now = sweep_progress(session, experiment.id)
+        if experiment.status == "running":
+            _show_progress(chosen, sweep_plan(session, experiment.id), now)
         first, second = st.columns(2)
         headings = {measure.heading: name for name, measure in MEASURES.items()}
         with first:
             curve = choose("Learning curves of", list(headings), key="curves")
         with second:
             outcome = choose("Trials coloured by", [RANK, *list(headings)[1:]], key="outcome")
-        drawn = exhibits(session, chosen.experiment, measure=headings[curve], outcome=headings.get(outcome))
+        database = chosen.engine.url.render_as_string()
+        drawn = _drawn(session, experiment, database, experiment.id, now, headings[curve], headings.get(outcome))
     show_exhibits(drawn)
+
+
+@st.cache_resource(show_spinner=False, max_entries=16)
+def _drawn(
+    _session: Session,
+    _experiment: ExperimentSummary,
+    database: str,
+    experiment_id: int,
+    progress: SweepProgress,
+    measure: str,
+    outcome: str | None,
+) -> list[Exhibit]:
+    """The exhibits, made once for all readers as long as the sweep comes no farther."""
+    return exhibits(_session, _experiment, measure=measure, outcome=outcome)
 
 
 def exhibits(
@@ -227,21 +242,25 @@ def _curve_panel(frame: pd.DataFrame, arm: str, plan: SweepPlan, heading: str, s
             axis=alt.Axis(tickMinStep=1, format="d", tickCount=6),
         ),
         y=alt.Y("value:Q", scale=scale, title=title, axis=alt.Axis(tickCount=5, format=form)),
-        tooltip=[
-            *map(alt.Tooltip, ("model:N", "trial:Q", "status:N", "images:N", "epoch:Q")),
-            alt.Tooltip("value:Q", title=heading, format=".4g"),
-        ],
     )
-    thin = base.transform_filter("datum.images == 'validation' && !datum.best")
-    validation = base.transform_filter("datum.images == 'validation' && datum.best")
-    training = base.transform_filter("datum.images == 'training'")
+    dashes = alt.Scale(domain=["validation", "training"], range=[[1, 0], [2, 3]])
+    # No tooltips on lines: Vega would always give a line's first epoch.
     return alt.layer(
-        thin.mark_line(color=colour, strokeWidth=1, opacity=0.5).encode(detail=alt.Detail("trial:N")),
-        validation.mark_line(color=colour, strokeWidth=3),
-        training.mark_line(color=colour, strokeWidth=2, strokeDash=[2, 3]),
+        base.transform_filter("!datum.best")
+        .mark_line(color=colour, strokeWidth=1, opacity=0.5)
+        .encode(detail=alt.Detail("trial:N")),
+        base.transform_filter("datum.best")
+        .mark_line(color=colour, strokeWidth=3)
+        .encode(strokeDash=alt.StrokeDash("images:N", scale=dashes, legend=None)),
         base.transform_filter("datum.last")
         .mark_point(color=colour, filled=True, size=44, opacity=0.9)
-        .encode(shape=_shape()),
+        .encode(
+            shape=_shape(),
+            tooltip=[
+                *map(alt.Tooltip, ("model:N", "trial:Q", "status:N", "epoch:Q")),
+                alt.Tooltip("value:Q", title=heading, format=".4g"),
+            ],
+        ),
     ).properties(width=260, height=PANEL_HEIGHT, title=alt.TitleParams(arm, anchor="start"))
 
 
