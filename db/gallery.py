@@ -77,7 +77,7 @@ def photographs(session: Session, trial_ids: Sequence[int]) -> list[Photograph]:
 def truth_pngs(session: Session, image_ids: Sequence[int]) -> dict[int, bytes]:
     """The photographs as PNG, by image id."""
     rows = session.execute(select(Image.id, Image.truth_png).where(Image.id.in_(image_ids)))
-    return dict(row.tuple() for row in rows)
+    return {row.id: row.truth_png for row in rows}
 
 
 def sample_pngs(session: Session, trial_ids: Sequence[int], image_ids: Sequence[int]) -> dict[tuple[int, int], bytes]:
