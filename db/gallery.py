@@ -30,18 +30,17 @@ class Photograph:
 
 
 def contenders(session: Session, experiment: str, study: str | None) -> tuple[list[Contender], list[str]]:
-    """Whose pictures are shown, in the arms' order, and the names of the arms that have none to show yet: the trials
-    of a study, else each arm's best finished trial; baselines are left out unless a study has them. Raises
-    UnknownExperimentError."""
-    results = arm_results(session, experiment)
+    """Whose pictures are shown, in the arms' order: the trials of a study, else each arm's best finished trial, without
+    baselines. Also the names of the experiment's arms, without baselines. Raises UnknownExperimentError."""
+    models = [result for result in arm_results(session, experiment) if result.kind != "baseline"]
+    arms = [result.arm for result in models]
     if study is None:
-        models = [result for result in results if result.kind != "baseline"]
-        chosen = [
+        best = [
             Contender(result.arm_id, result.arm, result.kind, result.rebalancing, result.best)
             for result in models
             if result.best is not None
         ]
-        return chosen, [result.arm for result in models if result.best is None]
+        return best, arms
     rows = session.execute(
         select(Arm.id, Arm.name, Arm.kind, Arm.rebalancing, StudyArm.trial_id)
         .join(StudyArm, StudyArm.arm_id == Arm.id)
@@ -50,7 +49,7 @@ def contenders(session: Session, experiment: str, study: str | None) -> tuple[li
         .order_by(StudyArm.position)
     ).all()
     trials = measured_trials(session, [trial_id for *_, trial_id in rows])
-    return [Contender(arm_id, name, kind, weight, trials[trial]) for arm_id, name, kind, weight, trial in rows], []
+    return [Contender(arm_id, name, kind, weight, trials[trial]) for arm_id, name, kind, weight, trial in rows], arms
 
 
 def classes(session: Session, experiment: str) -> Classes:

@@ -20,7 +20,7 @@ from db.store import open_database, read_session, write_session
 from db.studies import create_study, find_study
 from survey_app.dashboard import pictures
 from survey_app.dashboard.classes import class_exhibits, votes_by_class
-from survey_app.dashboard.exhibits import DataTable, Figure, svg
+from survey_app.dashboard.exhibits import COLOURS, DataTable, Figure, svg
 from survey_app.dashboard.picture_scores import CELLS, ab_histograms, grey_png, histogram_svg, score_pictures
 from survey_app.simulate import Observer, simulate
 from tests.survey_browser import CHROMIUM_ARGUMENTS, PHONE, Server, check_looks, chromium
@@ -69,9 +69,9 @@ def html_of(engine: Engine, gallery: pictures.Gallery, rows: Sequence[int], orde
 def test_contenders_are_the_studys_or_the_best(engine: Engine) -> None:
     with read_session(engine) as session:
         best = {result.arm: result.best.trial_id for result in arm_results(session, "cats") if result.best}
-        shown, missing = contenders(session, "cats", None)
+        shown, arms = contenders(session, "cats", None)
         assert [(one.arm, one.trial.trial_id) for one in shown] == [(arm, best[arm]) for arm in ARMS]
-        assert missing == []
+        assert arms == list(ARMS)
     create_study(engine, "cats", name="one", arms=["regression=regression 0"], question_count=5, practice_count=0)
     with read_session(engine) as session:
         shown, _ = contenders(session, "cats", "one")
@@ -83,6 +83,8 @@ def test_an_arm_without_a_finished_trial_is_named(engine: Engine) -> None:
         session.execute(update(Trial).where(Trial.ray_id.startswith("regression")).values(status="stopped_early"))
     gallery = gallery_of(engine, None, study=None)
     assert gallery.missing == ["regression"]
+    first = next(exhibit for exhibit in named(gallery, None) if isinstance(exhibit, Figure))
+    assert first.chart.to_dict()["layer"][1]["encoding"]["color"]["scale"]["range"] == list(COLOURS[1:3])  # as ever
     assert "none of its trials has finished: regression" in pictures.gallery_note(gallery, pictures.DISAGREE)
 
 
@@ -213,7 +215,7 @@ def load_people(engine: Engine) -> Answers:
 
 
 def named(gallery: pictures.Gallery, answers: Answers | None) -> list[Figure | DataTable]:
-    found = class_exhibits(gallery.classes, gallery.contenders, answers)
+    found = class_exhibits(gallery.classes, gallery.arms, gallery.contenders, answers)
     return [exhibit for exhibit in found if isinstance(exhibit, Figure | DataTable)]
 
 

@@ -17,8 +17,11 @@ AROUND = 150  # pixels that axis and legend take
 BAND = 11  # pixels of a model's line in a class's band
 
 
-def class_exhibits(known: Classes, contenders: Sequence[Contender], answers: Answers | None) -> list[Exhibit]:
-    """Bin accuracy and votes by class, for the contenders; answers: of those who are counted, or None."""
+def class_exhibits(
+    known: Classes, arms: Sequence[str], contenders: Sequence[Contender], answers: Answers | None
+) -> list[Exhibit]:
+    """Bin accuracy and votes by class, for the contenders. arms: the experiment's, in its order; answers: of those who
+    are counted, or None."""
     if len(known.names) < 2:
         return []
     accuracy = _accuracy(known, contenders)
@@ -30,13 +33,13 @@ def class_exhibits(known: Classes, contenders: Sequence[Contender], answers: Ans
         means = np.array([np.nan if np.isnan(row).all() else np.nanmean(row) for row in accuracy])
         order = np.argsort(means, kind="stable").tolist()
         found += [
-            _accuracy_figure(known, contenders, accuracy, order),
+            _accuracy_figure(known, arms, contenders, accuracy, order),
             _accuracy_table(known, contenders, accuracy, order),
         ]
     if answers is None or not answers.participants:
         return found
     picked, asked = votes_by_class(answers, len(known.names))
-    votes = _votes_figure(known, answers, picked, asked, order)
+    votes = _votes_figure(known, arms, answers, picked, asked, order)
     return [*found, votes, _votes_table(known, answers, picked, asked, order)]
 
 
@@ -60,7 +63,11 @@ def _accuracy(known: Classes, contenders: Sequence[Contender]) -> np.ndarray:
 
 
 def _accuracy_figure(
-    known: Classes, contenders: Sequence[Contender], accuracy: np.ndarray, order: Sequence[int]
+    known: Classes,
+    of_experiment: Sequence[str],
+    contenders: Sequence[Contender],
+    accuracy: np.ndarray,
+    order: Sequence[int],
 ) -> Figure:
     arms = [contender.arm for contender in contenders]
     shown, note = _hardest_and_easiest(known, order)
@@ -77,8 +84,8 @@ def _accuracy_figure(
     chart = alt.layer(
         base.mark_rule(color=NEUTRAL).encode(x=alt.X("min(accuracy):Q"), x2=alt.X2("max(accuracy):Q")),
         base.mark_point(filled=True, size=70, opacity=0.9).encode(
-            x=alt.X("accuracy:Q", title="bin accuracy (%)", scale=alt.Scale(zero=False)),
-            **arm_scale(arms),
+            x=alt.X("accuracy:Q", title="bin accuracy (%)", scale=alt.Scale(zero=False), axis=alt.Axis(format="~g")),
+            **arm_scale(of_experiment, arms),
             tooltip=[
                 *map(alt.Tooltip, ("class:N", "model:N")),
                 alt.Tooltip("accuracy:Q", title="bin accuracy (%)", format=".1f"),
@@ -123,7 +130,12 @@ def _accuracy_table(
 
 
 def _votes_figure(
-    known: Classes, answers: Answers, picked: np.ndarray, asked: np.ndarray, order: Sequence[int]
+    known: Classes,
+    of_experiment: Sequence[str],
+    answers: Answers,
+    picked: np.ndarray,
+    asked: np.ndarray,
+    order: Sequence[int],
 ) -> Figure:
     arms = [contender.arm for contender in answers.contenders]
     shown, note = _hardest_and_easiest(known, [row for row in order if asked[row].sum()])
@@ -137,7 +149,7 @@ def _votes_figure(
                     {"class": known.names[row], "model": arm, **percent, "votes": f"{share.count}/{share.total}"}
                 )
     frame = pd.DataFrame(rows, columns=["class", "model", "share", "low", "high", "votes"])
-    scale = arm_scale(arms)
+    scale = arm_scale(of_experiment, arms)
     base = alt.Chart(frame).encode(
         y=alt.Y("class:N", sort=[known.names[row] for row in shown], title=None, scale=alt.Scale(paddingInner=0.3)),
         yOffset=alt.YOffset("model:N", sort=arms, scale=alt.Scale(domain=arms)),

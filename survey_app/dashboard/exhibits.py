@@ -75,10 +75,13 @@ Exhibit = Figure | DataTable | str | tuple[Figure, ...]
 """A str is a paragraph of Markdown; a tuple of figures stands side by side, where there is room."""
 
 
-def arm_scale(arms: list[str]) -> dict[str, Any]:
-    """Colour and shape encodings that give each arm the same in every figure: arms in the experiment's order."""
-    colours = [COLOURS[index % len(COLOURS)] for index in range(len(arms))]
-    shapes = [SHAPES[index % len(SHAPES)] for index in range(len(arms))]
+def arm_scale(arms: Sequence[str], shown: Sequence[str] | None = None) -> dict[str, Any]:
+    """Colour and shape encodings that give each arm the same in every figure. arms: the experiment's, in its order;
+    shown: those of them that the figure has, by default all."""
+    known = [*arms, *(arm for arm in shown or () if arm not in arms)]  # a study may ask about a baseline, too
+    arms = list(known if shown is None else shown)
+    colours = [COLOURS[known.index(arm) % len(COLOURS)] for arm in arms]
+    shapes = [SHAPES[known.index(arm) % len(SHAPES)] for arm in arms]
     return {
         "color": alt.Color("model:N", scale=alt.Scale(domain=arms, range=colours), sort=arms, title="model"),
         "shape": alt.Shape("model:N", scale=alt.Scale(domain=arms, range=shapes), sort=arms, title="model"),
@@ -235,6 +238,7 @@ TABLE_CSS = """
 .huejury-table th, .huejury-table td { padding: .35rem .7rem; text-align: right; vertical-align: middle;
   border-bottom: 1px solid color-mix(in srgb, currentColor 18%, transparent); white-space: nowrap; }
 .huejury-table th { font-weight: 600; vertical-align: bottom; white-space: normal; min-width: 4.5rem; }
+.huejury-table tbody th { white-space: nowrap; }
 .huejury-table th:first-child, .huejury-table td:first-child { text-align: left; }
 .huejury-table .interval { display: block; position: relative; width: 9rem; height: 1rem;
   background: linear-gradient(90deg, transparent calc(50% - .5px), #8a8a8a 0, #8a8a8a calc(50% + .5px), transparent 0),

@@ -53,11 +53,13 @@ ScoresOf = Callable[[Session, Sequence[Contender], Sequence[int]], PictureScores
 class Gallery:
     """All that can be said of the pictures without looking at them.
 
-    missing: arms without a picture to show. picked, asked: int (images, contenders), how often the picture was picked
-    as real of how often somebody was asked about it; None where there are no votes to be shown.
+    arms: the experiment's, in its order. missing: those without a picture to show. picked, asked: int (images,
+    contenders), how often the picture was picked as real of how often somebody was asked about it; None where there are
+    no votes to be shown.
     """
 
     contenders: list[Contender]
+    arms: list[str]
     missing: list[str]
     classes: Classes
     photographs: list[Photograph]
@@ -86,14 +88,14 @@ def show(chosen: Chosen) -> None:
         opened = _show_gallery(session, gallery)
         if opened is not None:
             _show_enlarged(session, gallery, opened)
-    show_exhibits(class_exhibits(gallery.classes, gallery.contenders, answers))
+    show_exhibits(class_exhibits(gallery.classes, gallery.arms, gallery.contenders, answers))
 
 
 def exhibits(gallery: Gallery, answers: Answers | None) -> list[Exhibit]:
     """What the report shows beside the contact sheet: the analysis by class. answers: of those who are counted."""
     if not gallery.contenders:
         return [why_empty(gallery)]
-    return class_exhibits(gallery.classes, gallery.contenders, answers)
+    return class_exhibits(gallery.classes, gallery.arms, gallery.contenders, answers)
 
 
 def load_gallery(
@@ -106,7 +108,7 @@ def load_gallery(
 ) -> Gallery:
     """answers: of those who are counted, or None where there are none to be shown. scores_of: as read_scores, which it
     is by default. Raises UnknownExperimentError."""
-    shown, missing = contenders(session, experiment, study)
+    shown, arms = contenders(session, experiment, study)
     trial_ids = [contender.trial.trial_id for contender in shown]
     found = photographs(session, trial_ids)
     image_ids = [photograph.image_id for photograph in found]
@@ -115,7 +117,8 @@ def load_gallery(
         picked, asked = _votes_by_picture(answers, shown, image_ids)
     return Gallery(
         contenders=shown,
-        missing=missing,
+        arms=arms,
+        missing=[] if study else [arm for arm in arms if arm not in {contender.arm for contender in shown}],
         classes=classes(session, experiment),
         photographs=found,
         scores=(scores_of or read_scores)(session, shown, image_ids),
@@ -361,7 +364,7 @@ def _row(truth: bytes, cells: Sequence[str], narrow_px: int, wide_px: int) -> st
     height, width = pixels(truth).shape[:2]
     narrow, wide = (max(1, round(target / width)) for target in (narrow_px, wide_px))
     return (
-        f'<div class="row" style="--width:{width};--height:{height};--narrow:{narrow};--wide:{wide}">'
+        f'<div class="pictures" style="--width:{width};--height:{height};--narrow:{narrow};--wide:{wide}">'
         f"{''.join(cells)}</div>"
     )
 

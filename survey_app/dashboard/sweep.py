@@ -127,9 +127,10 @@ def progress_words(plan: SweepPlan, progress: SweepProgress) -> tuple[float, str
     running = [f"{arm} after epoch {epochs}{of}" for arm, epochs in progress.running[:4]]
     if len(progress.running) > len(running):
         running.append(f"{len(progress.running) - len(running)} more")
+    ended = _counted({status: count for status, count in progress.trials.items() if status not in UNDER_WAY})
     words = (
-        f"{progress.ended} of {total} trials have ended ({_counted(progress.trials)}), {progress.images_seen:,} images "
-        f"seen. Running now: {', '.join(running) or 'none'}."
+        f"{progress.ended} of {total} trials have ended ({ended}), {progress.images_seen:,} images seen. "
+        f"Running now: {', '.join(running) or 'none'}."
     )
     return (progress.ended / total if total else 0.0), words
 
@@ -391,8 +392,8 @@ def _trials_table(plan: SweepPlan, trials: Sequence[SweptTrial]) -> DataTable:
                 if trial.ended_at is None or begun is None
                 else (trial.ended_at - begun).total_seconds() / 60,
                 "validation loss": trial.validation.get("loss"),
-                "reason": trial.failure_reason,
                 "id in Ray": trial.ray_id,
+                **({"reason": trial.failure_reason} if any(other.failure_reason for other in trials) else {}),
             }
             for trial in trials
         ]
