@@ -25,7 +25,7 @@ DASHES: dict[TrialStatus, list[int]] = {
     "lost": [1, 3],
     "pending": [1, 3],
 }
-FIRST = 3  # so many of each model are drawn above the others, and thicker
+FIRST, FIRST_OF_MANY = 1, 3  # so many of each model are drawn above the others, and thicker
 MANY = 60  # trials from which the others are faint
 SPREAD = 0.14  # of the way between two values: over so much are the lines of trials with the same value spread
 
@@ -57,7 +57,7 @@ def hyperparameters_figure(plan: SweepPlan, trials: Sequence[SweptTrial], outcom
     axes = _axes(plan, trials)
     if not axes:
         return None
-    places = ranks(trials)
+    places, first = ranks(trials), FIRST if len(trials) <= MANY else FIRST_OF_MANY
     values = {trial.id: _outcome_of(trial, places, outcome) for trial in trials}
     axes.append(_outcome_axis(values, outcome))
     headings = [heading for heading, _, _ in axes]
@@ -71,7 +71,7 @@ def hyperparameters_figure(plan: SweepPlan, trials: Sequence[SweptTrial], outcom
                 "status": trial.status.replace("_", " "),
                 "trained with": _trained_with(plan, trial),
                 "outcome": values[trial.id],
-                "first": places.get(trial.id, FIRST + 1) <= FIRST,
+                "first": places.get(trial.id, first + 1) <= first,
                 "axis": heading,
                 "position": position,
                 "place": place(trial),
@@ -93,7 +93,7 @@ def hyperparameters_figure(plan: SweepPlan, trials: Sequence[SweptTrial], outcom
             title=None,
             labelAngle=0,
             labelExpr="split(datum.label, ' ')",
-            labelPadding=22,
+            labelPadding=9 + 13 * max(heading.count(" ") for heading in headings),
             grid=False,
             domain=False,
             ticks=False,
@@ -147,7 +147,7 @@ def hyperparameters_figure(plan: SweepPlan, trials: Sequence[SweptTrial], outcom
         f"{len(trials)} trials as lines through {', '.join(headings)}. "
         f"Ranked first: {'; '.join(firsts) or 'none yet'}.",
         chart,
-        f"One line a trial, thicker the first {FIRST} of each model. {best} orange. "
+        f"One line a trial, thicker the first{'' if first == 1 else f' {first}'} of each model. {best} orange. "
         + "".join(words for words, which in lines_of if which & set(statuses))
         + "Ranks are within a model: whoever trained for more epochs comes first, then the lower validation loss.",
     )

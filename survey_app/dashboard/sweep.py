@@ -298,7 +298,7 @@ def _epochs_figure(plan: SweepPlan, trials: Sequence[SweptTrial]) -> Figure:
     )
     x = alt.X(
         "trial:Q",
-        title="trial (the same number has the same seed in every model)",
+        title="trial",
         scale=alt.Scale(domain=[0.4, most + 0.6], nice=False),
         axis=alt.Axis(tickMinStep=1, format="d", grid=False),
     )
@@ -341,8 +341,8 @@ def _epochs_figure(plan: SweepPlan, trials: Sequence[SweptTrial]) -> Figure:
         f"Epochs that each of {len(trials)} trials trained, of {longest}, by model: {_counts(trials)}. "
         f"Stopped early: {when}.",
         alt.layer(*layers).properties(height=ROW_HEIGHT * len(arms) + 40),
-        f"The longest are {longest} epochs; {_shapes_in_words(trials)}. Early stopping (ASHA) compares trials of one "
-        f"model only. {lines}Stopped early: {when}.",
+        f"The longest are {longest} epochs; {_shapes_in_words(trials)}. Trials of the same number have the same seed in "
+        f"every model. Early stopping (ASHA) compares trials of one model only. {lines}Stopped early: {when}.",
         frame.drop(columns=["floor", "top"]),
     )
 
