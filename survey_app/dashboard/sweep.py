@@ -341,7 +341,7 @@ def _epochs_figure(plan: SweepPlan, trials: Sequence[SweptTrial]) -> Figure:
         f"Epochs that each of {len(trials)} trials trained, of {longest}, by model: {_counts(trials)}. "
         f"Stopped early: {when}.",
         alt.layer(*layers).properties(height=ROW_HEIGHT * len(arms) + 40),
-        f"The longest are {longest} epochs; {_shapes_in_words(trials)}. Trials of the same number have the same seed in "
+        f"The longest are {longest} epochs; {_shapes_in_words(trials)}. Trials of one number have the same seed in "
         f"every model. Early stopping (ASHA) compares trials of one model only. {lines}Stopped early: {when}.",
         frame.drop(columns=["floor", "top"]),
     )
