@@ -33,7 +33,7 @@ def sentinel_pngs(truths: Mapping[int, bytes], seed: int) -> dict[int, tuple[byt
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # colours outside sRGB: they are clipped, as everywhere else
             rgb = lab2rgb(np.concatenate((lab[..., :1], colours[donor]), axis=-1))
-        sentinels[image] = (_encode(np.round(255 * rgb).astype(np.uint8)), donor)
+        sentinels[image] = (encoded(np.round(255 * rgb).astype(np.uint8)), donor)
     return sentinels
 
 
@@ -46,7 +46,7 @@ def pixels(png: bytes) -> np.ndarray:
 def served(png: bytes) -> bytes:
     """The same picture as a PNG whose length depends on its size in pixels alone: RGB, stored without compression,
     without text or time. How well a picture compresses would tell the synthesized from the photographed."""
-    return _encode(pixels(png), compress_level=0)
+    return encoded(pixels(png), compress_level=0)
 
 
 def _ab_of(lab: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -57,7 +57,8 @@ def _ab_of(lab: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.stack([np.asarray(channel) for channel in channels], axis=-1)
 
 
-def _encode(rgb: np.ndarray, compress_level: int = -1) -> bytes:
+def encoded(rgb: np.ndarray, compress_level: int = -1) -> bytes:
+    """uint8 (height, width, 3) as PNG."""
     buffer = io.BytesIO()
     Image.fromarray(rgb).save(buffer, format="PNG", compress_level=compress_level)
     return buffer.getvalue()

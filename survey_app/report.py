@@ -18,7 +18,7 @@ from db.answers import Inclusion, StudyBlinded, load_answers
 from db.results import UnknownExperimentError, experiment_progress, list_experiments, newest_study
 from db.store import StoreError, default_database, open_existing, read_session
 from db.studies import SurveyError, find_study, study_summary
-from survey_app.dashboard import certainty, prediction, results
+from survey_app.dashboard import certainty, pictures, prediction, results, sweep
 from survey_app.dashboard.chosen import SIMULATED_VOTES, Chosen, what_is_shown
 from survey_app.dashboard.exhibits import TABLE_CSS, DataTable, Exhibit, Figure, svg, table_html
 
@@ -61,10 +61,16 @@ def report_html(
         if chosen.answers is not None and chosen.study is not None:
             sections["Do scores predict people?"] = prediction.exhibits(chosen.answers, chosen)
             sections["How sure"] = certainty.exhibits(chosen.answers, chosen, chosen.study)
+        sections["Sweep"] = sweep.exhibits(session, chosen.experiment)
+        answers = None if chosen.answers is None else chosen.answers.of(chosen.inclusion)
+        gallery = pictures.load_gallery(session, experiment, chosen.study.view.name if chosen.study else None, answers)
+        sections["Pictures"] = pictures.exhibits(gallery, answers)
+        sheets = {"Pictures": pictures.contact_sheet_html(session, gallery)}
     title = f"{experiment}: colourizations, scores and votes"
     links = "".join(f'<a href="#{_anchor(name)}">{html.escape(name)}</a>' for name in sections)
     body = "".join(
-        f'<section id="{_anchor(name)}"><h2>{html.escape(name)}</h2>{"".join(map(_exhibit_html, exhibits))}</section>'
+        f'<section id="{_anchor(name)}"><h2>{html.escape(name)}</h2>{sheets.get(name, "")}'
+        f"{''.join(map(_exhibit_html, exhibits))}</section>"
         for name, exhibits in sections.items()
     )
     simulated_note = f'<p class="simulated">{SIMULATED_VOTES}</p>' if simulated else ""

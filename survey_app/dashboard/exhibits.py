@@ -19,10 +19,23 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
 NEUTRAL = "#8a8a8a"  # baselines, reference lines
 WIDTH = 480  # pixels, of a figure in a file
+PANEL_WIDTH = 360  # pixels, of one of several panels on a page: one fits a phone, three a laptop
 LONG_TABLE = 60  # rows from which a table on the page scrolls and sorts
 SIMULATED = "simulated participants"
 
-Chart = alt.Chart | alt.LayerChart | alt.HConcatChart | alt.VConcatChart | alt.FacetChart
+# Styles of text marks: Streamlit gives its theme to axes and legends only. The halo goes below the label, so that it
+# can be read above lines.
+LABEL, HALO = "label", "halo"
+
+Chart = (
+    alt.Chart
+    | alt.LayerChart
+    | alt.ConcatChart
+    | alt.HConcatChart
+    | alt.VConcatChart
+    | alt.FacetChart
+    | alt.RepeatChart
+)
 
 alt.data_transformers.disable_max_rows()
 
@@ -62,10 +75,13 @@ Exhibit = Figure | DataTable | str | tuple[Figure, ...]
 """A str is a paragraph of Markdown; a tuple of figures stands side by side, where there is room."""
 
 
-def arm_scale(arms: list[str]) -> dict[str, Any]:
-    """Colour and shape encodings that give each arm the same in every figure: arms in the experiment's order."""
-    colours = [COLOURS[index % len(COLOURS)] for index in range(len(arms))]
-    shapes = [SHAPES[index % len(SHAPES)] for index in range(len(arms))]
+def arm_scale(arms: Sequence[str], shown: Sequence[str] | None = None) -> dict[str, Any]:
+    """Colour and shape encodings that give each arm the same in every figure. arms: the experiment's, in its order;
+    shown: those of them that the figure has, by default all."""
+    known = [*arms, *(arm for arm in shown or () if arm not in arms)]  # a study may ask about a baseline, too
+    arms = list(known if shown is None else shown)
+    colours = [COLOURS[known.index(arm) % len(COLOURS)] for arm in arms]
+    shapes = [SHAPES[known.index(arm) % len(SHAPES)] for arm in arms]
     return {
         "color": alt.Color("model:N", scale=alt.Scale(domain=arms, range=colours), sort=arms, title="model"),
         "shape": alt.Shape("model:N", scale=alt.Scale(domain=arms, range=shapes), sort=arms, title="model"),
@@ -104,9 +120,22 @@ def _show_figure(figure: Figure) -> None:
             st.download_button(
                 "Data as CSV", lambda: csv(data), f"{figure.name}.csv", "text/csv", key=f"csv {figure.name}"
             )
-    st.altair_chart(_legible(figure.chart), width="stretch", alt=figure.alternative)
+    _show_chart(figure)
     if figure.note:
         st.caption(figure.note)
+
+
+def _show_chart(figure: Figure) -> None:
+    """The panels of a concatenated chart stand side by side, as many as there is room for."""
+    dark = st.context.theme.type == "dark"
+    if not isinstance(figure.chart, alt.ConcatChart):
+        st.altair_chart(_legible(figure.chart, dark=dark), width="stretch", alt=figure.alternative)
+        return
+    with st.container(horizontal=True):
+        for number, panel in enumerate(figure.chart.concat):
+            whole = panel if panel.data is not alt.Undefined else panel.properties(data=figure.chart.data)
+            alternative = f"Panel {number + 1} of {figure.title}" if number else figure.alternative  # it is of all
+            st.altair_chart(_legible(whole, dark=dark), width=PANEL_WIDTH, alt=alternative)
 
 
 def _show_table(table: DataTable) -> None:
@@ -191,9 +220,13 @@ def _titled(figure: Figure) -> Chart:
     return titled
 
 
-def _legible(chart: Chart) -> Chart:
+def _legible(chart: Chart, *, dark: bool = False) -> Chart:
     """With its legend below: beside a figure as wide as a phone it would leave no room for the figure."""
-    legible: Chart = chart.configure_legend(orient="bottom", columns=3, symbolLimit=40)
+    page, ink = ("#181716", "#fafafa") if dark else ("#ffffff", "#31333f")
+    halo = {"color": page, "stroke": page, "strokeWidth": 3, "strokeJoin": "round"}
+    legible: Chart = chart.configure(
+        legend={"orient": "bottom", "columns": 3, "symbolLimit": 40}, style={LABEL: {"color": ink}, HALO: halo}
+    )
     return legible
 
 
@@ -205,6 +238,7 @@ TABLE_CSS = """
 .huejury-table th, .huejury-table td { padding: .35rem .7rem; text-align: right; vertical-align: middle;
   border-bottom: 1px solid color-mix(in srgb, currentColor 18%, transparent); white-space: nowrap; }
 .huejury-table th { font-weight: 600; vertical-align: bottom; white-space: normal; min-width: 4.5rem; }
+.huejury-table tbody th { white-space: nowrap; }
 .huejury-table th:first-child, .huejury-table td:first-child { text-align: left; }
 .huejury-table .interval { display: block; position: relative; width: 9rem; height: 1rem;
   background: linear-gradient(90deg, transparent calc(50% - .5px), #8a8a8a 0, #8a8a8a calc(50% + .5px), transparent 0),

@@ -1,7 +1,449 @@
-"""View."""
+"""The sweep: what was tried, how far it came, what was learnt on the way, and what failed."""
 
-from survey_app.dashboard.chosen import Chosen
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+import streamlit as st
+from sqlalchemy.orm import Session
+
+from db.results import ExperimentSummary
+from db.schema import TrialStatus
+from db.store import read_session
+from db.sweeps import (
+    UNDER_WAY,
+    LearningCurves,
+    SweepPlan,
+    SweepProgress,
+    SweptTrial,
+    best_of_arms,
+    learning_curves,
+    sweep_plan,
+    sweep_progress,
+    swept_trials,
+)
+from survey_app.dashboard.chosen import Chosen, choose
+from survey_app.dashboard.exhibits import COLOURS, LABEL, NEUTRAL, Chart, DataTable, Exhibit, Figure, show_exhibits
+from survey_app.dashboard.hyperparameters import RANK, hyperparameters_figure
+from survey_app.dashboard.measures import MEASURES
+
+REFRESH_S = 5
+STATUSES: tuple[TrialStatus, ...] = ("finished", "stopped_early", "failed", "lost", "running", "pending")
+# Colours are the models'; a status has the same shape in every figure.
+SHAPES_OF: dict[TrialStatus, tuple[str, str]] = {
+    "finished": ("circle", "●"),
+    "stopped_early": ("triangle-down", "▼"),
+    "failed": ("cross", "✚"),
+    "lost": ("diamond", "◆"),
+    "running": ("triangle-right", "▶"),
+    "pending": ("stroke", "—"),
+}
+WIDEST_LINEAR_LOSS = 30.0  # where the largest loss is more than so many times the smallest, the axis is logarithmic
+MOST_BARS = 12  # trials of an arm that are drawn as broad bars with their epochs as numbers
+ROW_HEIGHT = 56  # pixels
+PANEL_HEIGHT = 230
+MOST_FAILURES = 50
 
 
 def show(chosen: Chosen) -> None:
-    """Draw."""
+    """Draw the sweep's view; while it runs, its progress is asked for every REFRESH_S seconds."""
+    experiment = chosen.experiment
+    with read_session(chosen.engine) as session:
+        now = sweep_progress(session, experiment.id)
+        if experiment.status == "running":
+            _show_progress(chosen, sweep_plan(session, experiment.id), now)
+        first, second = st.columns(2)
+        headings = {measure.heading: name for name, measure in MEASURES.items()}
+        with first:
+            curve = choose("Learning curves of", list(headings), key="curves")
+        with second:
+            outcome = choose("Trials coloured by", [RANK, *list(headings)[1:]], key="outcome")
+        database = chosen.engine.url.render_as_string()
+        drawn = _drawn(session, experiment, database, experiment.id, now, headings[curve], headings.get(outcome))
+    show_exhibits(drawn)
+
+
+@st.cache_resource(show_spinner=False, max_entries=16)
+def _drawn(
+    _session: Session,
+    _experiment: ExperimentSummary,
+    database: str,
+    experiment_id: int,
+    progress: SweepProgress,
+    measure: str,
+    outcome: str | None,
+) -> list[Exhibit]:
+    """The exhibits, made once for all readers as long as the sweep comes no farther."""
+    return exhibits(_session, _experiment, measure=measure, outcome=outcome)
+
+
+def exhibits(
+    session: Session, experiment: ExperimentSummary, *, measure: str = "loss", outcome: str | None = None
+) -> list[Exhibit]:
+    """Totals, failures, learning curves, parallel coordinates, ASHA's stops, all trials.
+
+    measure: whose learning curves, a key of MEASURES. outcome: a score that trials are coloured by, or None for their
+    rank within their arm.
+    """
+    plan, trials = sweep_plan(session, experiment.id), swept_trials(session, experiment.id)
+    if not trials:
+        return ["No trial has been made yet: they appear here as soon as Ray starts them."]
+    best = best_of_arms(trials)
+    curves = learning_curves(session, experiment.id, measure, [trial.id for trial in best.values()])
+    found: list[Exhibit] = [_summary(trials), *_failures(trials), _curves_figure(plan, trials, best, curves, measure)]
+    tried = hyperparameters_figure(plan, trials, outcome)
+    found += [_epochs_figure(plan, trials), *([] if tried is None else [tried])]
+    return [*found, _totals_table(plan, trials), _trials_table(plan, trials)]
+
+
+def _show_progress(chosen: Chosen, plan: SweepPlan, drawn: SweepProgress) -> None:
+    """drawn: what the page's figures show. They are drawn again when another trial has ended, not before."""
+
+    @st.fragment(run_every=REFRESH_S)
+    def live() -> None:
+        with read_session(chosen.engine) as session:
+            now = sweep_progress(session, chosen.experiment.id)
+        if now.status != "running" or now.ended != drawn.ended:
+            st.rerun()
+        done, words = progress_words(plan, now)
+        st.progress(done, words)
+        st.caption(
+            f"Last asked at {datetime.now(UTC):%H:%M:%S} UTC, every {REFRESH_S} s; the figures are drawn again when a "
+            "trial ends."
+        )
+
+    live()
+
+
+def progress_words(plan: SweepPlan, progress: SweepProgress) -> tuple[float, str]:
+    """The share of the planned trials that have ended, in [0, 1], and a sentence about those that have not."""
+    total = max(plan.trials or 0, sum(progress.trials.values()))
+    of = "" if plan.epochs is None else f" of {plan.epochs}"
+    running = [f"{arm} after epoch {epochs}{of}" for arm, epochs in progress.running[:4]]
+    if len(progress.running) > len(running):
+        running.append(f"{len(progress.running) - len(running)} more")
+    ended = _counted({status: count for status, count in progress.trials.items() if status not in UNDER_WAY})
+    words = (
+        f"{progress.ended} of {total} trials have ended ({ended}), {progress.images_seen:,} images seen. "
+        f"Running now: {', '.join(running) or 'none'}."
+    )
+    return (progress.ended / total if total else 0.0), words
+
+
+def _summary(trials: Sequence[SweptTrial]) -> str:
+    arms = len({trial.arm for trial in trials})
+    return (
+        f"{len(trials)} trials of {arms} model{'s' * (arms != 1)}: {_counts(trials)}. "
+        f"{_duration(sum(trial.seconds for trial in trials))} of training, "
+        f"{sum(trial.images_seen for trial in trials):,} images seen."
+    )
+
+
+def _failures(trials: Sequence[SweptTrial]) -> list[Exhibit]:
+    failed = [trial for trial in trials if trial.status in ("failed", "lost")]
+    if not failed:
+        return []
+    frame = pd.DataFrame(
+        [
+            {
+                "model": trial.arm,
+                "trial": trial.number,
+                "status": _word(trial.status),
+                "after epoch": trial.epochs_done,
+                "reason": trial.failure_reason or "none was recorded",
+            }
+            for trial in failed[:MOST_FAILURES]
+        ]
+    )
+    more = f" The first {MOST_FAILURES}; the others are among all trials below." if len(failed) > MOST_FAILURES else ""
+    return [
+        DataTable(
+            "failed-trials",
+            f"⚠ {_counts(failed)} of {len(trials)} trials",
+            frame,
+            {},
+            f"They stand for nothing: no model's result comes from them.{more}",
+        )
+    ]
+
+
+def _curves_figure(
+    plan: SweepPlan,
+    trials: Sequence[SweptTrial],
+    best: Mapping[str, SweptTrial],
+    curves: LearningCurves,
+    measure: str,
+) -> Exhibit:
+    """One panel an arm: losses of different kinds of model, or of different λ, are not on one scale; scores are."""
+    what = MEASURES[measure]
+    if len(curves.epoch) == 0:
+        return f"No learning curves yet: no trial has measured its {what.heading} so far."
+    by_id = {trial.id: trial for trial in trials}
+    of = [by_id[trial_id] for trial_id in curves.trial_id.tolist()]
+    frame = pd.DataFrame(
+        {
+            "model": [trial.arm for trial in of],
+            "trial": [trial.number for trial in of],
+            "status": [_word(trial.status) for trial in of],
+            "best": [best.get(trial.arm) is trial for trial in of],
+            "images": np.where(curves.train, "training", "validation"),
+            "epoch": curves.epoch,
+            "value": what.factor * curves.value,
+        }
+    )
+    validation = frame[frame.images == "validation"]
+    ends = validation.groupby(["model", "trial"]).epoch.idxmax()
+    frame["last"] = frame.index.isin(ends)
+    shared = None
+    if measure != "loss":
+        low, high = float(frame.value.min()), float(frame.value.max())
+        margin = 0.04 * (high - low) or 0.5
+        shared = alt.Scale(domain=[low - margin, high + margin], nice=False)
+    shown = [arm for arm in plan.arms if (frame.model == arm).any()]
+    panels = [_curve_panel(frame[frame.model == arm], arm, plan, what.heading, shared) for arm in shown]
+    final = {arm: trial.validation.get(measure) for arm, trial in best.items()}
+    numbers = "; ".join(f"{arm} {what.written(value)}" for arm, value in final.items() if value is not None)
+    per_epoch = next(round(trial.images_seen / trial.epochs_done) for trial in trials if trial.epochs_done)
+    scales = (
+        "Every panel has its own scale: losses of different kinds of model, or with different λ, cannot be compared."
+        if measure == "loss"
+        else "All panels have the same scale."
+    )
+    return Figure(
+        "learning-curves",
+        f"Learning curves: {what.heading}",
+        f"{what.heading} by epoch, one line a trial, one panel a model. "
+        + (f"The best trial of each model ends at: {numbers}." if numbers else "No trial has finished yet."),
+        alt.concat(*panels, columns=3),
+        f"Thin: every trial on the validation images, up to where it ended ({_shapes_in_words(trials)}). Thick: the "
+        f"model's best trial; dotted, the same on training images. An epoch is {per_epoch:,} images. {scales}",
+        frame.drop(columns="last"),
+    )
+
+
+def _curve_panel(frame: pd.DataFrame, arm: str, plan: SweepPlan, heading: str, shared: alt.Scale | None) -> Chart:
+    """shared: the scale of values, or None for one of this panel's own."""
+    colour, scale, title = _colour(plan, arm), shared, heading
+    if scale is None:
+        low, high = float(frame.value.min()), float(frame.value.max())
+        logarithmic = low > 0 and high / low > WIDEST_LINEAR_LOSS
+        scale = alt.Scale(type="log") if logarithmic else alt.Scale(zero=False)
+        title += " (log)" if logarithmic else ""
+    form = "~s" if shared is None else "~g"
+    last = max(plan.epochs or 0, int(frame.epoch.max()))
+    base = alt.Chart(frame).encode(
+        x=alt.X(
+            "epoch:Q",
+            scale=alt.Scale(domain=[min(1, last - 1), last], nice=False, padding=6),
+            axis=alt.Axis(tickMinStep=1, format="d", tickCount=6),
+        ),
+        y=alt.Y("value:Q", scale=scale, title=title, axis=alt.Axis(tickCount=5, format=form)),
+    )
+    dashes = alt.Scale(domain=["validation", "training"], range=[[1, 0], [2, 3]])
+    # No tooltips on lines: Vega would always give a line's first epoch.
+    return alt.layer(
+        base.transform_filter("!datum.best")
+        .mark_line(color=colour, strokeWidth=1, opacity=0.5)
+        .encode(detail=alt.Detail("trial:N")),
+        base.transform_filter("datum.best")
+        .mark_line(color=colour, strokeWidth=3)
+        .encode(strokeDash=alt.StrokeDash("images:N", scale=dashes, legend=None)),
+        base.transform_filter("datum.last")
+        .mark_point(color=colour, filled=True, size=44, opacity=0.9)
+        .encode(
+            shape=_shape(),
+            tooltip=[
+                *map(alt.Tooltip, ("model:N", "trial:Q", "status:N", "epoch:Q")),
+                alt.Tooltip("value:Q", title=heading, format=".4g"),
+            ],
+        ),
+    ).properties(width=260, height=PANEL_HEIGHT, title=alt.TitleParams(arm, anchor="start"))
+
+
+def _epochs_figure(plan: SweepPlan, trials: Sequence[SweptTrial]) -> Figure:
+    """How far each trial came, a row an arm; trials of the same number stand below each other. Heights on the rows are
+    worked out here."""
+    longest = max(plan.epochs or 0, *(trial.epochs_done for trial in trials), 1)
+    arms = [arm for arm in plan.arms if any(trial.arm == arm for trial in trials)]
+    floors = {arm: len(arms) - 1 - row for row, arm in enumerate(arms)}
+    most = max(trial.number for trial in trials)
+    height = 0.68  # of a row, for a trial that trained as long as it may
+    frame = pd.DataFrame(
+        [
+            {
+                "model": trial.arm,
+                "trial": trial.number,
+                "status": _word(trial.status),
+                "epochs": trial.epochs_done,
+                "floor": floors[trial.arm],
+                "top": floors[trial.arm] + height * trial.epochs_done / longest,
+                "ended": "" if trial.ended_at is None else f"{trial.ended_at:%Y-%m-%d %H:%M} UTC",
+                "reason": trial.failure_reason or "",
+            }
+            for trial in trials
+        ]
+    )
+    rungs = pd.DataFrame(
+        [
+            {"model": arm, "rung": rung, "top": floor + height * rung / longest}
+            for arm, floor in floors.items()
+            for rung in plan.rungs
+        ],
+        columns=["model", "rung", "top"],
+    )
+    x = alt.X(
+        "trial:Q",
+        title="trial",
+        scale=alt.Scale(domain=[0.4, most + 0.6], nice=False),
+        axis=alt.Axis(tickMinStep=1, format="d", grid=False),
+    )
+    names = [arm for arm, _ in sorted(floors.items(), key=lambda item: item[1])]
+    y = alt.Y(
+        "top:Q",
+        title=None,
+        scale=alt.Scale(domain=[-0.08, len(arms) - 0.08], nice=False),
+        axis=alt.Axis(
+            values=list(range(len(arms))),
+            labelExpr=f"{json.dumps(names)}[datum.value]",
+            labelBaseline="bottom",
+            labelLimit=110,
+            ticks=False,
+            domain=False,
+        ),
+    )
+    colour = alt.Color("model:N", scale=alt.Scale(domain=arms, range=[_colour(plan, arm) for arm in arms]), legend=None)
+    base = alt.Chart(frame).encode(
+        x=x,
+        y=y,
+        color=colour,
+        tooltip=[*map(alt.Tooltip, ("model:N", "trial:Q", "status:N", "epochs:Q", "ended:N", "reason:N"))],
+    )
+    few = most <= MOST_BARS
+    layers: list[alt.Chart] = [
+        alt.Chart(rungs).mark_rule(color=NEUTRAL, strokeDash=[3, 3]).encode(y=y),
+        base.mark_rule(strokeWidth=14 if few else 3, opacity=0.55).encode(y2=alt.Y2("floor:Q")),
+        base.mark_point(filled=True, size=60, opacity=1).encode(shape=_shape()),
+    ]
+    if few:
+        numbers = alt.Chart(frame).mark_text(style=LABEL, align="left", dx=11, dy=-1)
+        layers.append(numbers.encode(x=x, y=y, text=alt.Text("epochs:Q")))
+    stopped = Counter(trial.epochs_done for trial in trials if trial.status == "stopped_early")
+    when = ", ".join(f"{count} after epoch {epoch}" for epoch, count in sorted(stopped.items())) or "none"
+    lines = f"Dashed: after epoch {_listed(plan.rungs)} it may stop a trial. " if plan.rungs else ""
+    return Figure(
+        "epochs-reached",
+        "How far each trial came, in epochs",
+        f"Epochs that each of {len(trials)} trials trained, of {longest}, by model: {_counts(trials)}. "
+        f"Stopped early: {when}.",
+        alt.layer(*layers).properties(height=ROW_HEIGHT * len(arms) + 40),
+        f"The longest are {longest} epochs; {_shapes_in_words(trials)}. Trials of one number have the same seed in "
+        f"every model. Early stopping (ASHA) compares trials of one model only. {lines}Stopped early: {when}.",
+        frame.drop(columns=["floor", "top"]),
+    )
+
+
+def _totals_table(plan: SweepPlan, trials: Sequence[SweptTrial]) -> DataTable:
+    rows: list[dict[str, Any]] = []
+    for arm in [*plan.arms, "all"]:
+        own = [trial for trial in trials if arm in (trial.arm, "all")]
+        counts = Counter(trial.status for trial in own)
+        rows.append(
+            {
+                "model": arm,
+                "trials": len(own),
+                **{_word(status): counts[status] for status in ("finished", "stopped_early", "failed", "lost")},
+                "under way": sum(counts[status] for status in UNDER_WAY),
+                "epochs": sum(trial.epochs_done for trial in own),
+                "images": sum(trial.images_seen for trial in own),
+                "training (min)": sum(trial.seconds for trial in own) / 60,
+            }
+        )
+    allowed = "" if plan.epochs is None else f" of at most {plan.epochs} epochs"
+    return DataTable(
+        "sweep-totals",
+        "What it cost",
+        pd.DataFrame(rows),
+        {"epochs": ",", "images": ",", "training (min)": ",.1f"},
+        f"Every model was allowed the same: as many trials{allowed}, the same images, the same seeds"
+        + (" and draws. " if plan.same_draws else ". ")
+        + "How much of that it used depends on what was stopped early. Training adds up trials that ran side by side.",
+    )
+
+
+def _trials_table(plan: SweepPlan, trials: Sequence[SweptTrial]) -> DataTable:
+    starts = [trial.started_at for trial in trials if trial.started_at is not None]
+    begun = min(starts, default=None)
+    frame = pd.DataFrame(
+        [
+            {
+                "model": trial.arm,
+                "trial": trial.number,
+                **{name.replace("_", " "): trial.config.get(name) for name in plan.searched},
+                "status": _word(trial.status),
+                "epochs": trial.epochs_done,
+                "images": trial.images_seen,
+                "training (s)": trial.seconds,
+                "ended after (min)": None
+                if trial.ended_at is None or begun is None
+                else (trial.ended_at - begun).total_seconds() / 60,
+                "validation loss": trial.validation.get("loss"),
+                "id in Ray": trial.ray_id,
+                **({"reason": trial.failure_reason} if any(other.failure_reason for other in trials) else {}),
+            }
+            for trial in trials
+        ]
+    )
+    formats = {"images": ",", "training (s)": ",.1f", "ended after (min)": ",.1f", "validation loss": ".4g"}
+    for name in plan.searched:
+        if pd.api.types.is_float_dtype(frame[name.replace("_", " ")]):
+            formats[name.replace("_", " ")] = ".3g"
+    return DataTable(
+        "trials",
+        "All trials",
+        frame,
+        formats,
+        "The validation loss is that after the trial's last epoch, comparable within a model only. Ended after: since "
+        "the first trial started.",
+    )
+
+
+def _shape() -> alt.Shape:
+    shapes = [SHAPES_OF[status][0] for status in STATUSES]
+    scale = alt.Scale(domain=[_word(status) for status in STATUSES], range=shapes)
+    return alt.Shape("status:N", scale=scale, legend=None)
+
+
+def _shapes_in_words(trials: Sequence[SweptTrial]) -> str:
+    """Which mark is which status, of those that there are."""
+    there = {trial.status for trial in trials}
+    return ", ".join(f"{SHAPES_OF[status][1]} {_word(status)}" for status in STATUSES if status in there)
+
+
+def _colour(plan: SweepPlan, arm: str) -> str:
+    return COLOURS[plan.arms.index(arm) % len(COLOURS)]
+
+
+def _counts(trials: Sequence[SweptTrial]) -> str:
+    return _counted(Counter(trial.status for trial in trials))
+
+
+def _counted(counts: Mapping[TrialStatus, int]) -> str:
+    return _listed([f"{counts[status]} {_word(status)}" for status in STATUSES if counts.get(status)]) or "none"
+
+
+def _listed(items: Sequence[object]) -> str:
+    *most, last = map(str, items or [""])
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _word(status: TrialStatus) -> str:
+    return status.replace("_", " ")
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.1f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

@@ -1,0 +1,324 @@
+"""The gallery and the analysis by class: what they count and work out, and how they look in a browser."""
+
+import base64
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import sync_playwright
+from skimage.color import deltaE_ciede2000, lab2rgb, rgb2lab
+from sqlalchemy import Engine, case, delete, event, func, select, update
+
+from db.answers import Answers, load_answers
+from db.gallery import contenders, photographs, sample_pngs, truth_pngs
+from db.pictures import encoded, pixels
+from db.results import arm_results
+from db.schema import Dataset, Image, Measurement, Participant, Question, Sample, Trial, Vote
+from db.store import open_database, read_session, write_session
+from db.studies import create_study, find_study
+from survey_app.dashboard import pictures
+from survey_app.dashboard.classes import class_exhibits, votes_by_class
+from survey_app.dashboard.exhibits import COLOURS, DataTable, Figure, svg
+from survey_app.dashboard.picture_scores import CELLS, ab_histograms, grey_png, histogram_svg, score_pictures
+from survey_app.simulate import Observer, simulate
+from tests.survey_browser import CHROMIUM_ARGUMENTS, PHONE, Server, check_looks, chromium
+from tests.survey_data import ARMS, add_experiment, colourized, png
+from tests.survey_data import photographs as cut_outs
+
+STUDY = "cats"
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    """An experiment with a study that four simulated participants answered; images in turn of two classes."""
+    engine = open_database(":memory:")
+    prepare(engine)
+    yield engine
+    engine.dispose()
+
+
+def prepare(engine: Engine) -> None:
+    add_experiment(engine, images=14, size=8)
+    create_study(engine, "cats", name=STUDY, question_count=8, practice_count=2, seed=1)
+    with write_session(engine) as session:
+        session.execute(update(Dataset).values(class_names=["cat", "<b>frog</b>"]))
+        session.execute(update(Image).values(class_index=Image.index_in_split % 2))
+        session.execute(
+            update(Measurement).where(Measurement.split == "validation").values(class_bin_accuracy=[0.25, 0.125])
+        )
+    simulate(engine, STUDY, 4, Observer(), seed=0)
+
+
+def answers_of(engine: Engine) -> Answers:
+    with read_session(engine) as session:
+        return load_answers(session, find_study(session, STUDY), simulated=True)
+
+
+def gallery_of(engine: Engine, answers: Answers | None, study: str | None = STUDY) -> pictures.Gallery:
+    with read_session(engine) as session:
+        return pictures.load_gallery(session, "cats", study, answers)
+
+
+def html_of(engine: Engine, gallery: pictures.Gallery, rows: Sequence[int], order: str = pictures.DISAGREE) -> str:
+    with read_session(engine) as session:
+        return pictures.rows_html(session, gallery, rows, order, can_open=True)
+
+
+def test_contenders_are_the_studys_or_the_best(engine: Engine) -> None:
+    with read_session(engine) as session:
+        best = {result.arm: result.best.trial_id for result in arm_results(session, "cats") if result.best}
+        shown, arms = contenders(session, "cats", None)
+        assert [(one.arm, one.trial.trial_id) for one in shown] == [(arm, best[arm]) for arm in ARMS]
+        assert arms == list(ARMS)
+    create_study(engine, "cats", name="one", arms=["regression=regression 0"], question_count=5, practice_count=0)
+    with read_session(engine) as session:
+        shown, _ = contenders(session, "cats", "one")
+    assert [(one.arm, one.trial.ray_id) for one in shown] == [("regression", "regression 0")]
+
+
+def test_an_arm_without_a_finished_trial_is_named(engine: Engine) -> None:
+    with write_session(engine) as session:
+        session.execute(update(Trial).where(Trial.ray_id.startswith("regression")).values(status="stopped_early"))
+    gallery = gallery_of(engine, None, study=None)
+    assert gallery.missing == ["regression"]
+    first = next(exhibit for exhibit in named(gallery, None) if isinstance(exhibit, Figure))
+    assert first.chart.to_dict()["layer"][1]["encoding"]["color"]["scale"]["range"] == list(COLOURS[1:3])  # as ever
+    assert "none of its trials has finished: regression" in pictures.gallery_note(gallery, pictures.DISAGREE)
+
+
+def test_errors_and_disagreement_against_skimage() -> None:
+    truths = cut_outs(3, 8)
+    fakes = [[colourized(truth, arm) for arm in range(3)] for truth in truths]
+    held: list[list[bytes | None]] = [[png(fake) for fake in row] for row in fakes]
+    held[1] = [None, held[1][1], None]
+    held[2] = [None, None, None]
+    scores = score_pictures([png(truth) for truth in truths], held)
+    lab = [[rgb2lab(fake) for fake in row] for row in fakes]
+    for column in range(3):
+        expected = deltaE_ciede2000(rgb2lab(truths[0]), lab[0][column]).mean()  # type: ignore[no-untyped-call]
+        assert scores.delta_e[0, column] == pytest.approx(expected)
+    assert np.isnan(scores.delta_e).tolist() == [[False] * 3, [True, False, True], [True] * 3]
+    ab = [one[..., 1:].reshape(-1, 2) for one in lab[0]]
+    squares = [
+        sum((one[at] - np.mean([other[at] for other in ab], axis=0)) ** 2) for one in ab for at in range(len(one))
+    ]
+    assert scores.disagreement[0] == pytest.approx(np.mean(squares) ** 0.5)
+    assert np.isnan(scores.disagreement).tolist() == [False, True, True]
+    same = score_pictures([png(truths[0])], [[png(truths[0])] * 2])
+    assert same.delta_e.tolist() == [[0.0, 0.0]]
+    assert same.disagreement.tolist() == [0.0]
+
+
+def test_grey_is_the_photograph_without_its_colours() -> None:
+    (truth,) = cut_outs(1, 8)
+    lab = rgb2lab(pixels(grey_png(png(truth))))
+    assert np.abs(lab[..., 1:]).max() < 0.1
+    assert np.abs(lab[..., 0] - rgb2lab(truth)[..., 0]).max() < 0.3  # grey has 256 steps
+
+
+def test_histograms_hold_every_pixel_in_its_place() -> None:
+    """Red is to the right of the middle, blue below it."""
+    red, blue = np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 3), np.uint8)
+    red[..., 0] = blue[..., 2] = 255
+    (of_red, of_blue), half = ab_histograms([encoded(red), encoded(blue)])
+    assert half >= np.abs(rgb2lab(blue)[..., 1:]).max()
+    for counts, rgb in ((of_red, red), (of_blue, blue)):
+        a, b = rgb2lab(rgb)[0, 0, 1:]
+        row, column = np.argwhere(counts)[0]
+        assert counts.sum() == counts[row, column] == 16
+        assert column == int((a + half) / (2 * half) * CELLS)
+        assert row == int((b + half) / (2 * half) * CELLS)
+    assert of_red[:, CELLS // 2 :].sum() == 16
+    assert of_blue[: CELLS // 2].sum() == 16
+    drawn = histogram_svg(of_red, half, "colours")
+    assert 'aria-label="colours"' in drawn
+    middle = (np.argwhere(of_red)[0][::-1] + 0.5) / CELLS * 2 * half - half
+    colour = np.round(255 * lab2rgb([65.0, *middle])).astype(int)
+    assert f"rgb({','.join(map(str, colour))})" in drawn
+
+
+def test_votes_of_each_picture_are_those_in_the_database(engine: Engine) -> None:
+    gallery = gallery_of(engine, answers_of(engine))
+    assert gallery.picked is not None
+    assert gallery.asked is not None
+    with read_session(engine) as session:
+        rows = session.execute(
+            select(Sample.trial_id, Sample.image_id, func.count(), func.sum(case((Vote.correct, 0), else_=1)))
+            .join(Question, Question.sample_id == Sample.id)
+            .join(Vote, Vote.question_id == Question.id)
+            .where(Question.phase == "main")
+            .group_by(Sample.trial_id, Sample.image_id)
+        ).all()
+    counted = {(trial, image): (asked, picked) for trial, image, asked, picked in rows}
+    for row, photograph in enumerate(gallery.photographs):
+        for column, trial in enumerate(gallery.trial_ids):
+            expected = counted.get((trial, photograph.image_id), (0, 0))
+            assert (gallery.asked[row, column], gallery.picked[row, column]) == expected
+    assert gallery.asked.sum() == sum(asked for asked, _ in counted.values()) > 0
+
+
+def test_rows_are_sorted_by_what_is_chosen(engine: Engine) -> None:
+    gallery = gallery_of(engine, answers_of(engine))
+    assert gallery.picked is not None
+    assert gallery.asked is not None
+    rows = range(len(gallery.photographs))
+    gallery.asked[:], gallery.picked[:] = 0, 0
+    gallery.asked[3], gallery.picked[3] = [10, 1, 0], [9, 0, 0]  # the most convincing picture
+    gallery.asked[5], gallery.picked[5] = [1, 10, 0], [1, 0, 0]  # one vote does not outdo ten; nobody believed one
+    assert pictures.sorted_rows(gallery, pictures.CONVINCING)[:2] == [3, 5]
+    assert pictures.sorted_rows(gallery, pictures.DISBELIEVED)[:2] == [5, 3]
+    assert sorted(pictures.sorted_rows(gallery, pictures.CONVINCING)) == list(rows)
+    errors = gallery.scores.delta_e.mean(axis=1)
+    assert pictures.sorted_rows(gallery, pictures.WORST)[0] == errors.argmax()
+    assert pictures.sorted_rows(gallery, pictures.CLOSEST)[0] == errors.argmin()
+    assert pictures.sorted_rows(gallery, pictures.DISAGREE)[0] == gallery.scores.disagreement.argmax()
+    assert pictures.sorted_rows(gallery, pictures.IN_ORDER, "cat") == list(rows)[::2]
+    framed = html_of(engine, gallery, [3], pictures.CONVINCING)
+    assert framed.count("class=chosen") == 1
+    chosen = framed.partition("class=chosen")[2].partition("</figure>")[0]
+    assert "picked as real by 9 of 10 simulated participants" in chosen
+
+
+def test_pictures_are_the_stored_ones_and_say_what_they_are(engine: Engine) -> None:
+    gallery = gallery_of(engine, answers_of(engine))
+    text = html_of(engine, gallery, [1])
+    shown = [base64.b64decode(code) for code in re.findall(r"data:image/png;base64,([^\"]+)", text)]
+    image = gallery.photographs[1].image_id
+    with read_session(engine) as session:
+        truth = truth_pngs(session, [image])[image]
+        stored = sample_pngs(session, gallery.trial_ids, [image])
+    assert shown == [grey_png(truth), truth, *(stored[trial, image] for trial in gallery.trial_ids)]
+    assert "<b>frog</b>" not in text
+    assert "&lt;b&gt;frog&lt;/b&gt;, image 1, coloured by regression: ΔE" in text
+    assert "simulated participants" in text
+
+
+def test_without_votes_nothing_is_said_of_any(engine: Engine) -> None:
+    """As where the study is blinded, or nobody has answered."""
+    answers = answers_of(engine)
+    nobody = load_people(engine)
+    for none in (None, nobody):
+        gallery = gallery_of(engine, none)
+        assert gallery.asked is None
+        text = html_of(engine, gallery, range(14)) + pictures.gallery_note(gallery, pictures.DISAGREE)
+        assert "picked" not in text
+        assert "asked" not in text
+        assert all("votes" not in exhibit.name for exhibit in named(gallery, none))
+    assert answers.participants == 4
+
+
+def load_people(engine: Engine) -> Answers:
+    with read_session(engine) as session:
+        return load_answers(session, find_study(session, STUDY))
+
+
+def named(gallery: pictures.Gallery, answers: Answers | None) -> list[Figure | DataTable]:
+    found = class_exhibits(gallery.classes, gallery.arms, gallery.contenders, answers)
+    return [exhibit for exhibit in found if isinstance(exhibit, Figure | DataTable)]
+
+
+def test_what_is_said_where_there_is_no_picture(engine: Engine) -> None:
+    with write_session(engine) as session:
+        session.execute(delete(Participant))
+        session.execute(delete(Sample))
+    assert "kept no sample pictures" in pictures.why_empty(gallery_of(engine, None))
+    with write_session(engine) as session:
+        session.execute(update(Trial).values(status="running"))
+    assert "No trial has finished yet" in pictures.why_empty(gallery_of(engine, None, study=None))
+
+
+def test_a_missing_picture_is_said_to_be_missing(engine: Engine) -> None:
+    gallery = gallery_of(engine, None)
+    image = gallery.photographs[0].image_id
+    with write_session(engine) as session:
+        session.execute(delete(Participant))
+        session.execute(delete(Sample).where(Sample.trial_id == gallery.trial_ids[0], Sample.image_id == image))
+    assert "no picture" in html_of(engine, gallery_of(engine, None), [0])
+
+
+def test_classes(engine: Engine) -> None:
+    answers = answers_of(engine)
+    gallery = gallery_of(engine, answers)
+    picked, asked = votes_by_class(answers, 2)
+    assert gallery.asked is not None
+    assert gallery.picked is not None
+    of_class = np.array([photograph.class_index for photograph in gallery.photographs])
+    for number in range(2):
+        assert asked[number].tolist() == gallery.asked[of_class == number].sum(axis=0).tolist()
+        assert picked[number].tolist() == gallery.picked[of_class == number].sum(axis=0).tolist()
+    exhibits = {exhibit.name: exhibit for exhibit in named(gallery, answers)}
+    accuracy, votes = exhibits["class-accuracy-table"], exhibits["class-votes-table"]
+    assert isinstance(accuracy, DataTable)
+    assert isinstance(votes, DataTable)
+    assert accuracy.frame["class"].tolist() == ["<b>frog</b>", "cat"]  # the hardest first
+    assert accuracy.frame["regression (%)"].tolist() == [12.5, 25.0]
+    assert "not known" in accuracy.note
+    assert votes.frame["regression: asked"].tolist() == asked[::-1, 0].tolist()
+    assert votes.frame["all: picked"].tolist() == picked[::-1].sum(axis=1).tolist()
+    for exhibit in exhibits.values():
+        assert ("simulated participants" in exhibit.title) == ("votes" in exhibit.name)
+        if isinstance(exhibit, Figure):
+            assert "<svg" in svg(exhibit)
+
+
+def test_the_contact_sheet_needs_nothing_else(engine: Engine) -> None:
+    with read_session(engine) as session:
+        sheet = pictures.contact_sheet_html(session, gallery_of(engine, answers_of(engine)), rows=3)
+    assert sheet.count("<section") == 3
+    assert sheet.count("<img") == 3 * (2 + len(ARMS))
+    assert "<button" not in sheet
+    assert "http" not in sheet
+
+
+def test_samples_are_never_scanned(engine: Engine) -> None:
+    asked: list[tuple[str, object]] = []
+    event.listen(engine, "before_cursor_execute", lambda *call: asked.append((call[2], call[3])))
+    with read_session(engine) as session:
+        found = photographs(session, [2, 4, 6])
+        sample_pngs(session, [2, 4, 6], [one.image_id for one in found])
+        truth_pngs(session, [one.image_id for one in found])
+    queries = [(statement, values) for statement, values in asked if statement.startswith("SELECT")]
+    assert len(queries) == 3
+    with engine.connect() as connection:
+        plans = [
+            str(row[3])
+            for statement, values in queries
+            for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)  # type: ignore[arg-type]
+        ]
+    assert not [step for step in plans if step.startswith("SCAN")]
+
+
+def test_the_gallery_in_a_browser(tmp_path: Path) -> None:
+    database = tmp_path / "cats.sqlite"
+    engine = open_database(database)
+    prepare(engine)
+    engine.dispose()
+    server = Server(database, tmp_path / "log")
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=chromium(), args=CHROMIUM_ARGUMENTS)
+            page = browser.new_page(viewport=PHONE)
+            page.goto(f"{server.url}dashboard?view=Pictures&sort={pictures.DISAGREE}")
+            page.locator(".gallery section").nth(pictures.ROWS - 1).wait_for()
+            assert page.locator(".gallery section").count() == pictures.ROWS
+            picture = page.locator(".gallery img").first
+            box = picture.bounding_box()
+            assert box is not None
+            assert box["width"] % 8 == 0  # of pictures 8 pixels wide
+            assert picture.evaluate("image => getComputedStyle(image).imageRendering") == "pixelated"
+            check_looks(page)
+            page.get_by_role("button", name="Enlarge").nth(1).click()
+            dialog = page.get_by_role("dialog")
+            dialog.get_by_role("img", name="in the ab plane").nth(len(ARMS)).wait_for()
+            page.keyboard.press("Escape")
+            dialog.wait_for(state="detached")
+            page.get_by_role("button", name="Next 2 images").click()
+            page.locator(".gallery section").nth(2).wait_for(state="detached")
+            assert page.locator(".gallery section").count() == 2
+            assert "page=2" in page.url
+            browser.close()
+    finally:
+        server.stop()
+    assert "Traceback" not in (tmp_path / "log").read_text()

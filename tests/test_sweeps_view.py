@@ -1,0 +1,333 @@
+"""The sweep's queries and figures, on a small sweep made by hand, and its view in Streamlit."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+import streamlit as st
+import vl_convert
+from sqlalchemy import Engine, event
+from streamlit.testing.v1 import AppTest
+
+from db.recording import (
+    finish_experiment,
+    record_arm,
+    record_dataset,
+    record_experiment,
+    record_report,
+    record_trial,
+)
+from db.results import arm_results, experiment_progress
+from db.schema import ArmKind, TrialStatus
+from db.store import open_database, read_session, write_session
+from db.sweeps import best_of_arms, learning_curves, sweep_plan, sweep_progress, swept_trials
+from survey_app.dashboard import sweep
+from survey_app.dashboard.exhibits import DataTable, Figure, svg
+from survey_app.dashboard.hyperparameters import ranks
+from survey_app.dashboard.measures import MEASURES
+
+START = datetime(2026, 11, 1, tzinfo=UTC)
+FAILURE = "the loss is not finite (nan) in epoch 2"
+# Arm, status, learning rate, optimizer, validation losses by epoch.
+TRIALS: list[tuple[str, TrialStatus, float, str, list[float]]] = [
+    ("regression", "finished", 0.01, "adamw", [300.0, 200.0, 150.0]),
+    ("regression", "stopped_early", 0.001, "rmsprop", [100.0]),
+    ("regression", "finished", 0.003, "adamw", [310.0, 210.0, 140.0]),
+    ("rebalanced", "finished", 0.01, "adamw", [3.0, 2.5, 2.0]),
+    ("rebalanced", "failed", 0.001, "rmsprop", [4.0]),
+    ("rebalanced", "running", 0.003, "adamw", [3.1, 2.6]),
+]
+
+
+def add_sweep(engine: Engine, trials: list[tuple[str, TrialStatus, float, str, list[float]]] = TRIALS) -> int:
+    """A running sweep of two arms, with a baseline, on the trials."""
+    with write_session(engine) as session:
+        dataset_id = record_dataset(
+            *(session,),
+            name="cats",
+            fingerprint="cats",
+            note="",
+            class_names=["cat"],
+            train_count=100,
+            validation_count=10,
+        )
+        experiment_id = record_experiment(
+            session,
+            name="hand-made",
+            dataset_id=dataset_id,
+            config={
+                "epochs": 3,
+                "search": {
+                    "method": "random",
+                    "trials_per_arm": 4,
+                    "space": {
+                        "learning_rate": {"loguniform": [0.001, 0.01], "uniform": None},
+                        "optimizer": ["adamw", "rmsprop"],
+                        "filter_size": None,
+                    },
+                },
+                "early_stopping": {"grace_epochs": 1, "reduction_factor": 2.0},
+            },
+            config_yaml="",
+            profile=None,
+            decoding="mode",
+            code_version="test",
+            environment={},
+            storage_path="",
+            at=START,
+        )
+        kinds: dict[str, tuple[ArmKind, float | None]] = {
+            "regression": ("regression", None),
+            "rebalanced": ("classification", 0.5),
+            "grey": ("baseline", None),
+        }
+        arms = {
+            name: record_arm(
+                session, experiment_id=experiment_id, name=name, position=position, kind=kind, rebalancing=rebalancing
+            )
+            for position, (name, (kind, rebalancing)) in enumerate(kinds.items())
+        }
+        grey = record_trial(
+            *(session,),
+            experiment_id=experiment_id,
+            arm_id=arms["grey"],
+            ray_id="grey",
+            config={},
+            seed=0,
+            status="finished",
+        )
+        record_report(session, grey, epoch=0, images_seen=0, seconds=0.0, train={}, validation={"bin_accuracy": 0.1})
+        for number, (arm, status, learning_rate, optimizer, losses) in enumerate(trials):
+            trial_id = record_trial(
+                session,
+                experiment_id=experiment_id,
+                arm_id=arms[arm],
+                ray_id=f"ray {number}",
+                config={"learning_rate": learning_rate, "optimizer": optimizer},
+                seed=number,
+                status=status,
+                failure_reason=FAILURE if status == "failed" else None,
+                at=START + timedelta(minutes=number),
+            )
+            for epoch, loss in enumerate(losses, start=1):
+                record_report(
+                    session,
+                    trial_id,
+                    epoch=epoch,
+                    images_seen=100 * epoch,
+                    seconds=6.0 * epoch,
+                    train={"loss": loss - 1, "bin_accuracy": 0.2},
+                    validation={"loss": loss, "bin_accuracy": 0.1 * epoch},
+                )
+    return experiment_id
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    engine = open_database(":memory:")
+    yield engine
+    engine.dispose()
+
+
+def made(engine: Engine, **choices: str | None) -> dict[str, Figure | DataTable | str]:
+    """The view's exhibits by title, sentences by themselves."""
+    with read_session(engine) as session:
+        found = sweep.exhibits(session, experiment_progress(session, "hand-made"), **choices)  # type: ignore[arg-type]
+    assert not any(isinstance(exhibit, tuple) for exhibit in found)
+    return {
+        exhibit if isinstance(exhibit, str) else exhibit.name: exhibit
+        for exhibit in found
+        if not isinstance(exhibit, tuple)
+    }
+
+
+def test_the_plan_is_the_configs(engine: Engine) -> None:
+    experiment_id = add_sweep(engine)
+    with read_session(engine) as session:
+        plan = sweep_plan(session, experiment_id)
+    assert plan.arms == ("regression", "rebalanced")
+    assert plan.searched == {"learning_rate": None, "optimizer": ("adamw", "rmsprop")}
+    assert plan.log_scaled == {"learning_rate"}
+    assert (plan.epochs, plan.rungs, plan.trials, plan.same_draws) == (3, (1, 2), 8, True)
+
+
+def test_trials_with_their_last_measurement(engine: Engine) -> None:
+    experiment_id = add_sweep(engine)
+    with read_session(engine) as session:
+        trials = swept_trials(session, experiment_id)
+        best = best_of_arms(trials)
+        results = {result.arm: result.best for result in arm_results(session, "hand-made") if result.best}
+    assert [(trial.arm, trial.number, trial.status) for trial in trials] == [
+        (arm, number % 3 + 1, status) for number, (arm, status, *_) in enumerate(TRIALS)
+    ]
+    assert [trial.validation["loss"] for trial in trials] == [losses[-1] for *_, losses in TRIALS]
+    assert [trial.images_seen for trial in trials] == [100 * len(losses) for *_, losses in TRIALS]
+    assert {arm: trial.id for arm, trial in best.items()} == {
+        arm: results[arm].trial_id for arm in ("regression", "rebalanced")
+    }
+    # Whoever came farther ranks first, whatever a stopped trial's loss was; the failed one has no rank.
+    assert [ranks(trials).get(trial.id) for trial in trials] == [2, 3, 1, 1, None, 2]
+
+
+def test_learning_curves_are_what_was_recorded(engine: Engine) -> None:
+    experiment_id = add_sweep(engine)
+    with read_session(engine) as session:
+        first = swept_trials(session, experiment_id)[0].id
+        curves = learning_curves(session, experiment_id, "loss", [first])
+        none = learning_curves(session, experiment_id, "psnr_db")
+    validation = curves.value[~curves.train]
+    assert validation.tolist() == [loss for *_, losses in TRIALS for loss in losses]
+    assert curves.epoch[~curves.train].tolist() == [epoch + 1 for *_, losses in TRIALS for epoch in range(len(losses))]
+    assert set(curves.trial_id[curves.train].tolist()) == {first}
+    assert curves.value[curves.train].tolist() == [299.0, 199.0, 149.0]
+    assert len(none.value) == 0
+
+
+def test_progress_counts_what_is_there(engine: Engine) -> None:
+    experiment_id = add_sweep(engine)
+    with read_session(engine) as session:
+        progress, plan = sweep_progress(session, experiment_id), sweep_plan(session, experiment_id)
+    assert progress.trials == {"finished": 3, "stopped_early": 1, "failed": 1, "running": 1}
+    assert (progress.ended, progress.epochs_done, progress.images_seen) == (5, 13, 1300)
+    share, words = sweep.progress_words(plan, progress)
+    assert share == 5 / 8
+    assert "5 of 8 trials have ended" in words
+    assert "rebalanced after epoch 2 of 3" in words
+
+
+def test_failures_are_told_with_their_reason(engine: Engine) -> None:
+    add_sweep(engine)
+    table = made(engine)["failed-trials"]
+    assert isinstance(table, DataTable)
+    assert table.title == "⚠ 1 failed of 6 trials"
+    assert table.frame.to_dict("records") == [
+        {"model": "rebalanced", "trial": 2, "status": "failed", "after epoch": 1, "reason": FAILURE}
+    ]
+
+
+def test_totals_add_up(engine: Engine) -> None:
+    add_sweep(engine)
+    table = made(engine)["sweep-totals"]
+    assert isinstance(table, DataTable)
+    totals = table.frame.set_index("model").T.to_dict()
+    counts = {"trials": 6, "finished": 3, "stopped early": 1, "failed": 1, "lost": 0, "under way": 1}
+    assert {heading: totals["all"][heading] for heading in counts} == counts
+    assert totals["regression"]["images"] == 700
+    assert totals["all"]["training (min)"] == pytest.approx(13 * 6 / 60)
+
+
+def test_figures_are_drawn_and_say_what_they_show(engine: Engine) -> None:
+    add_sweep(engine)
+    for measure in MEASURES:
+        for exhibit in made(engine, measure=measure, outcome="bin_accuracy").values():
+            if isinstance(exhibit, Figure):
+                assert "<svg" in svg(exhibit)
+                assert exhibit.alternative
+    curves = made(engine)["learning-curves"]
+    assert isinstance(curves, Figure)
+    assert "regression 140; rebalanced 2" in curves.alternative
+    epochs = made(engine)["epochs-reached"]
+    assert isinstance(epochs, Figure)
+    assert "1 after epoch 1" in epochs.alternative
+
+
+def test_losses_have_a_scale_for_each_model_and_scores_one_for_all(engine: Engine) -> None:
+    add_sweep(engine)
+
+    def domains(measure: str) -> list[object]:
+        figure = made(engine, measure=measure)["learning-curves"]
+        assert isinstance(figure, Figure)
+        panels = figure.chart.to_dict()["concat"]
+        return [panel["layer"][0]["encoding"]["y"]["scale"].get("domain") for panel in panels]
+
+    assert domains("loss") == [None, None]
+    first, second = domains("bin_accuracy")
+    assert first == second is not None
+
+
+def test_a_loss_that_exploded_gets_a_logarithmic_axis(engine: Engine) -> None:
+    add_sweep(engine, [("regression", "finished", 0.01, "adamw", [1e6, 10.0]), *TRIALS[3:4]])
+    figure = made(engine)["learning-curves"]
+    assert isinstance(figure, Figure)
+    scales = [panel["layer"][0]["encoding"]["y"]["scale"] for panel in figure.chart.to_dict()["concat"]]
+    assert [scale.get("type") for scale in scales] == ["log", None]
+
+
+@pytest.mark.parametrize(
+    ("trials", "sentence"),
+    [([], "No trial has been made yet"), ([("regression", "pending", 0.01, "adamw", [])], "No learning curves yet")],
+)
+def test_a_sweep_that_has_hardly_begun(
+    engine: Engine, trials: list[tuple[str, TrialStatus, float, str, list[float]]], sentence: str
+) -> None:
+    add_sweep(engine, trials)
+    found = made(engine)
+    assert any(isinstance(exhibit, str) and sentence in exhibit for exhibit in found.values())
+    for exhibit in found.values():
+        if isinstance(exhibit, Figure):
+            vl_convert.vegalite_to_svg(exhibit.chart.to_json())
+
+
+def test_big_tables_are_never_scanned(engine: Engine) -> None:
+    experiment_id = add_sweep(engine)
+    asked: list[tuple[str, object]] = []
+    event.listen(engine, "before_cursor_execute", lambda *call: asked.append((call[2], call[3])))
+    with read_session(engine) as session:
+        swept_trials(session, experiment_id)
+        learning_curves(session, experiment_id, "loss", [1, 2])
+        sweep_progress(session, experiment_id)
+    queries = [(statement, values) for statement, values in asked if statement.startswith("SELECT")]
+    assert len(queries) == 5
+    with engine.connect() as connection:
+        plans = [
+            str(row[3])
+            for statement, values in queries
+            for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)  # type: ignore[arg-type]
+        ]
+    assert not [step for step in plans if step.startswith("SCAN")]
+    assert [step for step in plans if "measurements USING INDEX" in step]
+
+
+def sweep_page() -> None:
+    from db.results import experiment_progress
+    from db.store import read_session
+    from survey_app.dashboard import sweep
+    from survey_app.dashboard.chosen import Chosen
+    from survey_app.database import database
+
+    with read_session(database()) as session:
+        experiment = experiment_progress(session, "hand-made")
+    sweep.show(Chosen(database(), experiment, None, simulated=False))
+
+
+def test_the_page_follows_a_running_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = tmp_path / "sweep.sqlite"
+    monkeypatch.setenv("HUEJURY_DATABASE", str(database))
+    st.cache_resource.clear()
+    engine = open_database(database)
+    experiment_id = add_sweep(engine)
+    app = AppTest.from_function(sweep_page, default_timeout=30).run()
+    assert not app.exception
+    assert any("Last asked at" in caption.value for caption in app.caption)
+    with write_session(engine) as session:
+        finish_experiment(session, experiment_id, "finished")
+    app.run()
+    assert not app.exception
+    assert not any("Last asked at" in caption.value for caption in app.caption)
+    engine.dispose()
+    st.cache_resource.clear()
+
+
+def test_curves_may_be_of_many_trials(engine: Engine) -> None:
+    chance = np.random.default_rng(0)
+    many: list[tuple[str, TrialStatus, float, str, list[float]]] = [
+        (arm, "finished", float(chance.uniform(0.001, 0.01)), "adamw", chance.uniform(1, 2, 3).tolist())
+        for arm in ("regression", "rebalanced")
+        for _ in range(150)
+    ]
+    add_sweep(engine, many)
+    table = made(engine)["trials"]
+    assert isinstance(table, DataTable)
+    assert len(table.frame) == 300
