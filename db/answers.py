@@ -109,8 +109,9 @@ class Votes:
 class Answers:
     """The votes of one study, of people or of simulated participants, never of both.
 
-    attentive: bool (participants,), who counts by the study's exclusion rule; participants are those who answered a
-    main question. left_out: how many others there are, once only some are kept.
+    arms: the experiment's, in its order, without baselines; contenders: those that the study asks about. attentive:
+    bool (participants,), who counts by the study's exclusion rule; participants are those who answered a main question.
+    left_out: how many others there are, once only some are kept.
     """
 
     study: str
@@ -121,6 +122,7 @@ class Answers:
     exclusion_rule: ExclusionRule
     simulated: bool
     planned_participants: int
+    arms: list[str]
     contenders: list[Contender]
     attentive: np.ndarray
     votes: Votes
@@ -220,6 +222,11 @@ def load_answers(session: Session, study: Study, *, simulated: bool = False) -> 
         .where(Experiment.id == study.experiment_id)
     ).one()
 
+    arms = session.scalars(
+        select(Arm.name)
+        .where(Arm.experiment_id == study.experiment_id, Arm.kind != "baseline")
+        .order_by(Arm.position, Arm.id)
+    )
     rows = session.execute(votes_of(study.id, simulated=simulated)).all()
     columns = [np.array(column) for column in zip(*rows, strict=True)] or [np.zeros(0, dtype=int)] * 11
     person, finished, arm, kind, main, position, image, class_index, left, correct, response_time_ms = columns
@@ -254,6 +261,7 @@ def load_answers(session: Session, study: Study, *, simulated: bool = False) -> 
         exclusion_rule=rule,
         simulated=simulated,
         planned_participants=study.planned_participants,
+        arms=list(arms),
         contenders=[
             Contender(arm.id, arm.name, arm.kind, arm.rebalancing, trials[study_arm.trial_id])
             for study_arm, arm in study_arms

@@ -38,10 +38,12 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto
 h1, h2, h3 { line-height: 1.2; } h2 { margin-top: 3rem; border-bottom: 2px solid #ddd; }
 figure { margin: 1.5rem 0; } figure svg { max-width: 100%; height: auto; }
 figcaption, .note { color: #555; font-size: .9rem; max-width: 50rem; }
-.row { display: flex; flex-wrap: wrap; gap: 1.5rem; } .row > * { flex: 1 1 24rem; }
+.row { display: flex; flex-wrap: wrap; gap: 1.5rem; } .row > * { flex: 1 1 min(24rem, 100%); min-width: 0; }
 .simulated { background: #fff3cd; border: 1px solid #b58900; padding: .6rem 1rem; }
 nav a { margin-right: 1rem; }
-@media print { h2 { break-before: page; } figure, .huejury-table { break-inside: avoid; } }
+@media print {
+  .huejury-table { max-height: none; } h2 { break-before: page; } figure, .huejury-table { break-inside: avoid; }
+}
 """
     + TABLE_CSS
 )

@@ -58,12 +58,12 @@ def test_every_vote_is_a_row_of_the_arrays(engine: Engine, protocol: Protocol) -
     votes = answers.votes
     assert answers.participants == len(people) == 3
     assert answers.attentive.tolist() == [True, False, False]
-    assert [contender.arm for contender in answers.contenders] == list(ARMS)
+    assert [contender.arm for contender in answers.contenders] == list(ARMS) == answers.arms
     assert len(votes.participant) == len(rows) == 15 + 15 + 5
     for number, (person, question, vote, class_index, arm) in enumerate(rows):
         assert people[votes.participant[number]] == person
         assert KINDS[votes.kind[number]] == question.kind
-        assert votes.contender[number] == (-1 if arm is None else ARMS.index(arm))
+        assert votes.contender[number] == (ARMS.index(arm) if arm in ARMS else -1)
         assert votes.main[number] == (question.phase == "main")
         assert votes.position[number] == question.position
         assert (votes.image[number], votes.class_index[number]) == (question.image_id, class_index)
@@ -71,10 +71,8 @@ def test_every_vote_is_a_row_of_the_arrays(engine: Engine, protocol: Protocol) -
         assert votes.correct[number] == vote.correct
         assert votes.response_time_ms[number] == vote.response_time_ms
         # Whether the picture that the question is about was called real, told from the answer itself.
-        if protocol == "pair":
-            assert votes.picked_as_real[number] == (vote.answer != question.real_side)
-        else:
-            assert votes.picked_as_real[number] == (vote.answer == "real")
+        picked = vote.answer != question.real_side if protocol == "pair" else vote.answer == "real"
+        assert votes.picked_as_real[number] == picked
 
 
 def test_counts_by_participant_and_contender(engine: Engine) -> None:

@@ -20,7 +20,6 @@ SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down"
 NEUTRAL = "#8a8a8a"  # baselines, reference lines
 WIDTH = 480  # pixels, of a figure in a file
 PANEL_WIDTH = 360  # pixels, of one of several panels on a page: one fits a phone, three a laptop
-LONG_TABLE = 60  # rows from which a table on the page scrolls and sorts
 SIMULATED = "simulated participants"
 
 # Styles of text marks: Streamlit gives its theme to axes and legends only. The halo goes below the label, so that it
@@ -146,10 +145,7 @@ def _show_table(table: DataTable) -> None:
             ("LaTeX", lambda: latex(table), "tex", "text/plain"),
         ):
             st.download_button(label, write, f"{table.name}.{ending}", mime, key=f"{ending} {table.name}")
-    if len(table.frame) < LONG_TABLE:
-        st.html(f"<style>{TABLE_CSS}</style>{table_html(table)}")
-    else:
-        st.dataframe(table.frame, hide_index=True, width="stretch")
+    st.html(f"<style>{TABLE_CSS}</style>{table_html(table)}")
     if table.note:
         st.caption(table.note)
 
@@ -233,7 +229,7 @@ def _legible(chart: Chart, *, dark: bool = False) -> Chart:
 # As HTML, on the page and in the report
 
 TABLE_CSS = """
-.huejury-table { overflow-x: auto; }
+.huejury-table { overflow: auto; max-height: 42rem; }
 .huejury-table table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 .huejury-table th, .huejury-table td { padding: .35rem .7rem; text-align: right; vertical-align: middle;
   border-bottom: 1px solid color-mix(in srgb, currentColor 18%, transparent); white-space: nowrap; }

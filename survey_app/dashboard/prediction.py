@@ -10,17 +10,18 @@ import streamlit as st
 from db.answers import Answers, summarise
 from survey_app.dashboard.chosen import Chosen
 from survey_app.dashboard.exhibits import NEUTRAL, Chart, DataTable, Exhibit, Figure, arm_scale, show_exhibits, titled
+from survey_app.dashboard.measures import MEASURES
 from survey_app.statistics import rank_correlation
 
-# Score: its name, the factor to the shown unit, the unit, and whether more is better.
-SCORES: dict[str, tuple[str, float, str, bool]] = {
-    "bin_accuracy": ("bin accuracy", 100, "%", True),
-    "balanced_bin_accuracy": ("class-balanced bin accuracy", 100, "%", True),
-    "raw_auc": ("AuC", 100, "%", True),
-    "rebalanced_auc": ("rebalanced AuC", 100, "%", True),
-    "colourfulness_ratio": ("colourfulness ratio", 1, "", True),
-    "delta_e_2000": ("ΔE2000", 1, "", False),
-}
+SCORES = (
+    "bin_accuracy",
+    "balanced_bin_accuracy",
+    "raw_auc",
+    "rebalanced_auc",
+    "colourfulness_ratio",
+    "delta_e_2000",
+)
+BETTER = {True: "higher", False: "lower", None: "near 1"}
 SCORE_LIMITS = 2.093  # standard errors: the 97.5 % point of Student's t with as many groups of images, 20, less one
 FEWEST_ARMS = 3
 
@@ -41,9 +42,9 @@ def exhibits(answers: Answers, chosen: Chosen) -> list[Exhibit]:
     picked, asked = kept.picked_and_asked()
     points = _points(answers, chosen)
     correlations = _correlations(answers, points, picked, asked, simulated=chosen.simulated)
-    figures = [_score_figure(score, points, correlations, simulated=chosen.simulated) for score in SCORES]
+    figures = [_score_figure(score, points, answers.arms, correlations, simulated=chosen.simulated) for score in SCORES]
     rows: list[Exhibit] = [tuple(figures[start : start + 2]) for start in range(0, len(figures), 2)]
-    rebalancing = _rebalancing_figure(points, simulated=chosen.simulated)
+    rebalancing = _rebalancing_figure(points, answers.arms, simulated=chosen.simulated)
     return [correlations, *([] if rebalancing is None else [rebalancing]), *rows]
 
 
@@ -70,14 +71,14 @@ def _correlations(
     answers: Answers, points: pd.DataFrame, picked: np.ndarray, asked: np.ndarray, *, simulated: bool
 ) -> DataTable:
     rows = []
-    for score, (name, _, _, more_is_better) in SCORES.items():
+    for score in SCORES:
         values = points[score].to_numpy()
         known = ~np.isnan(values)
         rho = rank_correlation(values[known], picked[:, known], asked[:, known])
         rows.append(
             {
-                "score": name,
-                "better": "higher" if more_is_better else "lower",
+                "score": MEASURES[score].heading,
+                "better": BETTER[MEASURES[score].higher_is_better],
                 "Spearman's ρ": rho.estimate,
                 "95 % from": rho.low,
                 "95 % to": rho.high,
@@ -97,28 +98,27 @@ def _correlations(
     )
 
 
-def _score_figure(score: str, points: pd.DataFrame, correlations: DataTable, *, simulated: bool) -> Figure:
-    name, scale, unit, more_is_better = SCORES[score]
+def _score_figure(
+    score: str, points: pd.DataFrame, models: list[str], correlations: DataTable, *, simulated: bool
+) -> Figure:
+    measure = MEASURES[score]
     shown = points.dropna(subset=[score, "share"]).copy()
     for column in (score, f"{score} low", f"{score} high"):
-        shown[column] *= scale
+        shown[column] *= measure.factor
     shown["score low"] = shown[f"{score} low"].fillna(shown[score])
     shown["score high"] = shown[f"{score} high"].fillna(shown[score])
-    axis = f"{name} in validation" + (f" ({unit})" if unit else "")
-    if score == "colourfulness_ratio":
-        axis += ", 1 = as the photographs"
-    x = alt.X(f"{score}:Q", title=axis, scale=alt.Scale(zero=False, nice=True))
-    rho = float(correlations.frame.set_index("score")["Spearman's ρ"].astype(float)[name])
+    x = alt.X(f"{score}:Q", title=f"{measure.heading} in validation", scale=alt.Scale(zero=False, nice=True))
+    rho = float(correlations.frame.set_index("score")["Spearman's ρ"].astype(float)[measure.heading])
     summary = "; ".join(
-        f"{model} {value:.2f} {unit}".strip() + f", picked {100 * share:.0f} %"
+        f"{model} {value:{measure.form}}, picked {100 * share:.0f} %"
         for model, value, share in zip(shown["model"], shown[score], shown["share"], strict=True)
     )
     return Figure(
         name=f"votes-by-{score.replace('_', '-')}",
-        title=titled(f"Votes against {name}", simulated=simulated),
-        alternative=f"Share picked as real against {name} ({'higher' if more_is_better else 'lower'} is better): "
+        title=titled(f"Votes against {measure.heading}", simulated=simulated),
+        alternative=f"Share picked as real against {measure.heading}, {BETTER[measure.higher_is_better]} is better: "
         f"{summary}. " + ("" if math.isnan(rho) else f"Spearman's rank correlation {rho:+.2f}."),
-        chart=_scatter(shown, x, points["model"].tolist(), limits=("score low", "score high")),
+        chart=_scatter(shown, x, models, limits=("score low", "score high")),
         data=points[["model", "picked", "asked", "share", "share low", "share high", score, *_limits(score)]],
         note="Vertical: 95 % Wilson. Horizontal: 95 % over the choice of validation images"
         + (", where measured." if points[f"{score} low"].isna().any() else "."),
@@ -129,7 +129,7 @@ def _limits(score: str) -> tuple[str, str]:
     return f"{score} low", f"{score} high"
 
 
-def _rebalancing_figure(points: pd.DataFrame, *, simulated: bool) -> Figure | None:
+def _rebalancing_figure(points: pd.DataFrame, models: list[str], *, simulated: bool) -> Figure | None:
     shown = points[points["kind"] == "classification"].dropna(subset=["λ", "share"])
     if len(shown) < 2:
         return None
@@ -139,7 +139,7 @@ def _rebalancing_figure(points: pd.DataFrame, *, simulated: bool) -> Figure | No
         scale=alt.Scale(domain=[0, 1]),
         axis=alt.Axis(tickCount=5),
     )
-    chart = _scatter(shown, x, points["model"].tolist(), line=True)
+    chart = _scatter(shown, x, models, line=True)
     regression = points[points["kind"] == "regression"].dropna(subset=["share"])
     if len(regression):
         chart += (
@@ -164,8 +164,9 @@ def _rebalancing_figure(points: pd.DataFrame, *, simulated: bool) -> Figure | No
 def _scatter(
     shown: pd.DataFrame, x: alt.X, models: list[str], *, limits: tuple[str, str] | None = None, line: bool = False
 ) -> Chart:
-    """Points with intervals over the line of 50 %. models: all of the study, so that each looks alike everywhere."""
-    arms = arm_scale(models)
+    """Points with intervals over the line of 50 %. models: all of the experiment, so that each looks the
+    same everywhere."""
+    arms = arm_scale(models, shown["model"].tolist())
     y_scale = alt.Scale(domain=[0, 1])
     y = alt.Y("share:Q", title="picked as real", scale=y_scale, axis=alt.Axis(format="%"))
     base = alt.Chart(shown)
@@ -183,7 +184,12 @@ def _scatter(
                 x=alt.X(f"{limits[0]}:Q", scale=alt.Scale(zero=False)), x2=f"{limits[1]}:Q", y=y, color=arms["color"]
             )
         )
-    tooltip = ["model:N", alt.Tooltip("share:Q", format=".1%", title="picked as real"), "picked:Q", "asked:Q"]
+    tooltip = [
+        alt.Tooltip("model:N"),
+        alt.Tooltip("share:Q", format=".1%", title="picked as real"),
+        alt.Tooltip("picked:Q"),
+        alt.Tooltip("asked:Q"),
+    ]
     layers.append(
         base.mark_point(filled=True, size=110, opacity=1).encode(
             x=x, y=y, color=arms["color"], shape=arms["shape"], tooltip=tooltip

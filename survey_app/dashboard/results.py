@@ -12,6 +12,7 @@ from db.results import wilson as wilson_interval
 from db.store import read_session
 from survey_app.dashboard.chosen import Chosen
 from survey_app.dashboard.exhibits import DataTable, Exhibit, show_exhibits, titled
+from survey_app.dashboard.measures import MEASURES
 
 # The study that HueJury started from, as its poster gave it: model, which accuracy, in training and validation, picked
 # as real of how many answers. CIFAR-10, 26 answers a model.
@@ -20,14 +21,14 @@ PUBLISHED = (
     ("classification", "bin accuracy", 0.230, 0.226, 15, 26),
     ("classification, rebalanced", "bin accuracy", 0.192, 0.177, 18, 26),
 )
-SCORES = {
-    "balanced_bin_accuracy": ("class-balanced bin accuracy", 100, "%"),
-    "raw_auc": ("AuC", 100, "%"),
-    "rebalanced_auc": ("rebalanced AuC", 100, "%"),
-    "psnr_db": ("PSNR", 1, "dB"),
-    "delta_e_2000": ("ΔE2000", 1, ""),
-    "colourfulness_ratio": ("colourfulness ratio", 1, ""),
-}
+SCORES = (
+    "balanced_bin_accuracy",
+    "raw_auc",
+    "rebalanced_auc",
+    "psnr_db",
+    "delta_e_2000",
+    "colourfulness_ratio",
+)
 
 
 def show(chosen: Chosen) -> None:
@@ -101,13 +102,14 @@ def _score_table(session: Session, chosen: Chosen) -> DataTable:
         trial = trials.get(result.arm_id, result.best)
         row: dict[str, Any] = {"model": result.arm}
         text = {"model": result.arm}
-        for score, (name, scale, unit) in SCORES.items():
+        for score in SCORES:
+            measure = MEASURES[score]
             value = None if trial is None else trial.validation.get(score)
             error = None if trial is None else trial.validation_standard_errors.get(score)
-            row |= {name: value, f"{name}, standard error": error}
-            text[f"{name}, {unit}" if unit else name] = (
-                "–" if value is None else f"{scale * value:.2f}" + ("" if error is None else f" ± {scale * error:.2f}")
-            )
+            row[measure.heading] = None if value is None else measure.factor * value
+            row[f"{measure.heading}, standard error"] = None if error is None else measure.factor * error
+            written = "–" if value is None else measure.written(value)
+            text[measure.heading] = written if error is None else f"{written} ± {measure.written(error)}"
         rows.append(row)
         texts.append(text)
     return DataTable(
