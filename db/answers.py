@@ -289,7 +289,7 @@ def votes_of(study_id: int, *, simulated: bool) -> Select[tuple[int, ...]]:
             func.coalesce(Question.study_arm_id, -1),
             kind,
             case((Question.phase == "main", 1), else_=0),
-            Question.position,
+            Question.position + 1,
             Question.image_id,
             Image.class_index,
             case((Question.real_side == "left", 1), else_=0),

@@ -65,7 +65,7 @@ def test_every_vote_is_a_row_of_the_arrays(engine: Engine, protocol: Protocol) -
         assert KINDS[votes.kind[number]] == question.kind
         assert votes.contender[number] == (ARMS.index(arm) if arm in ARMS else -1)
         assert votes.main[number] == (question.phase == "main")
-        assert votes.position[number] == question.position
+        assert votes.position[number] == question.position + 1
         assert (votes.image[number], votes.class_index[number]) == (question.image_id, class_index)
         assert votes.photograph_left[number] == (question.real_side == "left")
         assert votes.correct[number] == vote.correct

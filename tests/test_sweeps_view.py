@@ -23,7 +23,7 @@ from db.results import arm_results, experiment_progress
 from db.schema import ArmKind, TrialStatus
 from db.store import open_database, read_session, write_session
 from db.sweeps import best_of_arms, learning_curves, sweep_plan, sweep_progress, swept_trials
-from survey_app.dashboard import sweep
+from survey_app.dashboard import access, sweep
 from survey_app.dashboard.exhibits import DataTable, Figure, svg
 from survey_app.dashboard.hyperparameters import ranks
 from survey_app.dashboard.measures import MEASURES
@@ -305,6 +305,7 @@ def sweep_page() -> None:
 def test_the_page_follows_a_running_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     database = tmp_path / "sweep.sqlite"
     monkeypatch.setenv("HUEJURY_DATABASE", str(database))
+    monkeypatch.setattr(access, "recheck", lambda: None)  # AppTest has no connection that could be admitted
     st.cache_resource.clear()
     engine = open_database(database)
     experiment_id = add_sweep(engine)

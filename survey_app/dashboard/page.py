@@ -38,7 +38,7 @@ logger = logging.getLogger("huejury.dashboard")
 STYLE = """<style>
 [data-testid="stHeader"] { display: none; }
 [data-testid="stMainBlockContainer"] { padding-top: 1.5rem; }
-[data-testid="stBaseButton-segmented_controlActive"] { color: inherit; font-weight: 600; }
+[data-testid="stButtonGroup"] [role="radio"][aria-checked="true"] { color: inherit; font-weight: 600; }
 </style>"""
 
 

@@ -1,0 +1,346 @@
+"""The dashboard: what its views and the report say of a study's votes, and the whole page in a browser."""
+
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+from scipy.stats import spearmanr
+from sqlalchemy import Engine, delete, select
+from statsmodels.stats.proportion import proportion_confint
+
+from db.answers import Inclusion, load_answers
+from db.results import experiment_progress
+from db.schema import Participant, Protocol, Question, Study, Vote
+from db.store import open_database, read_session, write_session
+from db.studies import create_study, find_study, study_summary
+from survey_app import report
+from survey_app.dashboard import certainty, prediction, results
+from survey_app.dashboard.chosen import Chosen, what_is_shown
+from survey_app.dashboard.exhibits import (
+    DataTable,
+    Exhibit,
+    Figure,
+    csv,
+    latex,
+    markdown,
+    png,
+    svg,
+    table_html,
+    written,
+)
+from survey_app.dashboard.page import VIEWS
+from survey_app.simulate import Observer, simulate
+from tests.survey_browser import CHROMIUM_ARGUMENTS, DESKTOP, PHONE, Server, check_looks, chromium
+from tests.survey_data import ARMS, add_experiment, answer_all
+
+
+@pytest.fixture
+def engine(shared_engine: Engine) -> Iterator[Engine]:
+    yield shared_engine
+    with write_session(shared_engine) as session:
+        session.execute(delete(Participant))
+        session.execute(delete(Study))
+
+
+def study(engine: Engine, protocol: Protocol = "pair") -> None:
+    create_study(engine, "cats", question_count=12, practice_count=3, sentinel_share=0.17, seed=0, protocol=protocol)
+
+
+def chosen(engine: Engine, *, simulated: bool = False, inclusion: Inclusion = "all") -> Chosen:
+    with read_session(engine) as session:
+        answers = load_answers(session, find_study(session, "cats"), simulated=simulated)
+        experiment = experiment_progress(session, "cats")
+    return Chosen(engine, experiment, study_summary(engine, "cats"), simulated, inclusion, answers)
+
+
+def exhibits(engine: Engine, what: Chosen) -> list[Exhibit]:
+    assert what.answers is not None
+    assert what.study is not None
+    with read_session(engine) as session:
+        shown = results.exhibits(session, what, published=True)
+    return [*shown, *prediction.exhibits(what.answers, what), *certainty.exhibits(what.answers, what, what.study)]
+
+
+def tables(shown: list[Exhibit]) -> dict[str, DataTable]:
+    return {exhibit.name: exhibit for exhibit in shown if isinstance(exhibit, DataTable)}
+
+
+def figures(shown: list[Exhibit]) -> list[Figure]:
+    flat = [part for exhibit in shown for part in (exhibit if isinstance(exhibit, tuple) else (exhibit,))]
+    return [part for part in flat if isinstance(part, Figure)]
+
+
+def test_the_results_table_has_votes_scores_and_published_figures(engine: Engine) -> None:
+    study(engine)
+    answer_all(engine, "cats", wrong={"regression"})
+    answer_all(engine, "cats", wrong={"regression", "classification"})
+    what = chosen(engine)
+    with read_session(engine) as session:
+        table = tables(results.exhibits(session, what))["results"]
+        with_published = tables(results.exhibits(session, what, published=True))["results"]
+    assert what.answers is not None
+    picked, asked = (counts.sum(0) for counts in what.answers.picked_and_asked())
+    rows = table.frame.set_index("model")
+    assert list(rows.index) == [*ARMS, "grey"]
+    for column, arm in enumerate(ARMS):
+        row = rows.loc[arm]
+        low, high = proportion_confint(picked[column], asked[column], method="wilson")
+        assert (row["times picked"], row["times asked"]) == (picked[column], asked[column])
+        assert (row["95 % from"], row["95 % to"]) == pytest.approx((low, high), abs=1e-9)
+        assert row["bin accuracy, validation"] == pytest.approx(0.2 + 0.01 * column)
+        assert table.bars is not None
+        assert table.bars[column] == pytest.approx((low, picked[column] / asked[column], high), abs=1e-9)
+        assert f"{picked[column]}/{asked[column]}" in written(table)["k/n"].tolist()
+    assert rows["times asked"].isna()["grey"]
+    published = with_published.frame[with_published.frame["model"].str.startswith("published")]
+    assert len(published) == 3
+    assert published["times picked"].tolist() == [9, 15, 18]
+    assert published["times asked"].tolist() == [26, 26, 26]
+    assert "not to be ranked" in with_published.note
+    assert "not to be ranked" not in table.note
+
+
+def test_in_protocol_single_the_photographs_have_a_row(engine: Engine) -> None:
+    study(engine, "single")
+    answer_all(engine, "cats", wrong={"real"})
+    with read_session(engine) as session:
+        table = tables(results.exhibits(session, chosen(engine)))["results"]
+        questions = session.scalars(
+            select(Question).join(Vote).where(Question.phase == "main", Question.kind == "real")
+        ).all()
+    row = table.frame.set_index("model").loc["the photographs"]
+    assert row["times asked"] == len(questions) > 0
+    assert row["times picked"] == 0
+
+
+def test_rank_correlations_are_scipys(engine: Engine) -> None:
+    study(engine)
+    for wrong in ({"regression"}, {"regression", "classification"}, {"regression"}):
+        answer_all(engine, "cats", wrong=wrong)
+    what = chosen(engine)
+    assert what.answers is not None
+    table = tables(prediction.exhibits(what.answers, what))["rank-correlations"].frame.set_index("score")
+    picked, asked = (counts.sum(0) for counts in what.answers.picked_and_asked())
+    expected = spearmanr([0.20, 0.21, 0.22], picked / asked).statistic
+    assert table.loc["bin accuracy (%)", "Spearman's ρ"] == pytest.approx(expected)
+    assert table.loc["PSNR (dB)" if "PSNR (dB)" in table.index else "AuC (%)", "models"] == 0  # never measured here
+
+
+def test_checks_count_sentinels_sides_and_the_attentive(engine: Engine) -> None:
+    study(engine)
+    answer_all(engine, "cats", wrong={"sentinel"})
+    answer_all(engine, "cats", wrong=set())
+    what = chosen(engine)
+    assert what.answers is not None
+    assert what.study is not None
+    shown = certainty.exhibits(what.answers, what, what.study)
+    checks = tables(shown)["checks"].frame
+
+    def counted(check: str) -> tuple[int, int]:
+        row = checks[checks["check"] == check].iloc[0]
+        return int(row["count"]), int(row["of"])
+
+    assert counted("sentinels seen through") == (2, 4)
+    assert counted("attentive participants") == (1, 2)
+    with read_session(engine) as session:
+        given = session.scalars(
+            select(Vote.answer).join(Question, Question.id == Vote.question_id).where(Question.phase == "main")
+        ).all()
+    assert counted("answers that took the left picture") == (sum(answer == "left" for answer in given), len(given))
+    curve = next(figure for figure in figures(shown) if figure.name == "right-answers-by-position").data
+    assert curve is not None
+    assert curve["phase"].tolist()[:4] == ["practice"] * 3 + ["main"]
+    assert curve[curve["phase"] == "main"]["of"].sum() == 2 * 10  # without sentinels
+    assert (curve["right"] == curve["of"]).all()
+    attentive = chosen(engine, inclusion="attentive")
+    both = tables(shown)["all-and-attentive"].frame
+    assert {"all (2): asked", "attentive (1): asked"} < set(both.columns)
+    assert "only these are counted" in what_is_shown(attentive)[1]
+    assert "1 of them attentive (answered every question, no sentinel wrong)" in what_is_shown(attentive)[1]
+
+
+@pytest.mark.parametrize("participants", [1, 2, 6])
+@pytest.mark.parametrize("protocol", ["pair", "single"])
+def test_every_exhibit_can_be_drawn_read_and_taken_away(engine: Engine, protocol: Protocol, participants: int) -> None:
+    study(engine, protocol)
+    simulate(engine, "cats", participants, Observer(), seed=participants)
+    shown = exhibits(engine, chosen(engine, simulated=True))
+    assert len(figures(shown)) >= 4
+    for figure in figures(shown):
+        assert figure.title.endswith("(simulated participants)")
+        assert len(figure.alternative) > 20
+        assert re.search(r">[^<]*simulated", svg(figure))
+        assert png(figure).startswith(b"\x89PNG")
+    for table in tables(shown).values():
+        again = pd.read_csv(io.StringIO(csv(table.frame)))
+        numbers = table.frame.select_dtypes("number")
+        assert np.allclose(again[numbers.columns].astype(float), numbers.astype(float), rtol=0, atol=0, equal_nan=True)
+        rows = len(table.frame)
+        assert sum(line.startswith("|") for line in markdown(table).splitlines()) == rows + 2
+        assert latex(table).count(r"\\") == rows + 1
+        assert not re.search(r"(?<!\\)[%&#_]", re.sub(r" & ", " ", latex(table)))
+        assert table_html(table).count("<tr>") == rows + 1
+
+
+def test_without_votes_the_views_say_so(engine: Engine) -> None:
+    study(engine)
+    what = chosen(engine)
+    assert what.answers is not None
+    assert what.study is not None
+    assert "No votes yet" in str(prediction.exhibits(what.answers, what))
+    assert "No votes yet" in str(certainty.exhibits(what.answers, what, what.study))
+    with read_session(engine) as session:
+        assert set(written(tables(results.exhibits(session, what))["results"])["k/n"]) == {"–"}
+
+
+# The report
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    path = tmp_path / "huejury.sqlite"
+    engine = open_database(path)
+    add_experiment(engine, images=24)
+    study(engine)
+    simulate(engine, "cats", 3, Observer(), seed=0)
+    answer_all(engine, "cats", wrong={"regression"})
+    engine.dispose()
+    return path
+
+
+def test_the_report_is_one_file_that_needs_no_other(
+    database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "out" / "report.html"
+    assert report.main(["cats", "--simulated", "--database", str(database), "--to", str(file)]) == 0
+    assert str(file) in capsys.readouterr().out
+    page = file.read_text(encoding="utf-8")
+    for section in ("Results", "Do scores predict people?", "How sure", "Sweep", "Pictures"):
+        assert f"<h2>{section}</h2>" in page
+    assert "observer model answered" in page
+    assert page.count("<svg") >= 5
+    assert not re.search(r"""(src|href)=["'](?!#|data:)""", page)
+    assert "@import" not in page
+    assert report.main(["cats", "--database", str(database), "--to", str(file)]) == 0
+    assert "observer model" not in file.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["dogs"], "There is no experiment 'dogs'; there is cats."),
+        (["cats", "--study", "dogs"], "There is no study 'dogs'; there is cats."),
+        (["cats", "--to", "/proc/nowhere/report.html"], "give another --to"),
+    ],
+)
+def test_the_report_says_in_one_sentence_what_is_wrong(
+    database: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert report.main([*arguments, "--database", str(database)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_the_report_of_a_blinded_study_has_no_outcomes(tmp_path: Path) -> None:
+    engine = open_database(tmp_path / "blinded.sqlite")
+    add_experiment(engine, images=12)
+    create_study(engine, "cats", question_count=5, practice_count=1, planned_participants=2, blinded=True)
+    answer_all(engine, "cats", wrong={*ARMS})
+    page = report.report_html(engine, "cats")
+    engine.dispose()
+    assert "is blinded" in page
+    assert "How sure" not in page
+    assert "k/n</th>" in page
+    assert not re.search(r">\d+/\d+<", page)
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = chromium()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("dashboard")
+    engine = open_database(folder / "huejury.sqlite")
+    add_experiment(engine, images=24)
+    study(engine)
+    simulate(engine, "cats", 6, Observer(), seed=0)
+    engine.dispose()
+    server = Server(folder / "huejury.sqlite", folder / "server.log")
+    yield server
+    server.stop()
+
+
+def drawn(page: Page) -> None:
+    """Wait until the server has run the page and the browser shows it."""
+    page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for()
+    page.get_by_text("Dataset cats").wait_for()
+
+
+def test_what_is_chosen_stays_in_the_link_and_tables_can_be_saved(server: Server, browser: Browser) -> None:
+    page = browser.new_page(viewport=DESKTOP)
+    page.goto(f"{server.url}dashboard")
+    drawn(page)
+    assert "simulated" in page.get_by_role("alert").inner_text()  # nobody else has answered
+    page.get_by_text("Show the original study's figures too").click()
+    page.get_by_text("published: regression (L2)").wait_for()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save").first.click()
+        page.get_by_role("button", name="CSV, all digits").click()
+    frame = pd.read_csv(download.value.path())
+    assert frame["model"].tolist()[:3] == list(ARMS)
+    assert len(frame) == 4 + 3
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="How sure").or_(page.get_by_role("radio", name="How sure")).first.click()
+    page.get_by_text("Every contrast, tested").wait_for()
+    link = page.url
+    assert "view=How+sure" in link
+    assert "experiment=cats" in link
+    page.close()
+    other = browser.new_page(viewport=DESKTOP)
+    other.goto(link)
+    other.get_by_text("Every contrast, tested").wait_for()
+    other.goto(link.replace("How+sure", "Nothing").replace("study=cats", "study=gone"))
+    other.get_by_text("Accuracy and votes").wait_for()
+    other.close()
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_view_is_legible_on_a_phone_in_the_dark(server: Server, browser: Browser, view: str) -> None:
+    page = browser.new_page(viewport=PHONE, color_scheme="dark")
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(f"{server.url}dashboard?view={view.replace(' ', '+').replace('?', '%3F')}")
+    drawn(page)
+    page.wait_for_timeout(500)
+    check_looks(page)
+    charts = page.get_by_test_id("stVegaLiteChart")
+    for number in range(charts.count()):
+        assert charts.nth(number).locator("[aria-label]").count()
+    page.close()
+    assert not errors
+
+
+def test_an_empty_database_says_what_to_run(tmp_path: Path, browser: Browser) -> None:
+    server = Server(tmp_path / "empty.sqlite", tmp_path / "server.log")
+    try:
+        page = browser.new_page(viewport=DESKTOP)
+        page.goto(f"{server.url}dashboard")
+        page.get_by_text("There is no sweep yet").wait_for()
+        page.close()
+    finally:
+        server.stop()
