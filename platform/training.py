@@ -339,7 +339,7 @@ def _evaluate(
 
 
 def _rows(model: Colorizer, lab: Tensor, dtype: torch.dtype | None) -> Tensor:
-    """Return the features of every pixel, float32 (pixels, width)."""
+    """Return the features of every pixel, (pixels, width), in the precision that they were computed in."""
     lightness = lab[..., 0].unsqueeze(1)
     with torch.autocast(lab.device.type, dtype=dtype, enabled=dtype is not None):
         features = model(lightness)
@@ -348,7 +348,7 @@ def _rows(model: Colorizer, lab: Tensor, dtype: torch.dtype | None) -> Tensor:
 
 def _regressed(model: Colorizer, rows: Tensor, shape: torch.Size) -> Tensor:
     """Return ab in Lab units; the head's unit is a cell of the grid, so that its outputs are of order 1."""
-    ab: Tensor = model.head(rows) * CELL
+    ab: Tensor = model.head(rows.float()) * CELL
     return ab.view(*shape, 2)
 
 
@@ -385,7 +385,7 @@ def _decoded(run: Run, model: Colorizer, rows: Tensor, shape: torch.Size, table:
     for part in rows.split(
         1 << 12 if rows.device.type == "cpu" else 1 << 18
     ):  # the logits of all would not fit a cache
-        logits = model.head(part)
+        logits = model.head(part.float())
         parts.append((decode(logits, table.centers, run.decoding), table.grid_bins[logits.argmax(-1)]))
     ab, bins = (torch.cat(column) for column in zip(*parts, strict=True))
     return ab.view(*shape, 2), bins.view(shape)
