@@ -17,7 +17,7 @@ Contenders = dict[str, Callable[[], object]]
 
 
 def alternate(contenders: Contenders, rounds: int) -> dict[str, list[float]]:
-    """Run every contender once untimed, then `rounds` times in turn; return the seconds of each, a round after another."""
+    """Run every contender once untimed, then `rounds` times in turn; return the seconds of each, by round."""
     for run in contenders.values():
         run()
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
@@ -55,7 +55,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def peak_tensor_megabytes(run: Callable[[], object]) -> float:
-    """Return the most megabytes of tensors that `run` held at a time beyond those there were before, by PyTorch's count."""
+    """Return the most megabytes of tensors that `run` held at a time, beyond those before, by PyTorch's count."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         run()
     with tempfile.TemporaryDirectory() as folder:

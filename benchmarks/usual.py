@@ -1,9 +1,9 @@
-"""What people would write: losses by the textbook's formula, soft labels by scikit-image and numpy, the training script."""
+"""What people would write: the textbook's loss, soft labels by scikit-image and numpy, the usual training script."""
 
 import numpy as np
 import skimage.color
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
@@ -26,7 +26,7 @@ def dense_loss(logits: Tensor, bins: Tensor, label_weights: Tensor, pixel_weight
 
 
 def soft_labels(rgb: np.ndarray, sigma: float = 5.0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return of uint8 (height, width, 3): L, bin, the bins of the 3x3 neighbours, their weights, each (pixels, ...)."""
+    """Return of uint8 (..., 3): L, bin, the bins of the 3x3 neighbours, their weights, each (pixels, ...)."""
     lab = skimage.color.rgb2lab(rgb).reshape(-1, 3)
     ab = lab[:, 1:]
     cell = np.floor(GRID * (ab + 128) / 256).astype(np.int64)
@@ -42,15 +42,16 @@ def soft_labels(rgb: np.ndarray, sigma: float = 5.0) -> tuple[np.ndarray, np.nda
 class Images(Dataset[tuple[Tensor, Tensor, Tensor]]):
     """L (1, height, width), and the soft label as bins and weights (9, height, width), flipped at random."""
 
-    def __init__(self, images: np.ndarray) -> None:
+    def __init__(self, images: np.ndarray, *, flips: bool = True) -> None:
         self._images = images
+        self._flips = flips
 
     def __len__(self) -> int:
         return len(self._images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         rgb = self._images[index]
-        if torch.rand(()) < 0.5:
+        if self._flips and torch.rand(()) < 0.5:
             rgb = rgb[:, ::-1]
         lightness, _, bins, weights = soft_labels(rgb)
         height, width = rgb.shape[:2]
@@ -76,7 +77,7 @@ def train_epoch(
     rarity: float32 (400,), the weight of each bin.
     """
     loader = DataLoader(Images(images), batch_size=batch_size, shuffle=True, num_workers=2, drop_last=True)
-    nn.Module.train(model)
+    model.train()
     for lightness, bins, weights in loader:
         loss = dense_loss(logits_of(model, lightness), bins, weights, rarity[bins[:, 4]])
         optimizer.zero_grad()

@@ -46,8 +46,11 @@ def soft_label_cross_entropy(
         chunk_pixels = GPU_CHUNK_PIXELS
         if features.device.type == "cpu":
             chunk_pixels = 1024 * max(1, CPU_CHUNK_LOGITS // (1024 * len(weight)))
+    # Asked here, as a Function's forward cannot tell: in it gradients are never enabled, and its inputs want them even
+    # under no_grad.
+    wants_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in (features, weight, bias))
     loss: Tensor = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        features, weight, bias, outputs, label_weights, pixel_weights, chunk_pixels
+        features, weight, bias, outputs, label_weights, pixel_weights, chunk_pixels, wants_gradient
     )
     return loss
 
@@ -63,9 +66,9 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         label_weights: Tensor,
         pixel_weights: Tensor | None,
         chunk_pixels: int,
+        wants_gradient: bool,
     ) -> Tensor:
         pixels = len(features)
-        wants_gradient = any(ctx.needs_input_grad[:3])
         if wants_gradient:
             features_grad = torch.empty_like(features)
             weight_grad = torch.zeros_like(weight)
@@ -103,8 +106,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         features_grad, weight_grad, bias_grad = ctx.saved_tensors
         if grad_output.device.type == "cpu" and float(grad_output) == 1:  # as in loss.backward(): spares a copy
-            return features_grad, weight_grad, bias_grad, None, None, None, None
-        return grad_output * features_grad, grad_output * weight_grad, grad_output * bias_grad, None, None, None, None
+            return features_grad, weight_grad, bias_grad, *[None] * 5
+        return grad_output * features_grad, grad_output * weight_grad, grad_output * bias_grad, *[None] * 5
 
 
 # On a CPU PyTorch computes products of float32 matrices by MKL, which has no AVX-512 for AMD's processors, but
