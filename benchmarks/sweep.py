@@ -55,7 +55,7 @@ class Outcome:
 
 
 def _overhead(tiny: bool) -> list[str]:
-    trials, images, width = (3, 64, 8) if tiny else (16, 1000, 24)
+    trials, images, width = (3, 64, 8) if tiny else (9, 1000, 24)
     settings = {
         "arms": {"classification": {"kind": "classification"}},
         "search.trials_per_arm": trials,
@@ -109,14 +109,16 @@ def _bare_seconds(config: SweepConfig) -> list[float]:
 
 
 def _early_stopping(tiny: bool) -> list[str]:
-    trials, epochs, images, seeds = (3, 2, 64, (0,)) if tiny else (16, 9, 400, (0, 1, 2))
+    trials, epochs, images, seeds = (3, 2, 64, (0,)) if tiny else (16, 9, 300, (0, 1, 2))
     settings = {
         "arms": {"classification": {"kind": "classification"}},
         "search.trials_per_arm": trials,
         "search.space": {"learning_rate": {"loguniform": [3e-4, 3e-2]}},
         "epochs": epochs,
         "train_images": images,
+        "validation_images": 100,
         "training.width": 8,
+        "samples": {"images": 0},
     }
     stopping = {"early_stopping": {"grace_epochs": 1, "reduction_factor": 3}}
     rows, fewer, shorter, differences, bests = [], [], [], [], []
