@@ -6,6 +6,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -70,16 +71,17 @@ def peak_tensor_megabytes(run: Callable[[], object]) -> float:
     return most / 1e6
 
 
-def peak_process_megabytes(run: Callable[[], object]) -> float | None:
-    """Return how much the process's memory grew at most while `run` ran; None where Linux's count is not to be had."""
+def seconds_and_peak_megabytes(run: Callable[[], object]) -> tuple[float, float | None]:
+    """Return how long `run` took and how far the process's memory grew meanwhile; None where that is not Linux's."""
     gc.collect()
-    try:
+    before: float | None = None
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is held now
-    except OSError:
-        return None
-    before = _status_megabytes("VmRSS")
+        before = _status_megabytes("VmRSS")
+    started = time.perf_counter()
     run()
-    return max(0.0, _status_megabytes("VmHWM") - before)
+    seconds = time.perf_counter() - started
+    return seconds, None if before is None else max(0.0, _status_megabytes("VmHWM") - before)
 
 
 def _status_megabytes(key: str) -> float:

@@ -1,11 +1,9 @@
 """How time and memory grow with the number of images."""
 
-import time
-
 import numpy as np
 import torch
 
-from benchmarks.harness import figure, peak_process_megabytes, table
+from benchmarks.harness import figure, seconds_and_peak_megabytes, table
 from platform.color import bin_table, rgb_to_lab, soft_labels
 from platform.datasets import Dataset, DatasetUnavailable, load_dataset
 from platform.training import Run, colour_statistics, train
@@ -83,9 +81,4 @@ def _measure(data: Dataset) -> list[tuple[float, float | None]]:
         for _ in train(run, data, statistics, device="cpu"):
             pass
 
-    measured = []
-    for work in (encode, count_colours, epoch):
-        started = time.perf_counter()
-        megabytes = peak_process_megabytes(work)
-        measured.append((time.perf_counter() - started, megabytes))
-    return measured
+    return [seconds_and_peak_megabytes(work) for work in (encode, count_colours, epoch)]
