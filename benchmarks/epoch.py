@@ -40,7 +40,7 @@ OURS = "ours"
 
 
 def section(tiny: bool) -> list[str]:
-    count, batch, rounds = (64, 16, 2) if tiny else (512, 64, 5)
+    count, batch, rounds = (32, 16, 1) if tiny else (512, 64, 5)
     everything = load_dataset(["photos"], train_images=count, validation_images=count // 7, say=lambda _: None)
     fewest = replace(
         everything,
