@@ -115,7 +115,7 @@ def _bare_seconds(config: SweepConfig) -> list[float]:
 
 
 def _early_stopping(tiny: bool) -> list[str]:
-    trials, epochs, images, seeds = (3, 2, 64, (0,)) if tiny else (12, 27, 128, (0, 1, 2))
+    trials, epochs, images, seeds = (3, 2, 64, (0,)) if tiny else (16, 27, 96, (0, 1, 2))
     settings = {
         "arms": {"classification": {"kind": "classification"}},
         "search.trials_per_arm": trials,
