@@ -13,7 +13,7 @@ ifeq ($(origin VENV),file)
 environment := $(VENV)/installed
 endif
 
-.PHONY: help sweep survey survey-load test lint lock
+.PHONY: help sweep survey survey-load bench test lint lock
 .DEFAULT_GOAL := help
 
 help: ## say what can be made
@@ -28,6 +28,9 @@ survey: $(environment) ## ask people: the survey and the dashboard in a browser
 
 survey-load: $(environment) ## 30 participants at once on a server of its own, and the time from answer to next question
 	$(python) -m tests.survey_load $(ARGS)
+
+bench: $(environment) ## compare with what people would write and with the floor: docs/benchmarks.md, in 10 minutes
+	$(python) -m benchmarks $(ARGS)
 
 test: $(environment) ## run the tests
 	$(python) -m pytest $(ARGS)

@@ -2,9 +2,14 @@
 
 The definitions are the project's fixed ones. CIELAB is D65, 2 degrees, as `skimage.color.rgb2lab`.
 Every function takes any leading shape and any device.
+
+Lab pictures and soft labels are views of planes: an entry of all pixels lies side by side in memory, as processors
+compute on such rows several times as fast as on the three or nine entries of one pixel.
 """
 
 import functools
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,27 +33,31 @@ _XYZ_FROM_RGB = (
 _WHITE_D65 = (0.95047, 1.0, 1.08883)
 
 
+_Matrix = tuple[tuple[float, ...], ...]
+
+
 @functools.lru_cache
-def _conversion(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Return (linear value of each of the 256 codes, RGB -> XYZ/white, XYZ/white -> RGB) on `device`."""
+def _conversion(device: torch.device) -> tuple[Tensor, _Matrix, _Matrix]:
+    """Return (linear value of each of the 256 codes on `device`, RGB -> XYZ/white, XYZ/white -> RGB)."""
     code = torch.arange(256, dtype=torch.float64) / 255
     linear = torch.where(code > 0.04045, ((code + 0.055) / 1.055) ** 2.4, code / 12.92)
     to_xyz = torch.tensor(_XYZ_FROM_RGB, dtype=torch.float64) / torch.tensor(_WHITE_D65, dtype=torch.float64)[:, None]
-    from_xyz = torch.linalg.inv(to_xyz)
-    return (
-        linear.float().to(device),
-        to_xyz.T.contiguous().float().to(device),
-        from_xyz.T.contiguous().float().to(device),
-    )
+    to_rows, from_rows = (tuple(map(tuple, matrix.tolist())) for matrix in (to_xyz, torch.linalg.inv(to_xyz)))
+    return linear.float().to(device), to_rows, from_rows
 
 
 def rgb_to_lab(rgb: Tensor) -> Tensor:
     """Convert sRGB uint8 (..., 3) to CIELAB float32 (..., 3): L in [0, 100], a and b in about [-108, 99]."""
     linear, to_xyz, _ = _conversion(rgb.device)
-    xyz = _without_tf32(linear[rgb.int()], to_xyz)
-    f = torch.where(xyz > 0.008856, xyz.clamp_min(1e-9).pow(1 / 3), 7.787 * xyz + 16 / 116)
-    fx, fy, fz = f.unbind(-1)
-    return torch.stack((116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)), dim=-1)
+    channels = linear.index_select(0, rgb.flatten().int()).view(-1, 3)
+    xyz = _product(channels.unbind(-1), to_xyz)
+    cube_root = xyz.log2().mul_(1 / 3).exp2_()
+    fx, fy, fz = torch.where(xyz > 0.008856, cube_root, xyz.mul_(7.787).add_(16 / 116))
+    lab = torch.empty_like(xyz)
+    torch.mul(fy, 116, out=lab[0]).sub_(16)
+    torch.sub(fx, fy, out=lab[1]).mul_(500)
+    torch.sub(fy, fz, out=lab[2]).mul_(200)
+    return lab.view(3, *rgb.shape[:-1]).movedim(0, -1)
 
 
 def lab_to_rgb(lab: Tensor) -> Tensor:
@@ -56,16 +65,20 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
     _, _, from_xyz = _conversion(lab.device)
     lightness, a, b = lab.float().unbind(-1)
     fy = (lightness + 16) / 116
-    f = torch.stack((fy + a / 500, fy, (fy - b / 200).clamp_min(0)), dim=-1)
+    f = torch.stack((fy + a / 500, fy, (fy - b / 200).clamp_min(0)))
     xyz = torch.where(f > 0.2068966, f**3, (f - 16 / 116) / 7.787)
-    linear = _without_tf32(xyz, from_xyz)
+    linear = _product(xyz.unbind(), from_xyz)
     rgb = torch.where(linear > 0.0031308, 1.055 * linear.clamp_min(1e-9).pow(1 / 2.4) - 0.055, 12.92 * linear)
-    return (rgb.clamp(0, 1) * 255).round().to(torch.uint8)
+    return (rgb.clamp(0, 1) * 255).round().to(torch.uint8).movedim(0, -1).contiguous()
 
 
-def _without_tf32(x: Tensor, matrix: Tensor) -> Tensor:
-    """Multiply (..., 3) by (3, 3) in float32 whatever precision matrix products are set to or autocast to."""
-    return x[..., 0:1] * matrix[0] + x[..., 1:2] * matrix[1] + x[..., 2:3] * matrix[2]
+def _product(planes: Sequence[Tensor], matrix: _Matrix) -> Tensor:
+    """Multiply a 3x3 matrix by three planes (...), to (3, ...): in float32, whatever precision products are set to."""
+    x, y, z = planes
+    result = x.new_empty((3, *x.shape))
+    for plane, (from_x, from_y, from_z) in zip(result, matrix, strict=True):
+        torch.mul(x, from_x, out=plane).add_(y, alpha=from_y).add_(z, alpha=from_z)
+    return result
 
 
 def ab_to_cell(ab: Tensor) -> Tensor:
@@ -115,8 +128,8 @@ class BinTable:
 
     grid_bins: int64 (heads,), the grid bin of each output, ascending.
     centers: float32 (heads, 2), the ab of each output.
-    neighbours: int64 (400, 9), the outputs of a grid bin's 3x3 neighbourhood, row by row; 0 where there is none.
-    present: float32 (400, 9), 1 where the neighbour is among the outputs, else 0.
+    neighbours: int64 (9, 400), the outputs of a grid bin's 3x3 neighbourhood, row by row; 0 where there is none.
+    present: float32 (9, 400), 1 where the neighbour is among the outputs, else 0.
     """
 
     grid_bins: Tensor
@@ -143,7 +156,6 @@ def bin_table(bins: BinSet) -> BinTable:
     steps = range(3)
     neighbours = torch.stack(
         [output_of[i : i + GRID, j : j + GRID].flatten() for i in steps for j in steps],
-        dim=-1,
     )
     return BinTable(
         grid_bins, bin_centers()[grid_bins], neighbours.clamp_min(0), (neighbours >= 0).to(torch.get_default_dtype())
@@ -157,19 +169,24 @@ def soft_labels(ab: Tensor, table: BinTable, sigma: float = 5.0) -> tuple[Tensor
     Gaussian in the distance from the pixel's ab to the neighbours' centres, summing to 1. The pixel's own cell
     is entry 4; it has the largest weight, since no other centre is nearer.
     """
-    cell = ab_to_cell(ab)
-    own_center = (cell.to(ab.dtype) + 0.5) * CELL - 128
+    planes = ab.movedim(-1, 0).reshape(2, -1)
+    cell = ab_to_cell(planes)
+    to_own_center = cell.to(ab.dtype).add_(0.5).mul_(CELL).sub_(128).sub_(planes)
     steps = torch.tensor((-CELL, 0.0, CELL), dtype=ab.dtype, device=ab.device)
-    squared = (own_center[..., None] + steps - ab[..., None]).square_()  # (..., 2, 3)
-    along = torch.exp_(squared.mul_(-0.5 / sigma**2))
-    grid_bin = cell[..., 0] * GRID + cell[..., 1]
-    weights = (along[..., 0, :, None] * along[..., 1, None, :]).flatten(-2) * table.present[grid_bin].to(ab.dtype)
-    return table.neighbours[grid_bin], weights / weights.sum(-1, keepdim=True)
+    along = to_own_center[:, None] + steps[:, None]  # (2, 3, pixels): along a and along b
+    along.square_().mul_(-0.5 / (sigma**2 * math.log(2))).exp2_()  # to base 2: see losses.py
+    grid_bin = cell[0].mul_(GRID).add_(cell[1])
+    weights = table.present.gather(1, grid_bin.expand(9, -1)).to(ab.dtype)
+    weights.view(3, 3, -1).mul_(along[0, :, None]).mul_(along[1])
+    weights.div_(weights.sum(0))
+    outputs = table.neighbours.gather(1, grid_bin.expand(9, -1))  # index_select is slow for integers on a CPU
+    return tuple(x.view(9, *ab.shape[:-1]).movedim(0, -1) for x in (outputs, weights))  # type: ignore[return-value]
 
 
 def add_soft_labels(total: Tensor, outputs: Tensor, weights: Tensor) -> None:
     """Add soft labels (outputs, weights), each (..., 9), into `total`, float64 (heads,), in place."""
-    total += torch.bincount(outputs.flatten(), weights.flatten().double(), minlength=len(total))
+    for entries, their_weights in zip(outputs.unbind(-1), weights.unbind(-1), strict=True):
+        total += torch.bincount(entries.flatten(), their_weights.flatten().double(), minlength=len(total))
 
 
 def rarity_weights(mean_soft_label: Tensor, rebalancing: float) -> Tensor:
@@ -202,4 +219,7 @@ def decode(logits: Tensor, centers: Tensor, decoding: Decoding) -> Tensor:
     if decoding == "mode":
         return centers[logits.argmax(-1)]
     temperature = 1.0 if decoding == "mean" else ANNEALED_MEAN_TEMPERATURE
-    return torch.softmax(logits / temperature, dim=-1) @ centers
+    # The softmax, to base 2 (see losses.py), divided by its sum at the end, where a pixel has two numbers.
+    scaled = logits * (1 / (temperature * math.log(2)))
+    exponentials = scaled.sub_(scaled.amax(-1, keepdim=True)).exp2_()
+    return (exponentials @ centers) / exponentials.sum(-1, keepdim=True)

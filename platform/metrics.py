@@ -136,10 +136,13 @@ class ScoreSums:
         rgb_truth: uint8 (n, h, w, 3). lab_truth: float32 (n, h, w, 3), its Lab. ab_predicted: float (n, h, w, 2).
         bin_predicted: int64 (n, h, w), in [0, 399]. labels: int64 (n,), the images' classes.
         """
-        ab_truth, ab_predicted = lab_truth[..., 1:].contiguous(), ab_predicted.float()
+        # All in planes, as `rgb_to_lab` has them: see color.py.
+        lab_planes = lab_truth.movedim(-1, 0)
+        predicted_planes = torch.cat((lab_planes[:1], ab_predicted.float().movedim(-1, 0)))
+        ab_truth, ab_predicted = lab_truth[..., 1:], predicted_planes[1:].movedim(0, -1)
         bin_truth = ab_to_bin(ab_truth)
         hits = (bin_predicted == bin_truth).flatten(1).long()
-        rgb_predicted = lab_to_rgb(torch.cat((lab_truth[..., :1], ab_predicted), dim=-1))
+        rgb_predicted = lab_to_rgb(predicted_planes.movedim(0, -1))
         delta_e = delta_e_2000(ab_truth, ab_predicted).flatten(1).sum(1, dtype=torch.float64)
         exact = (ab_truth.round() == ab_predicted.round()).all(-1)
         pixels = torch.full_like(labels, hits.shape[1])

@@ -2,7 +2,6 @@
 
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -54,5 +53,5 @@ def _block(inputs: int, outputs: int, filter_size: int, stride: int = 1, normali
 
 
 def pixel_rows(features: Tensor) -> Tensor:
-    """Return features (n, channels, height, width) as float32 rows (n * height * width, channels), one a pixel."""
-    return features.permute(0, 2, 3, 1).reshape(-1, features.shape[1]).to(torch.float32)
+    """Return features (n, channels, height, width) as rows (n * height * width, channels), one a pixel."""
+    return features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])

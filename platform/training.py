@@ -110,14 +110,14 @@ class TrainingDiverged(Exception):  # noqa: N818 - a result of the trial, not a 
 
 
 def colour_statistics(images: np.ndarray, sigma: float, bins: BinSet) -> ColourStatistics:
-    """Measure the colours of uint8 images (n, height, width, 3), about 0.15 ms a 32x32 image on one core."""
+    """Measure the colours of uint8 images (n, height, width, 3), about 0.06 ms a 32x32 image on one core."""
     table = bin_table(bins)
     soft = torch.zeros(len(table.grid_bins), dtype=torch.float64)
     hard = torch.zeros(BINS, dtype=torch.float64)
     for batch in _read_only(images).split(EVALUATION_BATCH):
-        ab = rgb_to_lab(batch)[..., 1:].reshape(-1, 2)
+        ab = rgb_to_lab(batch)[..., 1:]
         add_soft_labels(soft, *soft_labels(ab, table, sigma))
-        hard += torch.bincount(ab_to_bin(ab), minlength=BINS)
+        hard += torch.bincount(ab_to_bin(ab).flatten(), minlength=BINS)
     mean_soft_label = torch.zeros(BINS, dtype=torch.float64)
     mean_soft_label[table.grid_bins] = soft / soft.sum()
     return ColourStatistics(mean_soft_label, hard / hard.sum(), sigma, bins)
@@ -145,7 +145,7 @@ def train(
         raise ValueError("the checkpoint is of another run: start this one without it")
     check_image_size(run, data.train_images.shape[1:3])
     place = pick_device(device)
-    dtype = _autocast_dtype(place, run.precision)
+    dtype = autocast_dtype(place, run.precision)
     if place.type == "cuda":
         torch.backends.cudnn.deterministic = True
     table = bin_table(run.bins).to(place)
@@ -339,7 +339,7 @@ def _evaluate(
 
 
 def _rows(model: Colorizer, lab: Tensor, dtype: torch.dtype | None) -> Tensor:
-    """Return the features of every pixel, float32 (pixels, width)."""
+    """Return the features of every pixel, (pixels, width), in the precision that they were computed in."""
     lightness = lab[..., 0].unsqueeze(1)
     with torch.autocast(lab.device.type, dtype=dtype, enabled=dtype is not None):
         features = model(lightness)
@@ -348,7 +348,7 @@ def _rows(model: Colorizer, lab: Tensor, dtype: torch.dtype | None) -> Tensor:
 
 def _regressed(model: Colorizer, rows: Tensor, shape: torch.Size) -> Tensor:
     """Return ab in Lab units; the head's unit is a cell of the grid, so that its outputs are of order 1."""
-    ab: Tensor = model.head(rows) * CELL
+    ab: Tensor = model.head(rows.float()) * CELL
     return ab.view(*shape, 2)
 
 
@@ -359,7 +359,7 @@ def _reported_loss(
     ab = lab[..., 1:]
     if run.kind == "regression":
         return l2_loss(_regressed(model, rows, lab.shape[:3]), ab)
-    outputs, weights = soft_labels(ab.reshape(-1, 2), table, run.soft_label_sigma)
+    outputs, weights = (x.flatten(0, -2) for x in soft_labels(ab, table, run.soft_label_sigma))
     rarity = None if pixel_weights is None else pixel_weights[outputs[:, 4]]  # entry 4 is the pixel's own bin
     return soft_label_cross_entropy(rows, model.head.weight, model.head.bias, outputs, weights, rarity)
 
@@ -385,7 +385,7 @@ def _decoded(run: Run, model: Colorizer, rows: Tensor, shape: torch.Size, table:
     for part in rows.split(
         1 << 12 if rows.device.type == "cpu" else 1 << 18
     ):  # the logits of all would not fit a cache
-        logits = model.head(part)
+        logits = model.head(part.float())
         parts.append((decode(logits, table.centers, run.decoding), table.grid_bins[logits.argmax(-1)]))
     ab, bins = (torch.cat(column) for column in zip(*parts, strict=True))
     return ab.view(*shape, 2), bins.view(shape)
@@ -408,7 +408,7 @@ def _optimizer(run: Run, model: Colorizer) -> torch.optim.Optimizer:
             return torch.optim.RMSprop(groups, lr=run.learning_rate)
 
 
-def _autocast_dtype(device: torch.device, precision: Precision) -> torch.dtype | None:
+def autocast_dtype(device: torch.device, precision: Precision) -> torch.dtype | None:
     """Return bfloat16 where it was asked for, or, on "auto", where the processor multiplies it natively."""
     if precision == "auto":
         if device.type == "cuda":

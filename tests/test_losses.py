@@ -64,6 +64,23 @@ def test_gradients_by_finite_differences(rebalanced: bool) -> None:
     )
 
 
+def test_features_of_lower_precision_are_converted_and_get_their_gradient_in_it() -> None:
+    features, weight, bias, outputs, label_weights, pixel_weights = problem(3008, 16, "reachable", torch.float32)
+    features = features.detach().to(torch.bfloat16).requires_grad_()
+    wanted = (features, weight, bias)
+    dense = dense_cross_entropy(features.float(), weight, bias, outputs, label_weights, pixel_weights)
+    chunked = soft_label_cross_entropy(features, weight, bias, outputs, label_weights, pixel_weights, chunk_pixels=1024)
+    torch.testing.assert_close(chunked, dense, rtol=1e-5, atol=0)
+    features_grad, *head_grads = torch.autograd.grad(chunked, wanted)
+    expected_features_grad, *expected_head_grads = torch.autograd.grad(dense, wanted)
+    assert features_grad.dtype == torch.bfloat16
+    # Both were rounded to 8 bits from float32 numbers that differ in their last digits: seldom to different neighbours.
+    assert (features_grad != expected_features_grad).double().mean() < 1e-3
+    torch.testing.assert_close(features_grad, expected_features_grad, rtol=2**-7, atol=1e-9)
+    for got, expected in zip(head_grads, expected_head_grads, strict=True):
+        assert (got - expected).norm() <= 1e-5 * expected.norm()
+
+
 def test_large_logits_do_not_overflow() -> None:
     features, weight, bias, outputs, label_weights, _ = problem(64, 8, "reachable", torch.float32)
     features = (features.detach() * 1e3).requires_grad_()

@@ -1,0 +1,126 @@
+"""The loss with the head: time and memory, forward and backward."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from benchmarks.harness import Contenders, alternate, figure, peak_tensor_megabytes, ratios, spread, table
+from benchmarks.usual import dense_loss
+from platform.color import BinSet, bin_table, rgb_to_lab, soft_labels
+from platform.datasets import load_dataset
+from platform.losses import soft_label_cross_entropy
+
+TEXT = """\
+## The loss
+
+Head, soft-label cross-entropy weighted by rarity, and the gradients of features, weights and bias; 32×32 images,
+float32.
+
+- *ours*: `soft_label_cross_entropy`, with all nine entries of each label.
+- *dense, channel order*: soft targets scattered into a tensor as large as the logits, `log_softmax`; the head is a 1×1
+  convolution and bins are the second of four dimensions.
+- *dense, pixel rows*: the same with a pixel a row, the head a matrix product.
+- *hard labels*: `F.cross_entropy` on pixel rows with the one right bin and no weights: less work than ours.
+
+Checked: loss and gradients of *ours* and both dense ones agree to 1e-5 of their norms, but the bias's gradient to 1e-3,
+as PyTorch's convolution loses digits of it; so do *ours* and `F.cross_entropy` when *ours* is given the hard label as a
+label of one entry. Memory is the most that is held at a time beyond the inputs, the gradients that are the result
+included; "own" leaves out the gradient of the features, which every contender returns.
+"""
+
+OURS = "ours"
+
+
+def section(tiny: bool) -> list[str]:
+    head = ["width, batch, bins", "contender", "ms an image", "× ours", "MB", "MB × ours", "own MB × ours"]
+    rows = []
+    for bins, width, batch, rounds in _sizes(tiny):
+        contenders, features_megabytes = _contenders(bins, width, batch)
+        memory = {name: peak_tensor_megabytes(run) for name, run in contenders.items()}
+        seconds = alternate(contenders, rounds)
+        own = {name: megabytes - features_megabytes for name, megabytes in memory.items()}
+        count = len(bin_table(bins).grid_bins)
+        for name, times in seconds.items():
+            rows.append(
+                [
+                    f"{width}, {batch}, {count}",
+                    name,
+                    spread([1e3 * time / batch for time in times]),
+                    spread(ratios(seconds[OURS], times)),
+                    figure(memory[name]),
+                    figure(memory[name] / memory[OURS]),
+                    figure(own[name] / own[OURS]),
+                ]
+            )
+    return [TEXT, *table(head, rows)]
+
+
+def _sizes(tiny: bool) -> list[tuple[BinSet, int, int, int]]:
+    if tiny:
+        return [("reachable", 8, 4, 2)]
+    return [
+        ("reachable", 32, 64, 9),
+        ("reachable", 32, 256, 5),
+        ("reachable", 64, 64, 9),
+        ("reachable", 64, 256, 5),
+        ("grid", 32, 64, 5),
+        ("grid", 64, 64, 5),
+        ("grid", 32, 256, 3),
+        ("grid", 64, 256, 3),
+    ]
+
+
+def _contenders(bins: BinSet, width: int, batch: int) -> tuple[Contenders, float]:
+    """Return the contenders on one problem, and the megabytes of the features' gradient."""
+    images = load_dataset(["photos"], train_images=batch, say=lambda _: None).train_images
+    table = bin_table(bins)
+    heads = len(table.grid_bins)
+    ab = rgb_to_lab(torch.tensor(images))[..., 1:]
+    outputs, label_weights = (x.contiguous() for x in soft_labels(ab, table))
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.randn(batch, width, *ab.shape[1:3], generator=generator).requires_grad_()
+    features = pictures.detach().permute(0, 2, 3, 1).reshape(-1, width).requires_grad_()
+    weight = (0.2 * torch.randn(heads, width, generator=generator)).requires_grad_()
+    bias = torch.randn(heads, generator=generator).requires_grad_()
+    rarity = 3 * torch.rand(heads, generator=generator)
+    pixel_weights = rarity[outputs[..., 4]]
+    row_outputs, row_weights, row_rarity = outputs.view(-1, 9), label_weights.view(-1, 9), pixel_weights.view(-1)
+    channel_outputs, channel_weights = (x.permute(0, 3, 1, 2).contiguous() for x in (outputs, label_weights))
+    hard = row_outputs[:, 4].contiguous()
+
+    def gradients(loss: Tensor, x: Tensor) -> tuple[Tensor, ...]:
+        return loss.detach(), *torch.autograd.grad(loss, (x, weight, bias))
+
+    def ours() -> tuple[Tensor, ...]:
+        loss = soft_label_cross_entropy(features, weight, bias, row_outputs, row_weights, row_rarity)
+        return gradients(loss, features)
+
+    def channel_order() -> tuple[Tensor, ...]:
+        logits = functional.conv2d(pictures, weight[:, :, None, None], bias)
+        return gradients(dense_loss(logits, channel_outputs, channel_weights, pixel_weights), pictures)
+
+    def pixel_rows() -> tuple[Tensor, ...]:
+        logits = functional.linear(features, weight, bias)
+        return gradients(dense_loss(logits, row_outputs, row_weights, row_rarity), features)
+
+    def hard_labels() -> tuple[Tensor, ...]:
+        return gradients(functional.cross_entropy(functional.linear(features, weight, bias), hard), features)
+
+    expected = pixel_rows()
+    _assert_agree(ours(), expected)
+    loss, pictures_grad, *head_grads = channel_order()
+    _assert_agree((loss, pictures_grad.permute(0, 2, 3, 1).reshape(-1, width), *head_grads), expected)
+    one_entry = soft_label_cross_entropy(features, weight, bias, hard[:, None], torch.ones(len(hard), 1))
+    _assert_agree(gradients(one_entry, features), hard_labels())
+    contenders: Contenders = {
+        OURS: ours,
+        "dense, channel order": channel_order,
+        "dense, pixel rows": pixel_rows,
+        "hard labels": hard_labels,
+    }
+    return contenders, features.nbytes / 1e6
+
+
+def _assert_agree(got: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> None:
+    for one, other, tolerance in zip(got, expected, (1e-5, 1e-5, 1e-5, 1e-3), strict=True):
+        assert (one - other).norm() <= tolerance * other.norm()

@@ -1,0 +1,196 @@
+"""What a sweep costs beyond its trainings, and what early stopping spares it."""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import select
+
+from benchmarks.harness import figure, spread, table
+from db.results import arm_results
+from db.schema import Arm, Trial
+from db.store import open_database, read_session
+from platform.config import SweepConfig, read_config
+from platform.datasets import load_dataset
+from platform.search import plan_trials
+from platform.training import colour_statistics, train
+from platform.workers import CHECKOUT
+
+CONFIG = CHECKOUT / "tune_configs" / "quick.yaml"
+EXPERIMENT = "benchmark"
+
+TEXT = """\
+## The sweep
+
+`python -m platform.sweep tune_configs/quick.yaml` with the settings below, on the photographs that come with
+scikit-image.
+
+**What Ray costs a trial.** The same trials, one at a time and on one thread: by the sweep, recorded and with sample
+pictures, and bare, `platform.training.train` alone one after another in this process, once before and once after the
+sweep. The sweep's time runs from the end of its first trial to the end of its last, so that Ray's start is left out,
+and the first trial is left out of the other times too. *Trainings in the sweep* is the part of it that its trials spent
+in `train`, by their own clock: Ray runs them in another process, with lower priority (nice 15) than whatever else the
+machine does.
+"""
+ASHA_TEXT = """\
+**What early stopping spares.** Two sweeps a seed, on all cores: every trial to its last epoch, and ASHA (first rung
+after one epoch, a third goes on) with the same trials. The seed decides images, draws, first weights and order. Wall
+time is from the start of the first trial to the end of the last.
+"""
+
+
+def section(tiny: bool) -> list[str]:
+    return [TEXT, *_overhead(tiny), "", ASHA_TEXT, *_early_stopping(tiny)]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    first_ended_to_last_ended_s: float
+    trained_s: float  # in trials but the first that ended
+    first_started_to_last_ended_s: float
+    images_seen: int
+    best_validation_loss: float
+
+
+def _overhead(tiny: bool) -> list[str]:
+    trials, images, width = (3, 64, 8) if tiny else (9, 1000, 24)
+    settings = {
+        "arms": {"classification": {"kind": "classification"}},
+        "search.trials_per_arm": trials,
+        "epochs": 1,
+        "train_images": images,
+        "training.width": width,
+        "training.depth": 3,
+        "resources": {"max_concurrent": 1},
+    }
+    config = read_config(CONFIG, _as_settings(settings)).configs["cpu"]
+    before = _bare_seconds(config)
+    outcome = _swept(settings)
+    swept = outcome.first_ended_to_last_ended_s
+    after = _bare_seconds(config)
+    bare = [sum(seconds[1:]) for seconds in (before, after)]
+    count = trials - 1
+    rows = [
+        ["the sweep", figure(swept), figure(swept / count)],
+        ["trainings in the sweep", figure(outcome.trained_s), figure(outcome.trained_s / count)],
+        ["bare, before", figure(bare[0]), figure(bare[0] / count)],
+        ["bare, after", figure(bare[1]), figure(bare[1] / count)],
+    ]
+    mean = sum(bare) / 2
+    more = swept - mean
+    return [
+        f"`{' '.join(_as_settings(settings))}`",
+        "",
+        *table([f"the last {count} of {trials} trials", "s", "s a trial"], rows),
+        "",
+        f"The sweep took {figure(more)} s longer than the mean of the two bare runs: {figure(100 * more / mean, 2)} %, "
+        f"or {figure(more / count, 2)} s a trial; beyond 5 % of the bare time, "
+        f"{figure((more - 0.05 * mean) / count, 2)} s a trial. Beyond its own trainings it took "
+        f"{figure((swept - outcome.trained_s) / count, 2)} s a trial.",
+    ]
+
+
+def _bare_seconds(config: SweepConfig) -> list[float]:
+    data = load_dataset(
+        config.dataset,
+        train_images=config.train_images,
+        validation_images=config.validation_images,
+        seed=config.seed,
+        say=lambda _: None,
+    )
+    planned = plan_trials(config)
+    colours = colour_statistics(data.train_images, planned[0].run.soft_label_sigma, planned[0].run.bins)
+    seconds = []
+    for trial in planned:
+        started = time.perf_counter()
+        for _ in train(trial.run, data, colours, device="cpu"):
+            pass
+        seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+def _early_stopping(tiny: bool) -> list[str]:
+    trials, epochs, images, seeds = (3, 2, 64, (0,)) if tiny else (16, 27, 96, (0, 1, 2))
+    settings = {
+        "arms": {"classification": {"kind": "classification"}},
+        "search.trials_per_arm": trials,
+        "search.space": {"learning_rate": {"loguniform": [3e-4, 3e-2]}},
+        "epochs": epochs,
+        "train_images": images,
+        "validation_images": 60,
+        "training.width": 8,
+        "samples": {"images": 0},
+    }
+    stopping = {"early_stopping": {"grace_epochs": 1, "reduction_factor": 3}}
+    rows, fewer, shorter, differences, bests = [], [], [], [], []
+    for seed in seeds:
+        full = _swept(settings | {"seed": seed})
+        asha = _swept(settings | stopping | {"seed": seed})
+        fewer.append(full.images_seen / asha.images_seen)
+        shorter.append(full.first_started_to_last_ended_s / asha.first_started_to_last_ended_s)
+        differences.append(asha.best_validation_loss - full.best_validation_loss)
+        bests.append(full.best_validation_loss)
+        for name, outcome in (("to the end", full), ("ASHA", asha)):
+            rows.append(
+                [
+                    f"seed {seed}, {name}",
+                    f"{outcome.images_seen:,}",
+                    figure(outcome.first_started_to_last_ended_s),
+                    f"{outcome.best_validation_loss:.4f}",
+                ]
+            )
+    higher = ", ".join(f"{value:.4f}" for value in differences)
+    noise = f"{statistics.stdev(bests):.4f}" if len(bests) > 1 else "unknown"
+    return [
+        f"`{' '.join(_as_settings(settings))}`",
+        "",
+        *table(["sweep", "images trained", "s", "best validation loss"], rows),
+        "",
+        f"ASHA trained {spread(fewer)} times fewer images and took {spread(shorter)} times less time. Its best "
+        f"validation loss was higher by {higher}; the standard deviation between the seeds of the full sweeps' best is "
+        f"{noise}.",
+    ]
+
+
+def _as_settings(settings: dict[str, object]) -> list[str]:
+    return [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+
+
+def _swept(settings: dict[str, object]) -> Outcome:
+    """Run the sweep in a process of its own, its database and checkpoints in a folder that is removed."""
+    with tempfile.TemporaryDirectory() as folder:
+        database = str(Path(folder) / "benchmark.sqlite")
+        command = [sys.executable, "-m", "platform.sweep", str(CONFIG), "--database", database, "--storage", folder]
+        for setting in _as_settings({**settings, "experiment": EXPERIMENT}):
+            command += ["--set", setting]
+        done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"The sweep failed with status {done.returncode}:\n{done.stdout}\n{done.stderr}")
+        return _outcome(database)
+
+
+def _outcome(database: str) -> Outcome:
+    engine = open_database(database)
+    with read_session(engine) as session:
+        trials = session.scalars(select(Trial).join(Arm, Arm.id == Trial.arm_id).where(Arm.kind != "baseline")).all()
+        starts = [trial.started_at for trial in trials if trial.started_at]
+        ends = [trial.ended_at for trial in trials if trial.ended_at]
+        losses = [
+            result.best.validation["loss"]
+            for result in arm_results(session, EXPERIMENT)
+            if result.best and result.kind != "baseline"
+        ]
+        outcome = Outcome(
+            first_ended_to_last_ended_s=(max(ends) - min(ends)).total_seconds(),
+            trained_s=sum(trial.seconds for trial in trials if trial.ended_at != min(ends)),
+            first_started_to_last_ended_s=(max(ends) - min(starts)).total_seconds(),
+            images_seen=sum(trial.images_seen for trial in trials),
+            best_validation_loss=min(losses),
+        )
+    engine.dispose()
+    return outcome

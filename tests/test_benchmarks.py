@@ -1,0 +1,23 @@
+"""The benchmarks run, and their checks hold that fast and reference paths agree. Their figures mean nothing here."""
+
+import importlib
+
+import pytest
+
+# Not the sweep, of which tests/test_sweep.py runs enough.
+SECTIONS = {
+    "loss": ["ours", "dense, channel order", "dense, pixel rows", "hard labels"],
+    "colour": ["ours", "scikit-image and numpy", "floor"],
+    "epoch": ["ours", "the usual script", "bare, float32"],
+    "step": ["convolutions and matrix products, forward and backward"],
+    "scale": ["100", "200"],
+    "database": ["2", "5"],
+}
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_a_section_measures_every_contender(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HUEJURY_DATA", raising=False)
+    page = "\n".join(importlib.import_module(f"benchmarks.{name}").section(tiny=True))
+    cells = {cell.strip() for line in page.splitlines() if line.startswith("|") for cell in line.split("|")}
+    assert set(SECTIONS[name]) <= cells
