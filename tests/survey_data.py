@@ -1,7 +1,7 @@
 """A small finished experiment with pictures, for tests of the survey: photographs, three models, a baseline."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image
@@ -20,6 +20,7 @@ from db.recording import (
 )
 from db.schema import ArmKind
 from db.store import write_session
+from db.votes import enrol, finish_instructions, progress, record_check, record_comment, record_vote, take_break
 
 ARMS = ("regression", "classification", "rebalanced 0.25")
 
@@ -108,3 +109,20 @@ def add_experiment(
                     record_sample(session, trial_id=trial_id, image_id=row, epoch=2, decoding=None, png=png(shown))
         finish_experiment(session, experiment_id, "finished")
     return experiment_id
+
+
+def take_part(
+    engine: Engine, study: str, *, prolific: Mapping[str, str] | None = None, comment: str | None = None
+) -> str:
+    """Take part in a study of pairs from consent to the end, always with "left", and return the token."""
+    token = enrol(engine, study, consent_version="1", prolific=prolific)
+    finish_instructions(engine, token)
+    record_check(engine, token, {"plates": [74, None]}, ["brightness"])
+    while (now := progress(engine, token)) is not None and now.stage not in ("comment", "done"):
+        if now.next is None:
+            take_break(engine, token)
+            continue
+        values = {"response_time_ms": 800.5, "exposure_measured_ms": None, "input": "key", "scale": 9}
+        assert record_vote(engine, token, now.next.public_id, "left", **values).status == "stored"
+    record_comment(engine, token, comment)
+    return token
