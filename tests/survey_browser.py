@@ -38,7 +38,7 @@ def chromium() -> str:
 class Server:
     """`streamlit run survey_app/app.py` on a free port of this machine, on one database."""
 
-    def __init__(self, database: Path, log: Path) -> None:
+    def __init__(self, database: str | Path, log: Path) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
