@@ -15,7 +15,16 @@ import torch
 
 from benchmarks.harness import machine
 
-SECTIONS = ("loss", "colour", "epoch", "step", "scale", "database", "sweep")  # modules, each with `section(tiny)`
+SECTIONS = (
+    "loss",
+    "colour",
+    "epoch",
+    "step",
+    "scale",
+    "database",
+    "dashboard",
+    "sweep",
+)  # modules, each with `section(tiny)`
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
 INTRODUCTION = """\
