@@ -17,8 +17,8 @@ TEXT = """\
 
 A SQLite database of 200 trials of 30 epochs (and 30 that were stopped or failed), 20,000 samples and 50,000 votes. Each
 view is opened in headless Chromium as a new reader would, with an empty cache, from the request to the moment when the
-server has run the page and every figure and picture of it is drawn. *First* is the first reader after the server's start.
-The goal is 2 s.
+server has run the page and every figure and picture of it is drawn. *First* is the first reader of that view after the
+server's start. The goal is 2 s.
 """
 
 LOADS = 7

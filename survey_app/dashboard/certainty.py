@@ -89,9 +89,7 @@ def _contrast_figure(pairs: list[Contrast], arms: list[str], *, simulated: bool)
         alt.Chart(pd.DataFrame({"none": [0.0]})).mark_rule(color=NEUTRAL, strokeDash=[2, 2]).encode(x="none:Q"),
         alt.Chart(shown)
         .mark_rule(strokeWidth=3)
-        .encode(
-            x=alt.X("low:Q", title="difference of shares picked as real", axis=x_axis), x2="high:Q", y=y, color=colour
-        ),
+        .encode(x=alt.X("low:Q", title="difference (points)", axis=x_axis), x2="high:Q", y=y, color=colour),
         alt.Chart(shown)
         .mark_point(filled=True, size=90, opacity=1)
         .encode(
@@ -103,7 +101,7 @@ def _contrast_figure(pairs: list[Contrast], arms: list[str], *, simulated: bool)
                 *(alt.Tooltip(f"{name}:Q", format="+.1%") for name in ("difference", "low", "high")),
             ],
         ),
-    ).properties(height=60 + 26 * len(shown))
+    ).properties(height=130 + 26 * len(shown))
     summary = "; ".join(
         f"{row['contrast']} {100 * row['difference']:+.0f} points ({100 * row['low']:+.0f} to {100 * row['high']:+.0f})"
         for _, row in shown.dropna(subset=["low"]).iterrows()
@@ -322,7 +320,7 @@ def _response_times(kept: Answers, *, simulated: bool) -> Figure:
         alt.Chart(data)
         .mark_bar(opacity=0.55)
         .encode(
-            x=alt.X("from, s:Q", scale=alt.Scale(type="log"), title="response time, from onset (s, logarithmic)"),
+            x=alt.X("from, s:Q", scale=alt.Scale(type="log"), title="response time (s, logarithmic)"),
             x2="to, s:Q",
             y=alt.Y("share:Q", stack=None, title="share of the answers", axis=alt.Axis(format="%")),
             y2=alt.datum(0),
@@ -331,7 +329,7 @@ def _response_times(kept: Answers, *, simulated: bool) -> Figure:
             ),
             tooltip=["answers:N", "from, s:Q", "to, s:Q", "count:Q"],
         )
-        .properties(height=280)
+        .properties(height=360)
     )
     summary_text = "; ".join(alternatives)
     return Figure(
@@ -371,7 +369,7 @@ def _by_position(kept: Answers, study: StudySummary, *, simulated: bool) -> Figu
         "phase:N", scale=alt.Scale(domain=["practice", "main"], range=[COLOURS[1], COLOURS[0]]), title="phase"
     )
     base = alt.Chart(data.dropna(subset=["share"]))
-    x = alt.X("question:Q", title="question, in the order in which they were asked")
+    x = alt.X("question:Q", title="question, in order")
     chart = alt.layer(
         alt.Chart(pd.DataFrame({"half": [0.5]})).mark_rule(color=NEUTRAL, strokeDash=[2, 2]).encode(y="half:Q"),
         base.mark_line().encode(x=x, y="share:Q", color=colour),
@@ -382,7 +380,7 @@ def _by_position(kept: Answers, study: StudySummary, *, simulated: bool) -> Figu
             color=colour,
             tooltip=["questions:N", "phase:N", "right:Q", "of:Q", alt.Tooltip("share:Q", format=".1%")],
         ),
-    ).properties(height=280)
+    ).properties(height=360)
     main = data[data["phase"] == "main"].dropna(subset=["share"])
     first_last = (
         f"{100 * main['share'].iloc[0]:.0f} % right in the first main block, "

@@ -24,6 +24,7 @@ SCORES = (
 BETTER = {True: "higher", False: "lower", None: "near 1"}
 SCORE_LIMITS = 2.093  # standard errors: the 97.5 % point of Student's t with as many groups of images, 20, less one
 FEWEST_ARMS = 3
+MIDDLE = 0.5  # of a pair: nobody can tell
 
 
 def show(chosen: Chosen) -> None:
@@ -115,7 +116,7 @@ def _score_figure(
     )
     return Figure(
         name=f"votes-by-{score.replace('_', '-')}",
-        title=titled(f"Votes against {measure.heading}", simulated=simulated),
+        title=titled(f"Votes against {measure.heading.partition(' (')[0]}", simulated=simulated),
         alternative=f"Share picked as real against {measure.heading}, {BETTER[measure.higher_is_better]} is better: "
         f"{summary}. " + ("" if math.isnan(rho) else f"Spearman's rank correlation {rho:+.2f}."),
         chart=_scatter(shown, x, models, limits=("score low", "score high")),
@@ -167,11 +168,14 @@ def _scatter(
     """Points with intervals over the line of 50 %. models: all of the experiment, so that each looks the
     same everywhere."""
     arms = arm_scale(models, shown["model"].tolist())
-    y_scale = alt.Scale(domain=[0, 1])
+    highest = max(MIDDLE + 0.1, float(shown["share high"].max()) + 0.05)
+    y_scale = alt.Scale(domain=[0, min(1.0, highest)])
     y = alt.Y("share:Q", title="picked as real", scale=y_scale, axis=alt.Axis(format="%"))
     base = alt.Chart(shown)
     layers: list[alt.Chart] = [
-        alt.Chart(pd.DataFrame({"half": [0.5]})).mark_rule(color=NEUTRAL, strokeDash=[2, 2]).encode(y=alt.Y("half:Q"))
+        alt.Chart(pd.DataFrame({"half": [MIDDLE]}))
+        .mark_rule(color=NEUTRAL, strokeDash=[2, 2])
+        .encode(y=alt.Y("half:Q"))
     ]
     if line:
         layers.append(base.mark_line(color=NEUTRAL).encode(x=x, y=y))
@@ -195,4 +199,4 @@ def _scatter(
             x=x, y=y, color=arms["color"], shape=arms["shape"], tooltip=tooltip
         )
     )
-    return alt.layer(*layers).properties(height=300)
+    return alt.layer(*layers).properties(height=380)
