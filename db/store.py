@@ -27,6 +27,9 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.orm import Session
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+DATABASE_HELP = "path or URL (default: $HUEJURY_DATABASE, else huejury.sqlite here)"  # without a URL's password
+CONNECT_TIMEOUT_S = 10
+MIGRATION_LOCK = 0x487565  # any number that is ours: PostgreSQL's advisory locks are known by one
 
 
 class StoreError(Exception):
@@ -38,13 +41,13 @@ def default_database() -> str:
     return os.environ.get("HUEJURY_DATABASE") or str(Path(__file__).resolve().parent.parent / "huejury.sqlite")
 
 
-def open_existing(database: str) -> Engine:
+def open_existing(database: str, *, say: Callable[[str], None] = print) -> Engine:
     """Open a database that a sweep has made. Raises StoreError if there is none."""
     if "://" not in database and not Path(database).exists():
         raise StoreError(
             f"There is no database {database}; run a sweep first (make sweep), or give another --database."
         )
-    return open_database(database)
+    return open_database(database, say=say)
 
 
 def open_database(
@@ -58,8 +61,16 @@ def open_database(
 
     Raises StoreError if it cannot be read, written, or understood by this version.
     """
-    url = _url(database)
-    shown = url.database or ":memory:" if url.get_backend_name() == "sqlite" else url.render_as_string()
+    url = address(database)
+    shown = shown_name(url)
+    if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
+        folder = Path(str(url.database)).parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"The folder {folder} of the database cannot be made ({error.strerror}); give another path."
+            ) from error
     try:
         engine = _create_engine(url, busy_timeout_s)
     except ModuleNotFoundError as error:
@@ -68,16 +79,23 @@ def open_database(
         _prepare(engine, shown, say, busy_timeout_s)
     except (DBAPIError, sqlite3.Error) as error:
         engine.dispose()
-        raise StoreError(_explain(error, shown)) from error
+        raise StoreError(explain(error, shown)) from error
     except BaseException:
         engine.dispose()
         raise
     return engine
 
 
+def shown_name(url: URL) -> str:
+    """What messages call a database: the path of its file, or its URL without the password."""
+    return url.database or ":memory:" if url.get_backend_name() == "sqlite" else url.render_as_string()
+
+
 @contextmanager
 def read_session(engine: Engine) -> Iterator[Session]:
     """A session that sees one state of the database throughout, whatever others write meanwhile."""
+    if engine.dialect.name == "postgresql":  # a transaction of SQLite's always does
+        engine = engine.execution_options(isolation_level="REPEATABLE READ")
     with Session(engine) as session:
         yield session
 
@@ -94,8 +112,8 @@ def write_session(engine: Engine) -> Iterator[Session]:
         yield session
 
 
-def _url(database: str | os.PathLike[str]) -> URL:
-    """The URL of a path or URL; a SQLite file's is absolute, and its folder exists."""
+def address(database: str | os.PathLike[str]) -> URL:
+    """The URL of a path or URL; a SQLite file's is absolute. Raises StoreError if it can be none of ours."""
     text = os.fspath(database)
     try:
         url = make_url(text) if "://" in text else URL.create("sqlite", database=text)
@@ -109,12 +127,6 @@ def _url(database: str | os.PathLike[str]) -> URL:
         path = Path(str(url.database)).expanduser().absolute()
         if path.is_dir():
             raise StoreError(f"The database {path} is a folder; give the path of a file in it.")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(
-                f"The folder {path.parent} of the database cannot be made ({error.strerror}); give another path."
-            ) from error
         url = url.set(database=str(path))
     return url
 
@@ -122,8 +134,8 @@ def _url(database: str | os.PathLike[str]) -> URL:
 def _create_engine(url: URL, busy_timeout_s: float) -> Engine:
     # JSON has no NaN: PostgreSQL refuses it, so SQLite may not hide it either.
     to_json = partial(json.dumps, allow_nan=False, ensure_ascii=False)
-    if url.get_backend_name() != "sqlite":
-        return create_engine(url, json_serializer=to_json)
+    if url.get_backend_name() == "postgresql":
+        return _create_postgresql_engine(url, to_json, busy_timeout_s)
     if url.database in (None, "", ":memory:"):
         # One connection for all threads: every further one would be a database of its own.
         engine = create_engine(
@@ -142,6 +154,22 @@ def _create_engine(url: URL, busy_timeout_s: float) -> Engine:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('sqlite_begin', 'DEFERRED')}")
+
+    return engine
+
+
+def _create_postgresql_engine(url: URL, to_json: Callable[[Any], str], busy_timeout_s: float) -> Engine:
+    # A server that was started again has closed the pool's connections: each is tried before it is used.
+    engine = create_engine(
+        url if "connect_timeout" in url.query else url.update_query_dict({"connect_timeout": str(CONNECT_TIMEOUT_S)}),
+        json_serializer=to_json,
+        pool_pre_ping=True,
+    )
+
+    @event.listens_for(engine, "connect")
+    def set_up(connection: Any, _record: Any) -> None:
+        connection.execute(f"SET lock_timeout = {round(busy_timeout_s * 1000)}")
+        connection.commit()
 
     return engine
 
@@ -176,6 +204,8 @@ def _prepare(engine: Engine, shown: str, say: Callable[[str], None], busy_timeou
             # Altering a table in SQLite drops and makes it again, and dropping it would delete what refers to it.
             driver.execute("PRAGMA foreign_keys = OFF")
         with connection.begin():
+            if engine.dialect.name == "postgresql":  # SQLite has one writer at a time anyway
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
             revision = MigrationContext.configure(connection).get_current_revision()
             if revision == head:
                 # Changes nothing, but fails on a file that cannot be written.
@@ -218,7 +248,7 @@ def _copy(path: Path, revision: str) -> Path:
     return copy
 
 
-def _explain(error: DBAPIError | sqlite3.Error, shown: str) -> str:
+def explain(error: DBAPIError | sqlite3.Error, shown: str) -> str:
     """One sentence for an error of the driver."""
     original = error.orig if isinstance(error, DBAPIError) else error
     name = getattr(original, "sqlite_errorname", "")

@@ -26,7 +26,7 @@ from db.results import (
     newest_study,
 )
 from db.schema import Experiment, TrialStatus
-from db.store import StoreError, default_database, open_existing, read_session
+from db.store import DATABASE_HELP, StoreError, default_database, open_existing, read_session
 
 STATUSES: tuple[TrialStatus, ...] = ("finished", "stopped_early", "failed", "lost", "running", "pending")
 
@@ -195,7 +195,7 @@ def parser_of_results(program: str, description: str) -> argparse.ArgumentParser
     """The arguments of every command that reads one experiment's results."""
     parser = argparse.ArgumentParser(prog=f"python -m platform.{program}", description=description)
     parser.add_argument("experiment", nargs="?", help="its name (default: the newest)")
-    parser.add_argument("--database", default=default_database(), help="path or URL (default: %(default)s)")
+    parser.add_argument("--database", default=default_database(), help=DATABASE_HELP)
     return parser
 
 

@@ -37,7 +37,16 @@ import platform
 from db.schema import Arm, Experiment
 from db.schema import Dataset as DatasetRow
 from db.schema import Trial as TrialRow
-from db.store import StoreError, default_database, open_database, read_session
+from db.store import (
+    DATABASE_HELP,
+    StoreError,
+    address,
+    default_database,
+    explain,
+    open_database,
+    read_session,
+    shown_name,
+)
 from db.studies import open_study_of
 from platform.config import ConfigError, Hardware, Range, SweepConfig, changes_between, read_config
 from platform.datasets import Dataset, DatasetError, DatasetUnavailable, load_dataset
@@ -246,7 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     except OperationalError as error:
-        print(f"The database {options.database} cannot be used now ({error.orig}); try again.", file=sys.stderr)
+        print(explain(error, shown_name(address(options.database))), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Interrupted; the same command goes on from here.", file=sys.stderr)
@@ -266,7 +275,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dry-run", action="store_true", help="say what would be trained; start nothing")
     parser.add_argument("--resume", metavar="NAME", help="go on with this experiment, by its config in the database")
     parser.add_argument("--dataset", nargs="+", metavar="NAME", help="use the first of these that can be had")
-    parser.add_argument("--database", default=default_database(), help="path or URL (default: %(default)s)")
+    parser.add_argument("--database", default=default_database(), help=DATABASE_HELP)
     parser.add_argument("--storage", metavar="PATH", help="folder or URL for checkpoints (default: results/ here)")
     parser.add_argument("--address", metavar="ADDR", help="of a Ray cluster (default: $RAY_ADDRESS, else this machine)")
     parser.add_argument(
@@ -301,7 +310,7 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
     known = _experiment(engine, options.resume or config.experiment)
     if options.resume is not None:
         if known is None:
-            raise SweepError(f"There is no experiment {options.resume!r} in {options.database} to resume.")
+            raise SweepError(f"There is no experiment {options.resume!r} in {shown_name(engine.url)} to resume.")
         config, text, profile = SweepConfig.model_validate(known.config), known.config_yaml, known.profile
     elif known is not None:
         _check_unchanged(known, config)
@@ -387,7 +396,7 @@ def _open_survey(engine: Engine, experiment: str, say: Callable[[str], None]) ->
     """Open a study of the best trial of each arm, unless the experiment has one; say how people are asked."""
     study = open_study_of(engine, experiment, say=say)
     if study is not None and study.view.status == "open":
-        elsewhere = engine.url.database != str(Path(default_database()).absolute())
+        elsewhere = engine.url != address(default_database())
         where = f"HUEJURY_DATABASE={shlex.quote(engine.url.render_as_string())} " if elsewhere else ""
         say(f"The survey {study.view.name!r} is open; to ask people: {where}make survey")
 

@@ -23,7 +23,7 @@ from db.pictures import pixels
 from db.results import wilson
 from db.schedule import Tally, draw
 from db.schema import Arm, Image, Question, Sample, SentinelPicture, StudyArm
-from db.store import StoreError, default_database, open_existing, read_session
+from db.store import DATABASE_HELP, StoreError, default_database, open_existing, read_session
 from db.studies import SurveyError, find_study, plan_of
 from survey_app.statistics import share_difference
 
@@ -280,7 +280,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="store nothing; say how often so many participants would find the difference between these two",
     )
     parser.add_argument("--studies", type=_count, default=500, metavar="N", help="for --power (default: %(default)s)")
-    parser.add_argument("--database", default=default_database(), help="path or URL (default: %(default)s)")
+    parser.add_argument("--database", default=default_database(), help=DATABASE_HELP)
     options = parser.parse_args(arguments)
     observer = Observer(options.guess_rate, options.colour_sensitivity, options.lapse_rate)
     console = Console(soft_wrap=True, highlight=False, markup=False)

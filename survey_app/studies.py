@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 from db.answers import StudyBlinded, SurveyResults, load_answers, summarise
 from db.results import Share, UnknownExperimentError, list_experiments
 from db.schema import Protocol, Resampling
-from db.store import StoreError, default_database, open_existing, read_session
+from db.store import DATABASE_HELP, StoreError, default_database, open_existing, read_session
 from db.studies import (
     CONSENT_VERSION,
     EXPOSURE_MS,
@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--database", default=default_database(), help="path or URL (default: %(default)s)")
+    parser.add_argument("--database", default=default_database(), help=DATABASE_HELP)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     create = commands.add_parser("create", help="open a study of an experiment")

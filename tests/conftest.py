@@ -8,10 +8,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, delete
+from sqlalchemy import Engine
 
-from db.schema import Base
-from db.store import open_database, write_session
+from db.store import open_database
+from tests.postgres import PostgresServer
 from tests.processes import Process, StartPython
 from tests.survey_data import add_experiment
 
@@ -44,13 +44,33 @@ def start_python() -> Iterator[StartPython]:
         yield start
 
 
-@pytest.fixture(scope="module")
-def shared_engine() -> Iterator[Engine]:
-    """An experiment; in memory, or in the empty database whose URL is in HUEJURY_TEST_DATABASE, left empty."""
-    engine = open_database(os.environ.get("HUEJURY_TEST_DATABASE", ":memory:"))
-    add_experiment(engine, images=24)
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    server = PostgresServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def empty_engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """A new database on each engine, SQLite's in memory."""
+    sqlite = request.param == "sqlite"
+    engine = open_database(":memory:" if sqlite else request.getfixturevalue("postgres").new_database())
     yield engine
-    with write_session(engine) as session:
-        for table in reversed(Base.metadata.sorted_tables):
-            session.execute(delete(table))
     engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def shared_engine(empty_engine: Engine) -> Engine:
+    """A new database on each engine, with an experiment."""
+    add_experiment(empty_engine, images=24)
+    return empty_engine
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a new database on each engine: of a file, or of a server."""
+    if request.param == "sqlite":
+        return str(tmp_path / "huejury.sqlite")
+    url: str = request.getfixturevalue("postgres").new_database()
+    return url

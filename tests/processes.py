@@ -1,7 +1,9 @@
-"""Real Python processes for tests: see the fixture start_python."""
+"""Real Python processes for tests, see the fixture start_python, and what is checked when they were killed."""
 
 import subprocess
 from collections.abc import Callable
+
+from sqlalchemy import Engine
 
 Process = subprocess.Popen[str]
 StartPython = Callable[..., Process]
@@ -23,3 +25,11 @@ def finish(process: Process) -> str:
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     return output
+
+
+def check_integrity(engine: Engine) -> None:
+    """By SQLite's own checks; PostgreSQL has none that a client could ask for."""
+    if engine.dialect.name == "sqlite":
+        with engine.connect() as connection:
+            assert connection.exec_driver_sql("PRAGMA integrity_check").fetchall() == [("ok",)]
+            assert connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall() == []

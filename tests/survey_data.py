@@ -2,7 +2,7 @@
 participants who answer."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image
@@ -23,7 +23,7 @@ from db.recording import (
 )
 from db.schema import Arm, ArmKind, Question, Study, StudyArm
 from db.store import read_session, write_session
-from db.votes import enrol, finish_instructions, progress, record_check, record_vote, take_break
+from db.votes import enrol, finish_instructions, progress, record_check, record_comment, record_vote, take_break
 
 ARMS = ("regression", "classification", "rebalanced 0.25")
 
@@ -165,3 +165,20 @@ def survey_results(
 ) -> SurveyResults:
     """A study's votes, counted."""
     return summarise(load_answers(session, study, simulated=simulated), inclusion)
+
+
+def take_part(
+    engine: Engine, study: str, *, prolific: Mapping[str, str] | None = None, comment: str | None = None
+) -> str:
+    """Take part in a study of pairs from consent to the end, always with "left", and return the token."""
+    token = enrol(engine, study, consent_version="1", prolific=prolific)
+    finish_instructions(engine, token)
+    record_check(engine, token, {"plates": [74, None]}, ["brightness"])
+    while (now := progress(engine, token)) is not None and now.stage not in ("comment", "done"):
+        if now.next is None:
+            take_break(engine, token)
+            continue
+        values = {"response_time_ms": 800.5, "exposure_measured_ms": None, "input": "key", "scale": 9}
+        assert record_vote(engine, token, now.next.public_id, "left", **values).status == "stored"
+    record_comment(engine, token, comment)
+    return token

@@ -1,10 +1,6 @@
-"""What a sweep records, and what the results say of it.
-
-Runs on SQLite in memory, or on the empty database whose URL is in HUEJURY_TEST_DATABASE, which it leaves empty.
-"""
+"""What a sweep records, and what the results say of it, on SQLite and on PostgreSQL."""
 
 import math
-import os
 import random
 import re
 from collections.abc import Iterator
@@ -49,22 +45,11 @@ from db.store import open_database, read_session, write_session
 START = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 
-@pytest.fixture(scope="module")
-def shared_engine() -> Iterator[Engine]:
-    """A database with tables and no rows, for tests that roll back what they write."""
-    engine = open_database(os.environ.get("HUEJURY_TEST_DATABASE", ":memory:"))
-    with read_session(engine) as session:
-        if any(contents(session).values()):
-            pytest.fail("HUEJURY_TEST_DATABASE must name an empty database.")
-    yield engine
-    engine.dispose()
-
-
 @pytest.fixture
-def engine(shared_engine: Engine) -> Iterator[Engine]:
-    """The same, for tests that commit."""
-    yield shared_engine
-    with write_session(shared_engine) as session:
+def engine(empty_engine: Engine) -> Iterator[Engine]:
+    """For tests that commit: emptied afterwards. Others take `empty_engine` and roll back what they write."""
+    yield empty_engine
+    with write_session(empty_engine) as session:
         for table in reversed(Base.metadata.sorted_tables):
             session.execute(delete(table))
 
@@ -239,10 +224,10 @@ def without_times(rows: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(STEPS, max_size=12))
-def test_everything_may_be_recorded_twice(shared_engine: Engine, steps: list[Any]) -> None:
+def test_everything_may_be_recorded_twice(empty_engine: Engine, steps: list[Any]) -> None:
     recorded = []
     for times in (1, 2):
-        with rolled_back(shared_engine) as session:
+        with rolled_back(empty_engine) as session:
             take_steps(session, steps, times)
             recorded.append(without_times(contents(session)))
     assert recorded[0] == recorded[1]
@@ -251,12 +236,12 @@ def test_everything_may_be_recorded_twice(shared_engine: Engine, steps: list[Any
 @settings(max_examples=25, deadline=None)
 @given(epochs=st.integers(1, 6), restarts=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=4))
 def test_a_trial_that_restarts_from_checkpoints_ends_as_one_that_did_not(
-    shared_engine: Engine, epochs: int, restarts: list[tuple[int, int]]
+    empty_engine: Engine, epochs: int, restarts: list[tuple[int, int]]
 ) -> None:
     """restarts: after which epoch the trial was killed, and the epoch of the checkpoint that it went on from."""
     recorded = []
     for interruptions in ([], restarts):
-        with rolled_back(shared_engine) as session:
+        with rolled_back(empty_engine) as session:
             dataset_id = new_dataset(session)
             experiment_id = new_experiment(session, dataset_id)
             trial_id = new_trial(session, experiment_id, new_arm(session, experiment_id))
@@ -485,8 +470,8 @@ def sweeps(draw: st.DrawFn) -> list[list[tuple[TrialStatus, list[float]]]]:
 
 @settings(max_examples=25, deadline=None)
 @given(sweeps())
-def test_best_trial_of_each_arm(shared_engine: Engine, arms: list[list[tuple[TrialStatus, list[float]]]]) -> None:
-    with rolled_back(shared_engine) as session:
+def test_best_trial_of_each_arm(empty_engine: Engine, arms: list[list[tuple[TrialStatus, list[float]]]]) -> None:
+    with rolled_back(empty_engine) as session:
         dataset_id = new_dataset(session)
         for name in ("elsewhere", "first"):  # the same trials in another experiment change nothing
             experiment_id = new_experiment(session, dataset_id, name=name)

@@ -1,7 +1,6 @@
 """Opening, migrating and sharing the database: real files, real processes, real locks."""
 
 import os
-import re
 import shutil
 import sqlite3
 import subprocess
@@ -10,19 +9,16 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Engine, create_engine, inspect, select, text
+from sqlalchemy import Engine, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
 from db import store
 from db.recording import record_arm, record_dataset, record_experiment
-from db.schema import Arm, Base, Dataset, Experiment
+from db.schema import Arm, Dataset, Experiment
 from db.store import StoreError, open_database, read_session, write_session
-from tests.processes import StartPython, finish, hear_from, say_to
+from tests.processes import StartPython, check_integrity, finish, hear_from, say_to
 
 
 def silent(_message: str) -> None:
@@ -106,8 +102,8 @@ def test_memory_database_is_one_for_all_sessions() -> None:
     engine.dispose()
 
 
-def test_an_exception_rolls_back_all_of_a_write_session(tmp_path: Path) -> None:
-    engine = open_database(tmp_path / "results.sqlite")
+def test_an_exception_rolls_back_all_of_a_write_session(database: str) -> None:
+    engine = open_database(database)
 
     def write_and_fail() -> None:
         with write_session(engine) as session:
@@ -119,7 +115,19 @@ def test_an_exception_rolls_back_all_of_a_write_session(tmp_path: Path) -> None:
         write_and_fail()
     assert "made_on_the_way" not in inspect(engine).get_table_names()
     engine.dispose()
-    open_database(tmp_path / "results.sqlite", say=pytest.fail).dispose()
+    open_database(database, say=pytest.fail).dispose()
+
+
+def test_a_read_session_sees_one_state_whatever_others_write(database: str) -> None:
+    engine = open_database(database)
+    add_dataset(engine)
+    with read_session(engine) as session:
+        assert len(session.scalars(select(Dataset.name)).all()) == 1
+        add_dataset(engine, "another")
+        assert len(session.scalars(select(Dataset.name)).all()) == 1
+    with read_session(engine) as session:
+        assert len(session.scalars(select(Dataset.name)).all()) == 2
+    engine.dispose()
 
 
 def not_a_database(path: Path) -> None:
@@ -217,40 +225,6 @@ def test_read_only_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 # Migrations
 
 
-def describe(engine: Engine) -> dict[str, Any]:
-    """All that a database tells about its tables, in an order that does not depend on how they were made."""
-
-    def ordered(items: list[Any]) -> list[str]:
-        return sorted(re.sub(r"\s+", " ", str(sorted(item.items()))) for item in items)
-
-    inspector = inspect(engine)
-    return {
-        table: {
-            "columns": ordered([{**c, "type": str(c["type"])} for c in inspector.get_columns(table)]),
-            "primary key": ordered([dict(inspector.get_pk_constraint(table))]),
-            "foreign keys": ordered(inspector.get_foreign_keys(table)),
-            "unique": ordered(inspector.get_unique_constraints(table)),
-            "checks": ordered(inspector.get_check_constraints(table)),
-            "indexes": ordered(inspector.get_indexes(table)),
-        }
-        for table in inspector.get_table_names()
-        if table != "alembic_version"
-    }
-
-
-def test_migrations_make_what_the_schema_says() -> None:
-    migrated = open_database(":memory:")
-    with migrated.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
-    declared = create_engine("sqlite://")
-    Base.metadata.create_all(declared)
-    assert describe(migrated) == describe(declared)  # Alembic does not compare checks, nor ON DELETE on SQLite
-    unchecked = {name for name, table in describe(migrated).items() if not table["checks"]}
-    assert unchecked == {"datasets", "study_arms", "sentinel_pictures", "participants"}
-    migrated.dispose()
-    declared.dispose()
-
-
 def add_migration(monkeypatch: pytest.MonkeyPatch, folder: Path, body: str) -> None:
     """Give the store one more migration than it has, from a folder of its own."""
     shutil.copytree(store.MIGRATIONS, folder)
@@ -330,15 +304,15 @@ open_database(sys.argv[1]).dispose()
 """
 
 
-def test_processes_may_open_a_new_database_at_once(tmp_path: Path, start_python: StartPython) -> None:
-    processes = [start_python(OPEN, tmp_path / "results.sqlite") for _ in range(2)]
+def test_processes_may_open_a_new_database_at_once(database: str, start_python: StartPython) -> None:
+    processes = [start_python(OPEN, database) for _ in range(2)]
     for process in processes:
         assert hear_from(process) == "ready"
     for process in processes:
         say_to(process, "go")
     for process in processes:
         finish(process)
-    open_database(tmp_path / "results.sqlite", say=pytest.fail).dispose()
+    open_database(database, say=pytest.fail).dispose()
 
 
 def test_opening_a_new_database_waits_while_another_process_makes_it(tmp_path: Path) -> None:
@@ -424,19 +398,17 @@ for number in itertools.count(int(sys.argv[2])):
 """
 
 
-def test_a_killed_writer_loses_nothing_that_it_acknowledged(tmp_path: Path, start_python: StartPython) -> None:
-    path = tmp_path / "results.sqlite"
+def test_a_killed_writer_loses_nothing_that_it_acknowledged(database: str, start_python: StartPython) -> None:
     acknowledged: set[int] = set()
     for lines in (1, 20, 45):
-        writer = start_python(WRITE_ON_AND_ON, path, max(acknowledged, default=-1) + 1)
+        writer = start_python(WRITE_ON_AND_ON, database, max(acknowledged, default=-1) + 1)
         for _ in range(lines):
             acknowledged.add(int(hear_from(writer)))
         writer.kill()
         output, _ = writer.communicate()
         acknowledged.update(int(line) for line in output.splitlines(keepends=True) if line.endswith("\n"))
-    engine = open_database(path, say=pytest.fail)
-    with engine.connect() as connection:
-        assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
+    engine = open_database(database, say=pytest.fail)
+    check_integrity(engine)
     with read_session(engine) as session:
         stored = session.scalars(select(Dataset.fingerprint)).all()
     engine.dispose()

@@ -2,10 +2,8 @@
 
 import io
 import json
-import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +37,7 @@ from db.votes import (
     take_break,
     withdraw,
 )
-from tests.processes import StartPython, finish, hear_from, say_to
+from tests.processes import StartPython, check_integrity, finish, hear_from, say_to
 from tests.survey_data import add_experiment
 
 SENT = {"response_time_ms": 512.5, "exposure_measured_ms": 1003.2, "input": "key", "scale": 8}
@@ -508,13 +506,12 @@ for line in sys.stdin:
 """
 
 
-def test_two_processes_racing_for_a_question_store_one_vote(tmp_path: Path, start_python: StartPython) -> None:
-    path = tmp_path / "votes.sqlite"
-    engine = open_database(path)
+def test_two_processes_racing_for_a_question_store_one_vote(database: str, start_python: StartPython) -> None:
+    engine = open_database(database)
     add_experiment(engine, images=30)
     create_study(engine, "cats", question_count=13, practice_count=0)
     token = enrolled(engine, "cats")
-    tabs = [start_python(VOTE_WHEN_TOLD, path) for _ in range(2)]
+    tabs = [start_python(VOTE_WHEN_TOLD, database) for _ in range(2)]
     for tab in tabs:
         assert hear_from(tab) == "ready"
     winners = []
@@ -537,8 +534,8 @@ def test_two_processes_racing_for_a_question_store_one_vote(tmp_path: Path, star
     engine.dispose()
 
 
-def test_threads_enrolling_and_voting_at_once_lose_nothing(tmp_path: Path) -> None:
-    engine = open_database(tmp_path / "votes.sqlite")
+def test_threads_enrolling_and_voting_at_once_lose_nothing(database: str) -> None:
+    engine = open_database(database)
     add_experiment(engine, images=16)
     create_study(engine, "cats", question_count=9, practice_count=1)
     failed: list[BaseException] = []
@@ -583,17 +580,15 @@ print("end", flush=True)
 
 
 def test_killed_again_and_again_a_participant_ends_with_every_vote_once(
-    tmp_path: Path, start_python: StartPython
+    database: str, start_python: StartPython
 ) -> None:
-    path = tmp_path / "votes.sqlite"
-    engine = open_database(path)
+    engine = open_database(database)
     add_experiment(engine, images=60)
     create_study(engine, "cats")
-    engine.dispose()
     acknowledged: list[str] = []
     token: list[str] = []
     for votes_before_the_kill in (1, 12, 7, None):
-        server = start_python(VOTE_ON_AND_ON, path, *token)
+        server = start_python(VOTE_ON_AND_ON, database, *token)
         token = [hear_from(server)]
         lines: list[str] = []
         while votes_before_the_kill is None or len(lines) < votes_before_the_kill:
@@ -611,15 +606,13 @@ def test_killed_again_and_again_a_participant_ends_with_every_vote_once(
         assert set(statuses) == {"stored"}
         acknowledged += public_ids
 
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
-        stored = connection.execute(
-            "SELECT public_id FROM votes JOIN questions ON questions.id = question_id ORDER BY votes.id"
-        ).fetchall()
-        asked = connection.execute("SELECT public_id FROM questions ORDER BY position").fetchall()
+    check_integrity(engine)
+    with read_session(engine) as session:
+        stored = session.scalars(select(Question.public_id).join(Vote).order_by(Vote.id)).all()
+        asked = session.scalars(select(Question.public_id).order_by(Question.position)).all()
+    engine.dispose()
     assert stored == asked  # every question once, in its order: nothing skipped, nothing doubled
     assert len(stored) == 50
     assert len(set(acknowledged)) == len(acknowledged)
-    assert set(acknowledged) <= {public_id for (public_id,) in stored}
+    assert set(acknowledged) <= set(stored)
     assert len(acknowledged) >= 47  # a kill can only hide an acknowledgement, never undo one

@@ -1,0 +1,188 @@
+"""Migrations and moves, on SQLite and on PostgreSQL: what was in a database is in it afterwards."""
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, MetaData, Row, create_engine, delete, inspect, select, update
+from sqlalchemy.exc import IntegrityError
+
+from db.backup import main as back_up
+from db.copy import copy_rows
+from db.copy import main as copy
+from db.schema import Base, Study, StudyArm
+from db.store import MIGRATIONS, open_database, write_session
+from db.studies import create_study
+from db.votes import enrol
+from tests.postgres import PostgresServer
+from tests.survey_data import add_experiment, take_part
+
+REVISIONS = sorted(path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("*.py"))
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """A SQLite file with rows in every table."""
+    engine = open_database(tmp_path_factory.mktemp("original") / "huejury.sqlite")
+    add_experiment(engine, images=12)
+    create_study(engine, "cats", question_count=6, practice_count=1, sentinel_share=0.2, exposures_ms=(None, 500))
+    for prolific in (None, {"PROLIFIC_PID": "ünsound", "STUDY_ID": "s"}, {"PROLIFIC_PID": "5f1e"}):
+        take_part(engine, "cats", prolific=prolific, comment="Ein schöner Spaß: 猫 🐈\n'; DROP TABLE votes; --")
+    enrol(engine, "cats", consent_version="1", simulated=True)
+    with engine.connect() as connection:
+        assert all(rows_of(connection, Base.metadata).values())
+    yield engine
+    engine.dispose()
+
+
+def rows_of(connection: Connection, tables: MetaData) -> dict[str, list[Row[Any]]]:
+    return {table.name: list(connection.execute(select(table).order_by(table.c.id))) for table in tables.sorted_tables}
+
+
+def path_of(engine: Engine) -> str:
+    return str(engine.url.database)
+
+
+def describe(engine: Engine) -> dict[str, Any]:
+    """All that a database tells about its tables, in an order that does not depend on how they were made."""
+
+    def ordered(items: list[Any]) -> list[str]:
+        return sorted(re.sub(r"\s+", " ", str(sorted(item.items()))) for item in items)
+
+    inspector = inspect(engine)
+    return {
+        table: {
+            "columns": ordered([{**c, "type": str(c["type"])} for c in inspector.get_columns(table)]),
+            "primary key": ordered([dict(inspector.get_pk_constraint(table))]),
+            "foreign keys": ordered(inspector.get_foreign_keys(table)),
+            "unique": ordered(inspector.get_unique_constraints(table)),
+            "checks": ordered(inspector.get_check_constraints(table)),
+            "indexes": ordered(inspector.get_indexes(table)),
+        }
+        for table in inspector.get_table_names()
+        if table != "alembic_version"
+    }
+
+
+def test_migrations_make_what_the_schema_says(empty_engine: Engine, request: pytest.FixtureRequest) -> None:
+    with empty_engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+    sqlite = empty_engine.dialect.name == "sqlite"
+    declared = create_engine("sqlite://" if sqlite else request.getfixturevalue("postgres").new_database())
+    Base.metadata.create_all(declared)
+    assert describe(empty_engine) == describe(declared)  # Alembic does not compare checks, nor ON DELETE on SQLite
+    unchecked = {name for name, table in describe(empty_engine).items() if not table["checks"]}
+    assert unchecked == {"datasets", "study_arms", "sentinel_pictures", "participants"}
+    declared.dispose()
+
+
+def test_revisions_follow_each_other() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    assert [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()] == REVISIONS[::-1]
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_a_database_of_every_revision_is_migrated_with_all_that_it_holds(
+    original: Engine, database: str, revision: str
+) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    old = create_engine(database if "://" in database else f"sqlite:///{database}")
+    then = MetaData()  # the tables and columns that there were
+    with old.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        then.reflect(connection)
+        then.remove(then.tables["alembic_version"])
+        with original.connect() as reader:
+            taking_part = ("participants", "questions", "votes")  # after what triggers keep unchanged from then on
+            for table in sorted(then.sorted_tables, key=lambda table: table.name in taking_part):
+                assert copy_rows(reader, connection, table)
+        before = rows_of(connection, then)
+    old.dispose()
+    assert len(before) >= 7
+
+    said: list[str] = []
+    engine = open_database(database, say=said.append)
+    assert bool(said) == (revision != REVISIONS[-1])
+    with engine.connect() as connection:
+        assert MigrationContext.configure(connection).get_current_revision() == REVISIONS[-1]
+        assert rows_of(connection, then) == before
+    # It works as a new one does: ids go on, and the triggers are there.
+    add_experiment(engine, "dogs", images=12, size=8)
+    create_study(engine, "dogs", question_count=6, practice_count=1)
+    take_part(engine, "dogs")
+    with pytest.raises(IntegrityError, match="can only be closed"), write_session(engine) as session:
+        session.execute(update(Study).values(seed=1))
+    engine.dispose()
+
+
+# To PostgreSQL
+
+
+def test_a_copy_in_postgresql_has_every_row_and_goes_on(
+    original: Engine, postgres: PostgresServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = postgres.new_database()
+    assert copy([path_of(original), url]) == 0
+    printed = capsys.readouterr().out
+    copied = open_database(url, say=pytest.fail)
+    with original.connect() as here, copied.connect() as there:
+        rows = rows_of(here, Base.metadata)
+        assert rows_of(there, Base.metadata) == rows
+    for table, content in rows.items():
+        assert f"{len(content)} {table}" in printed
+    take_part(copied, "cats")  # ids go on from the highest
+    add_experiment(copied, "dogs", images=12, size=8)
+    with pytest.raises(IntegrityError, match="keeps its contenders"), write_session(copied) as session:
+        session.execute(delete(StudyArm))
+    copied.dispose()
+
+    assert copy([path_of(original), url]) == 2
+    assert "has rows in datasets already; give an empty one" in capsys.readouterr().err
+
+
+def test_a_copy_that_fails_half_way_leaves_nothing(
+    original: Engine, postgres: PostgresServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "other.sqlite"
+    assert back_up([str(path), "--database", path_of(original)]) == 0
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute("UPDATE participants SET comment = 'a' || char(0)")  # nothing that PostgreSQL could store
+    url = postgres.new_database()
+    assert copy([str(path), url]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("The database postgresql+psycopg://")
+    assert "Traceback" not in message
+    target = open_database(url, say=pytest.fail)
+    with target.connect() as connection:
+        assert not any(rows_of(connection, Base.metadata).values())
+    target.dispose()
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "message"),
+    [
+        ("none.sqlite", "postgresql+psycopg://nobody@127.0.0.1:1/x", "There is no database none.sqlite"),
+        ("original", "postgresql+psycopg://nobody:secret@127.0.0.1:1/x", "Connection refused"),
+        ("original", "other.sqlite", "python -m db.backup"),
+    ],
+)
+def test_copies_that_cannot_be_are_refused_in_one_sentence(
+    original: Engine, capsys: pytest.CaptureFixture[str], source: str, target: str, message: str
+) -> None:
+    assert copy([path_of(original) if source == "original" else source, target]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert "secret" not in said
+    assert said.count("\n") == 1
