@@ -7,13 +7,14 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+FAULTS ?= 20
 
 python := $(VENV)/bin/python
 ifeq ($(origin VENV),file)
 environment := $(VENV)/installed
 endif
 
-.PHONY: help sweep survey survey-load test lint lock
+.PHONY: help sweep survey survey-load test faults lint lock
 .DEFAULT_GOAL := help
 
 help: ## say what can be made
@@ -31,6 +32,9 @@ survey-load: $(environment) ## 30 participants at once on a server of its own, a
 
 test: $(environment) ## run the tests
 	$(python) -m pytest $(ARGS)
+
+faults: $(environment) ## break things for long: FAULTS=20 times as often as `make test` does; docs/reliability.md
+	HUEJURY_FAULTS=$(FAULTS) $(python) -m pytest -o timeout=7200 tests/test_faults_*.py $(ARGS)
 
 lint: $(environment) ## check style and types
 	$(python) -m ruff check

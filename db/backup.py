@@ -50,6 +50,8 @@ def back_up(database: str, target: Path) -> int:
         part.rename(target)
         return target.stat().st_size
     except sqlite3.Error as error:
+        if error.sqlite_errorname == "SQLITE_FULL":
+            raise StoreError(f"The disk of the backup {target} is full; give another path.") from error
         raise StoreError(explain(error, str(source))) from error
     except OSError as error:
         raise StoreError(f"The backup {target} cannot be written ({error.strerror}); give another path.") from error

@@ -29,6 +29,7 @@ from sqlalchemy.orm import Session
 MIGRATIONS = Path(__file__).parent / "migrations"
 DATABASE_HELP = "path or URL (default: $HUEJURY_DATABASE, else huejury.sqlite here)"  # without a URL's password
 CONNECT_TIMEOUT_S = 10
+LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL's code for a lock that was waited for in vain
 MIGRATION_LOCK = 0x487565  # any number that is ours: PostgreSQL's advisory locks are known by one
 
 
@@ -260,7 +261,9 @@ def explain(error: DBAPIError | sqlite3.Error, shown: str) -> str:
         return f"The database {shown} is read-only; allow writing to the file and its folder, or give another path."
     if name.startswith("SQLITE_CANTOPEN"):
         return f"The database {shown} cannot be opened; check that you may read and write the file and its folder."
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+    if name == "SQLITE_FULL":
+        return f"The disk of the database {shown} is full; free some space on it, then try again."
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")) or getattr(original, "sqlstate", None) == LOCK_NOT_AVAILABLE:
         return f"The database {shown} is locked by another process; wait for it or stop it, then try again."
     first_line = str(original).partition("\n")[0]
     return f"The database {shown} cannot be used ({first_line}); check its address, rights and free space."

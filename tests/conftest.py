@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Engine
 
 from db.store import open_database
+from tests.faults import counted
 from tests.postgres import PostgresServer
 from tests.processes import Process, StartPython
 from tests.survey_data import add_experiment
@@ -20,6 +21,13 @@ ROOT = Path(__file__).parent.parent
 # Tests train on small pictures: one thread is fastest, and beside other work on the same cores by far. Torch reads it
 # when it is first imported, here and in every process that a test starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if counted:
+        terminalreporter.section("faults and cases tried")
+        for line in counted:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture

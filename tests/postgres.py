@@ -1,5 +1,6 @@
 """A real PostgreSQL server for tests, in a temporary folder: reached through a socket there, by nobody else."""
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -53,19 +54,18 @@ class PostgresServer:
         # fsync guards against the machine's failure only, which no test brings about.
         command = [str(self.programs / "postgres"), "-D", "data", "-k", str(self.folder)]
         command += ["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=60"]
-        with (self.folder / "log").open("a") as log:
-            self.process = subprocess.Popen(
-                command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True, **self._as_user
-            )
         deadline = time.monotonic() + 60
         while True:
-            assert self.process.poll() is None, (self.folder / "log").read_text()
-            try:
-                psycopg.connect(self._conninfo("postgres")).close()
-                return
-            except psycopg.OperationalError:
-                assert time.monotonic() < deadline, (self.folder / "log").read_text()
+            with (self.folder / "log").open("a") as log:
+                self.process = subprocess.Popen(
+                    command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True, **self._as_user
+                )
+            while self.process.poll() is None:  # it ends at once where a killed server's processes still run
+                with contextlib.suppress(psycopg.OperationalError):
+                    psycopg.connect(self._conninfo("postgres")).close()
+                    return
                 time.sleep(0.05)
+            assert time.monotonic() < deadline, (self.folder / "log").read_text()
 
     def url(self, database: str) -> str:
         return f"postgresql+psycopg://huejury@/{database}?host={self.folder}"

@@ -43,7 +43,7 @@ class Server:
     """
 
     def __init__(
-        self, database: Path, log: Path, *, secrets: str | None = None, script: str | Path = "survey_app/app.py"
+        self, database: str | Path, log: Path, *, secrets: str | None = None, script: str | Path = "survey_app/app.py"
     ) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))

@@ -167,13 +167,19 @@ def survey_results(
     return summarise(load_answers(session, study, simulated=simulated), inclusion)
 
 
+def to_first_question(engine: Engine, study: str, *, prolific: Mapping[str, str] | None = None) -> str:
+    """Take part in a study up to the first question, and return the token."""
+    token = enrol(engine, study, consent_version="1", prolific=prolific)
+    finish_instructions(engine, token)
+    record_check(engine, token, {"plates": [74, None]}, ["brightness"])
+    return token
+
+
 def take_part(
     engine: Engine, study: str, *, prolific: Mapping[str, str] | None = None, comment: str | None = None
 ) -> str:
     """Take part in a study of pairs from consent to the end, always with "left", and return the token."""
-    token = enrol(engine, study, consent_version="1", prolific=prolific)
-    finish_instructions(engine, token)
-    record_check(engine, token, {"plates": [74, None]}, ["brightness"])
+    token = to_first_question(engine, study, prolific=prolific)
     while (now := progress(engine, token)) is not None and now.stage not in ("comment", "done"):
         if now.next is None:
             take_break(engine, token)

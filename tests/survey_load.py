@@ -33,8 +33,8 @@ from tests.survey_data import add_experiment
 class Client:
     """One participant's page, without the browser."""
 
-    def __init__(self, server: Server, study: str) -> None:
-        self.query = f"study={study}"
+    def __init__(self, server: Server, query: str) -> None:
+        self.query = query
         address = f"ws://127.0.0.1:{server.port}/_stcore/stream"
         self.socket = connect(
             address, subprotocols=[Subprotocol("streamlit")], max_size=None, open_timeout=60, legacy=True
@@ -56,6 +56,8 @@ class Client:
                 state.trigger_value = True
             else:
                 state.json_trigger_value = json.dumps([value])
+        if self.stimulus is not None:  # a browser sends the component's state with whatever it sends
+            message.rerun_script.widget_states.widgets.add(id=self.stimulus[0], json_value="{}")
         self.buttons, self.stimulus, self.text = {}, None, ""
         self.arrived = 0.0
         self.socket.send(message.SerializeToString())
@@ -106,7 +108,7 @@ class Client:
 def take_part(server: Server, questions: int, think_s: float, seconds: list[float], given: list[list[str]]) -> None:
     chance = random.Random()
     time.sleep(chance.uniform(0, think_s))
-    client = Client(server, "load")
+    client = Client(server, "study=load")
     client.press("I agree")
     client.press("Next: a short look")
     client.press("Next: practice")

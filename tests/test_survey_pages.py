@@ -1,6 +1,7 @@
 """The survey's pages without a browser: what a link leads to, and what the check makes of its answers."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from db.studies import close_study, create_study
 from survey_app import colour_vision, stimulus, survey
 from tests.survey_browser import CHECKOUT
 from tests.survey_data import add_experiment
+from tests.test_db_store import damaged, newer, not_a_database, someone_elses
 
 
 @pytest.fixture
@@ -56,15 +58,23 @@ def test_links_that_lead_nowhere_are_answered_kindly(engine: Engine) -> None:
     assert "Thank you" in words(opened(study="cats"))
 
 
-def test_a_database_that_cannot_be_opened_is_apologised_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("make", [not_a_database, someone_elses, damaged, newer, None])
+def test_a_database_that_cannot_be_opened_is_apologised_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None] | None
+) -> None:
     database = tmp_path / "survey.sqlite"
-    database.write_text("this is no database")
-    monkeypatch.setenv("HUEJURY_DATABASE", str(database))
+    if make is not None:
+        make(database)
+    monkeypatch.setenv(
+        "HUEJURY_DATABASE", "postgresql+psycopg://u:secret@127.0.0.1:1/x" if make is None else str(database)
+    )
     st.cache_resource.clear()
     app = opened()
     assert "What you have answered so far is safe" in words(app)
+    assert not re.search("Traceback|sqlite|schema|postgres|secret", words(app), re.IGNORECASE)
     assert [button.label for button in app.button] == ["Try again"]
-    database.unlink()
+    monkeypatch.setenv("HUEJURY_DATABASE", str(database))
+    database.unlink(missing_ok=True)
     assert "python -m platform.sweep" in words(app.button[0].click().run())
     st.cache_resource.clear()
 
