@@ -34,7 +34,7 @@ test: $(environment) ## run the tests
 	$(python) -m pytest $(ARGS)
 
 faults: $(environment) ## break things for long: FAULTS=20 times as often as `make test` does; docs/reliability.md
-	HUEJURY_FAULTS=$(FAULTS) $(python) -m pytest -o timeout=7200 tests/test_faults_*.py $(ARGS)
+	HUEJURY_FAULTS=$(FAULTS) $(python) -m pytest -o timeout=7200 tests/test_faults_*.py tests/faults_*.py $(ARGS)
 
 lint: $(environment) ## check style and types
 	$(python) -m ruff check

@@ -6,17 +6,19 @@ in a callback would abort the sweep or turn a good trial into a failed one.
 """
 
 import pickle
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from ray.exceptions import RayActorError
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 from sqlalchemy import Engine
@@ -31,13 +33,15 @@ from platform.config import BASELINE_ARMS, SweepConfig
 from platform.datasets import Dataset
 from platform.progress import Progress
 from platform.samples import constant_pngs, read_samples, truth_pngs
-from platform.search import EPOCH, FAILURE, LOSS, PlannedTrial
+from platform.search import EARLIER_REPORTS, EPOCH, FAILURE, LOSS, PlannedTrial
+from platform.storage import mend_checkpoint, read_reports
 from platform.training import ColourStatistics, Scores
 
 RETRY_AFTER_S = 5.0
 LAST_RETRIES_S = 300.0
 
 Write = Callable[[Session], object]
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -177,6 +181,12 @@ class Recording:
 
     # What Ray tells
 
+    def step_begins(self, trials: Sequence[Trial]) -> None:
+        if not self._reconciled:
+            for trial in trials:
+                if trial.checkpoint is not None:
+                    mend_checkpoint(trial.checkpoint.filesystem, trial.checkpoint.path)
+
     def step_ended(self, trials: Sequence[Trial]) -> None:
         if not self._reconciled:
             self._reconcile(trials)
@@ -196,7 +206,13 @@ class Recording:
     def trial_reported(self, trial: Trial, result: dict[str, Any]) -> None:
         if FAILURE in result:
             return
-        self._record(lambda session: _record_report(session, self._record_trial(session, trial, "running"), result))
+
+        def write(session: Session) -> None:
+            trial_id = self._record_trial(session, trial, "running")
+            for report in (*result.get(EARLIER_REPORTS, ()), result):
+                _record_report(session, trial_id, report)
+
+        self._record(write)
         self._progress.trial_at(trial.trial_id, result[EPOCH], trained=True)
 
     def trial_completed(self, trial: Trial, announce: bool = True) -> None:
@@ -242,16 +258,18 @@ class Recording:
     # Writing
 
     def _trial_ended(self, trial: Trial, status: TrialStatus, reason: str | None, announce: bool) -> None:
-        samples = self._samples(trial) if status == "finished" else {}
+        samples = self._from_checkpoint(trial, read_samples) if status == "finished" and self._images else None
+        # An earlier process may not have been able to write all that it was told before it ended.
+        reports = None if announce else self._from_checkpoint(trial, read_reports)
         result = dict(trial.last_result or {})
         run = planned_trial_of(trial).run
         decoding = None if run.kind == "regression" else run.decoding
 
         def write(session: Session) -> None:
             trial_id = self._record_trial(session, trial, status, reason)
-            if LOSS in result:
-                _record_report(session, trial_id, result)
-            for index, png in samples.items():
+            for report in (*(reports or ()), *([result] if LOSS in result else [])):
+                _record_report(session, trial_id, report)
+            for index, png in (samples or {}).items():
                 image_id, epoch = self._images[index], result[EPOCH]
                 recording.record_sample(
                     session, trial_id=trial_id, image_id=image_id, epoch=epoch, decoding=decoding, png=png
@@ -295,15 +313,15 @@ class Recording:
             failure_reason=reason,
         )
 
-    def _samples(self, trial: Trial) -> dict[int, bytes]:
+    def _from_checkpoint(self, trial: Trial, read: Callable[[Path], Found]) -> Found | None:
         try:
-            if not (trial.checkpoint and self._images):
-                return {}
+            if trial.checkpoint is None:
+                return None
             with trial.checkpoint.as_directory() as folder:
-                return read_samples(Path(folder))
+                return read(Path(folder))
         except (OSError, ValueError, BadZipFile) as error:
-            self.problems.append(f"the sample pictures of {_name(trial)} could not be read ({error})")
-            return {}
+            self.problems.append(f"the last checkpoint of {_name(trial)} could not be read ({error})")
+            return None
 
     def _record(self, write: Write) -> None:
         self._queue.append(write)
@@ -333,6 +351,9 @@ class Recorder(Callback):
     """What Ray calls. It stays empty, so that it can be pickled; `recording` is set by the process that sweeps."""
 
     recording: ClassVar[Recording]
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        self.recording.step_begins(trials)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         self.recording.step_ended(trials)
@@ -390,5 +411,7 @@ def _error_of(trial: Trial) -> str:
     except Exception as unreadable:  # whatever is needed to make such an error again may be missing here
         return f"an error that cannot be shown ({unreadable})"
     cause = getattr(error, "cause", None) or error or "an error that was not kept"
+    if isinstance(cause, RayActorError) and (detail := re.search(r"exit detail: ([^.]+)", str(cause))):
+        return f"its worker died: {detail[1]}"
     lines = str(cause).strip().splitlines() or [""]
     return f"{type(cause).__name__}: {lines[0]}" if isinstance(cause, BaseException) else lines[0]

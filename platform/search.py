@@ -14,6 +14,7 @@ from platform.training import Run
 # Keys of a trial's reports.
 LOSS = "validation_loss"  # what is tuned by: lower is better
 EPOCH = "epoch"
+EARLIER_REPORTS = "earlier_reports"  # of a trial that goes on from a checkpoint, in its first report
 FAILURE = "failure"  # a report with this key has no measurements: the trial gave up, and this is why
 
 SIMULATIONS = 200

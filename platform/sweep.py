@@ -4,7 +4,6 @@ python -m platform.sweep tune_configs/rebalance.yaml
 """
 
 import argparse
-import fcntl
 import importlib.util
 import json
 import logging
@@ -16,15 +15,15 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-import pyarrow.fs
 import ray
 import torch
 from ray import tune
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -55,6 +54,7 @@ from platform.recorder import Recorder, Recording, Start, planned_trial_of, reco
 from platform.results import print_results
 from platform.samples import colorized_pngs, sample_indices, write_samples
 from platform.search import (
+    EARLIER_REPORTS,
     EPOCH,
     FAILURE,
     LOSS,
@@ -64,19 +64,26 @@ from platform.search import (
     planned_trial,
     trials_per_arm,
 )
+from platform.storage import (
+    CHECKPOINT_FILE,
+    StorageError,
+    alone,
+    is_restorable,
+    located,
+    newest_checkpoint,
+    write_reports,
+)
 from platform.training import (
     ColourStatistics,
     TrainingDiverged,
     baselines,
     colour_statistics,
-    load_checkpoint,
     load_model,
     save_checkpoint,
     train,
 )
 from platform.workers import CHECKOUT, ray_runtime_env
 
-CHECKPOINT_FILE = "checkpoint.pt"
 AUTO_GPU_SHARE = 0.25  # of a GPU a trial: one of these small models leaves most of it idle
 # Beside other work two threads were seen to take 40 times as long as one, waiting for each other: only much is shared.
 THREADS_FROM_IMAGES = 100_000
@@ -112,10 +119,16 @@ def run_trial(
     """
     torch.set_num_threads(threads)  # also decides in which order sums are taken, so it is part of what a seed fixes
     run = PlannedTrial.from_dict(config["trial"]).run
-    resume = None
+    resume: dict[str, Any] | None = None
+    reports: list[dict[str, Any]] = []
     if (checkpoint := tune.get_checkpoint()) is not None:
-        with checkpoint.as_directory() as name:
-            resume = load_checkpoint(Path(name) / CHECKPOINT_FILE)
+        with tempfile.TemporaryDirectory() as name:
+            found = newest_checkpoint(checkpoint.filesystem, str(Path(checkpoint.path).parent), Path(name))
+            if found is not None:
+                resume, reports = found
+                # Said again, with all before: the process that was told may have been killed before it was written.
+                again = reports[-1] | {EARLIER_REPORTS: reports[:-1]}
+                tune.report(again, checkpoint=tune.Checkpoint.from_directory(name))
     try:
         for report in train(run, data, statistics, resume=resume):
             with tempfile.TemporaryDirectory() as name:
@@ -125,7 +138,7 @@ def run_trial(
                     _, model = load_model(report.checkpoint, torch.device("cpu"))
                     pngs = colorized_pngs(run, model, data.validation_images[samples])
                     write_samples(folder, dict(zip(samples, pngs, strict=True)))
-                metrics = {
+                metrics: dict[str, Any] = {
                     EPOCH: report.epoch,
                     LOSS: report.validation.scores["loss"],
                     "images_seen": report.images_seen,
@@ -138,6 +151,8 @@ def run_trial(
                     "train_class_bin_accuracy": report.train.class_bin_accuracy,
                     "validation_class_bin_accuracy": report.validation.class_bin_accuracy,
                 }
+                reports.append(metrics)
+                write_reports(folder, reports)
                 tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
     except TrainingDiverged as error:
         # Reported, not raised: it would diverge again, so Ray must not try again.
@@ -251,7 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     try:
         return _sweep(options, console)
-    except (ConfigError, DatasetError, DatasetUnavailable, StoreError, SweepError) as error:
+    except (ConfigError, DatasetError, DatasetUnavailable, StorageError, StoreError, SweepError) as error:
         print(error, file=sys.stderr)
         return 2
     except OperationalError as error:
@@ -327,7 +342,7 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
         raise SweepError("Optuna is not installed: pip install -c constraints.txt optuna, or change search.method.")
     storage = options.storage or (known.storage_path if known else str(CHECKOUT / "results"))
     storage = storage if "://" in storage else str(Path(storage).expanduser().resolve())
-    with _alone(storage, config.experiment):
+    with alone(storage, config.experiment):
         data = load_dataset(
             options.dataset or ([_dataset_name(engine, known)] if known else config.dataset),
             train_images=config.train_images,
@@ -370,6 +385,8 @@ def _run(start: Start, engine: Engine, console: Console, *, resume: bool, say: C
     recording = Recorder.recording = Recording(engine, experiment_id, arms, images, progress)
     tuner = _tuner(start, gpus, resume=resume, say=say)
     say(f"Training {trials} trials of at most {config.epochs} epochs; checkpoints go to {start.storage_path}.")
+    resumed_by = f"python -m platform.sweep --resume {shlex.quote(config.experiment)}{_where(engine, '--database ')}"
+    say(f"If it is interrupted, by whatever: {resumed_by}")
     failure: Exception | None = None
     try:
         with progress.shown():
@@ -385,7 +402,7 @@ def _run(start: Start, engine: Engine, console: Console, *, resume: bool, say: C
     failures = _report_failures(engine, experiment_id, say)
     if status == "interrupted":
         why = f"Ray stopped the sweep ({_first_line(failure)})" if failure else "Interrupted"
-        say(f"{why}; {len(recording.ended)} of {trials} trials have ended. The same command goes on from here.")
+        say(f"{why}; {len(recording.ended)} of {trials} trials have ended. To go on: {resumed_by}")
         return 1 if failure else 130
     _open_survey(engine, config.experiment, say)
     say(f"Everything is in {engine.url.render_as_string()}; again: python -m platform.results '{config.experiment}'")
@@ -396,9 +413,13 @@ def _open_survey(engine: Engine, experiment: str, say: Callable[[str], None]) ->
     """Open a study of the best trial of each arm, unless the experiment has one; say how people are asked."""
     study = open_study_of(engine, experiment, say=say)
     if study is not None and study.view.status == "open":
-        elsewhere = engine.url != address(default_database())
-        where = f"HUEJURY_DATABASE={shlex.quote(engine.url.render_as_string())} " if elsewhere else ""
-        say(f"The survey {study.view.name!r} is open; to ask people: {where}make survey")
+        where = _where(engine, "HUEJURY_DATABASE=").lstrip()
+        say(f"The survey {study.view.name!r} is open; to ask people: {where}{' ' if where else ''}make survey")
+
+
+def _where(engine: Engine, option: str) -> str:
+    """What a command needs to find the database, after a blank; nothing where it is the default one."""
+    return "" if engine.url == address(default_database()) else f" {option}{shlex.quote(shown_name(engine.url))}"
 
 
 # Before the trials
@@ -406,6 +427,7 @@ def _open_survey(engine: Engine, experiment: str, say: Callable[[str], None]) ->
 
 def start_ray(address: str) -> None:
     """Connect to the cluster at `address`, or start one for this process alone ("local")."""
+    _take_lack_of_memory_for_death()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the database has it all
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the old output is silent when told to be
@@ -431,6 +453,21 @@ def start_ray(address: str) -> None:
     except (OSError, ValueError, RuntimeError) as error:
         where = "here" if address == "local" else f"at {address}"
         raise SweepError(f"Ray cannot be started or reached {where} ({_first_line(error)}).") from error
+
+
+def _take_lack_of_memory_for_death() -> None:
+    """Ray's memory monitor kills a worker with an error that Ray Tune does not expect and ends the sweep with. Taken
+    for the death of any other worker, it is retried, and costs its own trial alone."""
+    handle = RayActorManager._actor_task_failed
+    if handle.__module__ == __name__:
+        return
+
+    def handle_lack_of_memory_too(self: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, OutOfMemoryError):
+            exception = RayActorError(error_msg=f"out of memory: {exception}")
+        handle(self, tracked_actor_task, exception)
+
+    RayActorManager._actor_task_failed = handle_lack_of_memory_too  # type: ignore[method-assign]
 
 
 def _has_gpu() -> bool:
@@ -463,27 +500,6 @@ def _check_unchanged(known: Experiment, config: SweepConfig) -> None:
             f"Experiment {known.name!r} is in the database with another config: {'; '.join(changed)}. Give this one "
             f"another name (--set experiment=NAME), or go on with the old one (--resume '{known.name}')."
         )
-
-
-@contextmanager
-def _alone(storage: str, experiment: str) -> Iterator[None]:
-    """Hold the experiment for this process, as two sweeps would write each other's files. Ends with the process."""
-    if "://" in storage:
-        yield
-        return
-    try:
-        Path(storage).mkdir(parents=True, exist_ok=True)
-        file = (Path(storage) / f".{experiment}.lock").open("a+")
-    except OSError as error:
-        raise SweepError(
-            f"Checkpoints cannot be kept in {storage} ({error.strerror}): give another --storage."
-        ) from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise SweepError(f"Experiment {experiment!r} is being run by another process: wait for it.") from None
-        yield
 
 
 def _experiment(engine: Engine, name: str) -> Experiment | None:
@@ -523,7 +539,8 @@ def _environment() -> dict[str, Any]:
 def _tuner(start: Start, gpus: float, *, resume: bool, say: Callable[[str], None]) -> tune.Tuner:
     """A tuner for a new experiment, or for what is left of one that was begun."""
     config = start.config
-    path = f"{start.storage_path.rstrip('/')}/{config.experiment}"
+    system, root = located(start.storage_path)
+    folder = f"{root.rstrip('/')}/{config.experiment}"
     trainable = tune.with_resources(
         tune.with_parameters(
             run_trial,
@@ -535,8 +552,8 @@ def _tuner(start: Start, gpus: float, *, resume: bool, say: Callable[[str], None
         {"cpu": config.resources.cpu, "gpu": gpus},
     )
     if resume:
-        if is_restorable(path):
-            return tune.Tuner.restore(path, trainable)
+        if is_restorable(system, folder):
+            return tune.Tuner.restore(folder, trainable, storage_filesystem=system)
         say("Ray's state of the experiment is missing or damaged: all its trials are made again.")
     search: dict[str, Any] = {}
     parameters = {}
@@ -565,27 +582,14 @@ def _tuner(start: Start, gpus: float, *, resume: bool, say: Callable[[str], None
         ),
         run_config=tune.RunConfig(
             name=config.experiment,
-            storage_path=start.storage_path,
+            storage_path=root,
+            storage_filesystem=system,
             callbacks=[Recorder()],
             failure_config=tune.FailureConfig(max_failures=config.failures.max_retries),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
             verbose=0,
         ),
     )
-
-
-def is_restorable(path: str) -> bool:
-    """Whether Ray can go on from its files: with a damaged state it would, unasked, begin anew."""
-    if not tune.Tuner.can_restore(path):
-        return False
-    system, folder = pyarrow.fs.FileSystem.from_uri(path if "://" in path else Path(path).as_uri())
-    files = system.get_file_info(pyarrow.fs.FileSelector(folder))
-    states = [file.path for file in files if re.fullmatch(r"experiment_state-.*\.json", file.base_name)]
-    try:
-        with system.open_input_stream(max(states, default="")) as stream:
-            return bool(json.loads(stream.read())["trial_data"])
-    except (OSError, ValueError, KeyError):
-        return False
 
 
 def _trial_name(trial: Trial) -> str:

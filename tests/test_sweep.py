@@ -19,14 +19,16 @@ import pytest
 import ray
 import torch
 from PIL import Image as Picture
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, delete, func, select, update
 
 from db.results import arm_results
 from db.schema import Arm, Dataset, Experiment, Image, Measurement, Sample, Trial
-from db.store import open_database, read_session
+from db.store import open_database, read_session, write_session
+from platform.config import read_config
 from platform.datasets import load_dataset
 from platform.results import main as print_results
-from platform.sweep import is_restorable
+from platform.search import plan_trials
+from platform.storage import is_restorable, located
 from platform.sweep import main as sweep
 from platform.training import Run, colour_statistics, train
 
@@ -115,9 +117,12 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         status, output = run(command(folder), stop_at, stop_by)
         assert status == expected_status, output
+        assert "python -m platform.sweep --resume tiny --database" in output.splitlines()[-1 if status == 130 else 2]
         engine = open_database(folder / "d.sqlite")
         assert experiment_status(engine) == expected_state
         assert 1 <= ended(engine) < TRIALS
+        if expected_state == "running":
+            forget_what_was_recorded(engine)
         engine.dispose()
     assert "Interrupted" in output
     return folder
@@ -130,6 +135,15 @@ def finished(interrupted: Path) -> Iterator[Finished]:
     engine = open_database(interrupted / "d.sqlite")
     yield Finished(interrupted, interrupted / "tiny.yaml", engine, output)
     engine.dispose()
+
+
+def forget_what_was_recorded(engine: Engine) -> None:
+    """As if the process had been killed before it could write what Ray had told it: Ray knows of more."""
+    of_ray = select(Trial.id).where(Trial.images_seen > 0)
+    with write_session(engine) as session:
+        for table in (Sample, Measurement):
+            session.execute(delete(table).where(table.trial_id.in_(of_ray)))
+        session.execute(update(Trial).where(Trial.images_seen > 0).values(status="running", epochs_done=0))
 
 
 def command(folder: Path, *more: str) -> list[str]:
@@ -159,6 +173,11 @@ def test_a_resumed_sweep_gives_what_an_uninterrupted_one_would(finished: Finishe
     data = load_dataset(["photos"], train_images=40, validation_images=20, say=lambda line: None)
     statistics = colour_statistics(data.train_images, 5.0, "reachable")
     with read_session(finished.engine) as session:
+        rows = session.execute(select(Arm.name, Trial).join(Arm, Arm.id == Trial.arm_id).where(Arm.kind != "baseline"))
+        found = sorted((arm, trial.config["learning_rate"]) for arm, trial in rows)
+        assert found == sorted(
+            (p.arm, p.run.learning_rate) for p in plan_trials(read_config(finished.config).configs["cpu"])
+        )
         trials = session.scalars(select(Trial).where(Trial.status == "finished", Trial.images_seen > 0)).all()
         assert len(trials) == 8
         threads = torch.get_num_threads()
@@ -267,11 +286,12 @@ def test_a_finished_experiment_is_shown_and_not_trained_again(
 def test_a_damaged_state_of_ray_is_not_trusted(finished: Finished, tmp_path: Path) -> None:
     copy = tmp_path / "tiny"
     shutil.copytree(finished.folder / "s" / "tiny", copy)
-    assert is_restorable(str(copy))
+    system, folder = located(str(copy))
+    assert is_restorable(system, folder)
     state = max(copy.glob("experiment_state-*.json"))
     state.write_bytes(state.read_bytes()[: state.stat().st_size // 2])
-    assert not is_restorable(str(copy))
-    assert not is_restorable(str(tmp_path / "nothing"))
+    assert not is_restorable(system, folder)
+    assert not is_restorable(system, str(tmp_path / "nothing"))
 
 
 def test_another_config_under_the_same_name_is_refused(finished: Finished, capsys: pytest.CaptureFixture[str]) -> None:

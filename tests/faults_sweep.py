@@ -1,0 +1,97 @@
+"""Sweeps killed again and again: `make faults`. `make test` does a little of it in test_sweep.py."""
+
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from db.schema import Arm, Experiment, Measurement, Trial
+from db.store import open_database, read_session
+from platform.config import read_config
+from platform.datasets import load_dataset
+from platform.search import plan_trials
+from platform.training import colour_statistics, train
+from tests.faults import TIMES, count
+from tests.processes import check_integrity
+from tests.test_sweep import CHECKOUT, CONFIG, command
+
+EPOCHS = 6
+
+
+def run_for(arguments: list[str], seconds: float | None) -> tuple[int, str]:
+    """Run the command to its end, or kill it that long after its training has begun."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "platform.sweep", *arguments],
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        output = ""
+        for line in process.stdout:
+            output += line
+            if seconds is not None and line.startswith("Training "):
+                threading.Timer(seconds, process.send_signal, [signal.SIGKILL]).start()
+        return process.wait(), output
+
+
+def test_a_sweep_killed_again_and_again_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(CONFIG.replace(", 1e30]", "]").replace("epochs: 3", f"epochs: {EPOCHS}"))
+    config = read_config(tmp_path / "tiny.yaml", []).configs["cpu"]
+    data = load_dataset(["photos"], train_images=40, validation_images=20, say=lambda line: None)
+    statistics = colour_statistics(data.train_images, 5.0, "reachable")
+    expected = {
+        (planned.arm, planned.run.learning_rate, report.epoch): report.validation.scores["loss"]
+        for planned in plan_trials(config)
+        for report in train(planned.run, data, statistics, device="cpu")
+    }
+    chance = random.Random(0)
+    kills = epochs = 0
+    began = time.monotonic()
+    sweeps = max(1, TIMES // 5)
+    for sweep in range(sweeps):
+        folder = tmp_path / str(sweep)
+        folder.mkdir()
+        (folder / "tiny.yaml").write_text((tmp_path / "tiny.yaml").read_text())
+        arguments = command(folder)
+        while True:
+            status, output = run_for(arguments, chance.uniform(0.05, 5.0))
+            if status != -signal.SIGKILL:
+                break
+            kills += 1
+            arguments = ["--resume", "tiny", *command(folder)[1:3]]
+        assert status == 0, output
+        engine = open_database(folder / "d.sqlite")
+        check_integrity(engine)
+        with read_session(engine) as session:
+            assert session.scalars(select(Experiment.status)).one() == "finished"
+            trials = session.execute(
+                select(Arm.name, Trial).join(Arm, Arm.id == Trial.arm_id).where(Arm.kind != "baseline")
+            ).all()
+            assert sorted((arm, trial.config["learning_rate"]) for arm, trial in trials) == sorted(
+                (planned.arm, planned.run.learning_rate) for planned in plan_trials(config)
+            ), "trials were lost or doubled"
+            assert {trial.status for _, trial in trials} == {"finished"}
+            measured = {
+                (arm, trial.config["learning_rate"], epoch): loss
+                for arm, trial in trials
+                for epoch, loss in session.execute(
+                    select(Measurement.epoch, Measurement.loss).where(
+                        Measurement.trial_id == trial.id, Measurement.split == "validation"
+                    )
+                )
+            }
+        engine.dispose()
+        assert measured == pytest.approx(expected, rel=1e-6)
+        epochs += len(measured)
+    count(
+        f"sweep's driver killed (-9): {kills} times in {sweeps} sweeps ({time.monotonic() - began:.0f} s); "
+        f"{epochs} epochs of {sweeps * len(expected)} recorded once each, 0 lost, no trial lost or doubled"
+    )

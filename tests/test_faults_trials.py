@@ -1,0 +1,94 @@
+"""Trials whose worker is killed or out of memory, for real: tried again, then failed, and all else goes on."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from sqlalchemy import Engine, select
+
+from db.schema import Measurement, Trial
+from db.store import open_database, read_session
+from platform.datasets import Dataset, load_dataset
+from platform.sweep import start_ray
+from tests.faults import count
+from tests.test_recorder import EPOCHS, script, sweep, sweep_config, trials_by_arm
+
+pytestmark = pytest.mark.filterwarnings("default")  # Ray's own
+
+FREE_UNTIL_KILLED_BYTES = 2**30  # that much more than is in use now, and Ray's memory monitor kills
+HOG_BYTES = 4 * 2**30
+
+
+def memory() -> tuple[int, int]:
+    """All of this machine's memory, and what is available of it, in bytes."""
+    kibibytes = dict(line.split()[:2] for line in Path("/proc/meminfo").read_text().splitlines())
+    return int(kibibytes["MemTotal:"]) * 1024, int(kibibytes["MemAvailable:"]) * 1024
+
+
+@pytest.fixture(scope="module")
+def ray_here() -> Iterator[None]:
+    total, available = memory()
+    if available < 2 * HOG_BYTES:
+        pytest.skip("LITTLE MEMORY: a trial that runs out of it was not tried, as it would disturb this machine.")
+    with pytest.MonkeyPatch.context() as patch:
+        threshold = (total - available + FREE_UNTIL_KILLED_BYTES) / total
+        patch.setenv("RAY_memory_usage_threshold", f"{threshold:.4f}")
+        patch.setenv("RAY_memory_monitor_refresh_ms", "50")
+        start_ray("local")
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = open_database(tmp_path / "sweep.sqlite")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return load_dataset(["photos"], train_images=20, validation_images=10, say=lambda line: None)
+
+
+def test_a_trial_without_memory_or_worker_is_retried_then_failed_and_the_rest_goes_on(
+    ray_here: None, data: Dataset, engine: Engine, tmp_path: Path
+) -> None:
+    follow, marker, bytes_wanted = script(), tmp_path / "killed once", HOG_BYTES
+
+    def trainable(config: dict[str, Any]) -> None:
+        import os
+        import signal
+        import time
+
+        arm, number = config["trial"]["arm"], config["trial"]["number"]
+
+        def loss(epoch: int) -> float:
+            if epoch == 3 and number == 1 and arm == "rebalanced":
+                held = []
+                for _ in range(bytes_wanted // 2**26):
+                    held.append(b"x" * 2**26)
+                    time.sleep(0.02)
+            if epoch == 4 and number == 2 and (arm == "rebalanced" or not marker.exists()):
+                marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return 1 / epoch
+
+        follow(config, loss)
+
+    config = sweep_config({"method": "grid", "space": {"learning_rate": [0.1, 0.2, 0.3]}})
+    recording = sweep(config, trainable, data, engine, tmp_path, max_failures=1)
+    assert recording.problems == []
+    assert trials_by_arm(engine) == {
+        "regression": [("finished", EPOCHS)] * 3,
+        "rebalanced": [("failed", 2), ("failed", 3), ("finished", EPOCHS)],
+    }
+    with read_session(engine) as session:
+        reasons = session.scalars(select(Trial.failure_reason).where(Trial.status == "failed").order_by(Trial.id)).all()
+        epochs = session.execute(select(Measurement.trial_id, Measurement.epoch, Measurement.split)).all()
+    assert "low on memory" in str(reasons[0])
+    assert "its worker died" in str(reasons[1])
+    assert len(set(epochs)) == len(epochs)
+    count("trial's worker out of memory or killed (-9): 5 times in 3 trials, retried once each; the others finished")
