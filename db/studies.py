@@ -239,7 +239,7 @@ def find_study(session: Session, name: str | None) -> Study:
                 "There is no study yet; finish a sweep, or create one: python -m survey_app.studies create."
             )
         return found
-    found = session.scalar(select(Study).where(Study.name == name))
+    found = session.scalar(select(Study).where(Study.name == name)) if is_name(name) else None
     if found is None:
         names = ", ".join(session.scalars(select(Study.name).order_by(Study.created_at.desc()).limit(5)))
         raise SurveyError(f"There is no study {name!r}; there is {names or 'none yet'}.")
@@ -324,6 +324,11 @@ def study_definition(session: Session, study: Study) -> dict[str, Any]:
     }
 
 
+def is_name(text: str) -> bool:
+    """Whether a study could be called that; no database could even be asked for every string."""
+    return bool(text.strip()) and len(text) <= 100 and text.isprintable()
+
+
 def view_of(study: Study) -> StudyView:
     return StudyView(
         name=study.name,
@@ -371,7 +376,7 @@ def _stands(result: ArmResult) -> bool:
 def _check_values(
     name: str, exposures_ms: Sequence[int | None], completion_url: str | None, consent_version: str
 ) -> None:
-    if not name.strip() or len(name) > 100 or not name.isprintable():
+    if not is_name(name):
         raise SurveyError("A study's name has 1 to 100 printable characters.")
     if any(exposure is not None and not 1 <= exposure <= 60_000 for exposure in exposures_ms):
         raise SurveyError("An exposure is a whole number of milliseconds from 1 to 60000, or none (until answered).")

@@ -34,7 +34,7 @@ from db.schema import (
     Vote,
 )
 from db.store import read_session, write_session
-from db.studies import StudyView, SurveyError, find_study, newest_open, plan_of, view_of
+from db.studies import StudyView, SurveyError, find_study, is_name, newest_open, plan_of, view_of
 
 __all__ = [
     "OwnScore",
@@ -129,6 +129,8 @@ class OwnScore:
 
 def open_study(engine: Engine, name: str | None = None) -> StudyView | None:
     """The study `name`, open or closed (see its status), or the newest open one; None if there is none."""
+    if name is not None and not is_name(name):
+        return None
     with read_session(engine) as session:
         study = newest_open(session) if name is None else session.scalar(select(Study).where(Study.name == name))
         return None if study is None else view_of(study)

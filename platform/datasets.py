@@ -189,7 +189,14 @@ def _open_source(name: str, directory: Path, say: Say) -> _Source:
         case "photos":
             return _photos()
         case _:
-            return _folder(Path(name.removeprefix("folder:")).expanduser().resolve())
+            try:
+                folder = Path(name.removeprefix("folder:")).expanduser().resolve()
+                found = folder.is_dir()
+            except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL in it, links in a circle, ~nobody
+                raise DatasetError(f'"{name[:100]}" names no folder ({error}); give the path of one.') from None
+            if not found:
+                raise DatasetUnavailable(f"There is no folder {folder}.")
+            return _folder(folder)
 
 
 # From a source to a dataset
@@ -523,8 +530,6 @@ def _folder(folder: Path) -> _Source:
     Sub-folders are classes, an image outside them belongs to the class "all". Files and folders whose name starts
     with a dot are passed over, and so are links that lead out of the folder.
     """
-    if not folder.is_dir():
-        raise DatasetUnavailable(f"There is no folder {folder}.")
     paths, passed_over = _image_paths(folder)
     if not paths:
         raise DatasetError(

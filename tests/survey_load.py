@@ -95,14 +95,16 @@ class Client:
     def answer(self, answer: str) -> float | None:
         """Answer the question; return the seconds until the next one arrived, None if none did."""
         assert self.stimulus is not None
-        widget, data = self.stimulus
-        vote = {"question": data["question"], "answer": answer, "response_time_ms": 800.5, "input": "key", "scale": 9}
+        question = self.stimulus[1]["question"]
+        vote = {"question": question, "answer": answer, "response_time_ms": 800.5, "input": "key", "scale": 9}
         sent = time.perf_counter()
-        self.run(
-            f"$$STREAMLIT_INTERNAL_KEY_{widget}__events",
-            {"event": "vote", "value": {**vote, "exposure_measured_ms": 1000.0}},
-        )
+        self.send_vote({**vote, "exposure_measured_ms": 1000.0})
         return self.arrived - sent if self.arrived else None
+
+    def send_vote(self, value: Any) -> None:
+        """Send whatever as the component's answer."""
+        assert self.stimulus is not None
+        self.run(f"$$STREAMLIT_INTERNAL_KEY_{self.stimulus[0]}__events", {"event": "vote", "value": value})
 
 
 def take_part(server: Server, questions: int, think_s: float, seconds: list[float], given: list[list[str]]) -> None:

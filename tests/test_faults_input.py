@@ -1,0 +1,307 @@
+"""Bad input of every kind that reaches HueJury: refused in words, never an error of another kind. Cases are counted."""
+
+import contextlib
+import io
+import random
+import re
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import streamlit as st
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as some
+from PIL import Image
+from sqlalchemy import Engine
+from websockets.exceptions import WebSocketException
+
+from db.store import open_database
+from db.studies import create_study
+from db.votes import enrol, open_study, progress, record_comment, withdraw
+from platform.config import ConfigError, read_config
+from platform.datasets import DatasetError, DatasetUnavailable, load_dataset
+from tests.faults import TIMES, count
+from tests.survey_browser import CHECKOUT, Server
+from tests.survey_data import add_experiment, to_first_question
+from tests.survey_load import Client
+from tests.test_datasets import GOOD_ARCHIVE, imagenet32, publish, random_images, refused
+from tests.test_faults_database import stored_votes
+from tests.test_survey_pages import opened, words
+
+__all__ = ["imagenet32"]  # a fixture
+
+tried: Counter[str] = Counter()
+quiet: Any = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def counts() -> Iterator[None]:
+    tried.clear()
+    yield
+    for what, times in tried.items():
+        count(f"bad input, {what}: {times} cases, all refused in words or harmless")
+
+
+@some.composite
+def damaged(draw: some.DrawFn, original: bytes) -> bytes:
+    """The bytes cut short, flipped, overwritten, doubled or with others put between."""
+    content = bytearray(original)
+    for _ in range(draw(some.integers(1, 4))):
+        at = draw(some.integers(0, max(len(content) - 1, 0)))
+        length = draw(some.integers(1, 64))
+        match draw(some.sampled_from(["cut", "flip", "write", "insert", "remove", "double"])):
+            case "cut":
+                del content[at:]
+            case "flip" if content:
+                content[at] ^= 1 << draw(some.integers(0, 7))
+            case "write":
+                content[at : at + length] = draw(some.binary(min_size=length, max_size=length))
+            case "insert":
+                content[at:at] = draw(some.binary(max_size=length))
+            case "remove":
+                del content[at : at + length]
+            case "double":
+                content[at:at] = content[at : at + length]
+    return bytes(content)
+
+
+# Configs
+
+CONFIGS = sorted((CHECKOUT / "tune_configs").glob("*.yaml"))
+BOMBS = {
+    "aliases of aliases": "a: &a [x, x, x, x, x, x, x, x, x]\n"
+    + "".join(f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join([f'*{chr(97 + i)}'] * 9)}]\n" for i in range(12)),
+    "an alias of itself": "experiment: x\narms: &a {regression: *a}\n",
+    "deep lists": "experiment: " + "[" * 20_000,
+    "deep keys": "experiment: " + "{a: " * 5_000,
+    "a Python object": "experiment: !!python/object/apply:os.system ['true']\n",
+    "a long number": "epochs: " + "9" * 5_000,
+    "a long key": "k" * 100_000 + ": 1",
+    "a NUL": "experiment: \0",
+    "merged keys": "experiment: x\n<<: [1, 2]\n",
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_configs_made_to_do_harm_are_refused(tmp_path: Path, bomb: str) -> None:
+    (tmp_path / "bomb.yaml").write_text(BOMBS[bomb])
+    with pytest.raises(ConfigError) as raised:
+        read_config(tmp_path / "bomb.yaml")
+    assert len(str(raised.value)) < 10_000
+    tried["config"] += 1
+
+
+@settings(max_examples=200 * TIMES, deadline=None, suppress_health_check=quiet)
+@given(config=some.sampled_from([path.read_bytes() for path in CONFIGS]).flatmap(damaged))
+def test_damaged_configs_are_read_or_refused(tmp_path: Path, config: bytes) -> None:
+    (tmp_path / "damaged.yaml").write_bytes(config)
+    with contextlib.suppress(ConfigError):
+        read_config(tmp_path / "damaged.yaml")
+    tried["config"] += 1
+
+
+# Datasets
+
+
+@settings(max_examples=100 * TIMES, deadline=None, suppress_health_check=quiet)
+@given(data=some.data())
+def test_damaged_npz_batches_are_read_or_refused(imagenet32: Path, data: some.DataObject) -> None:
+    path = imagenet32 / "val_data.npz"
+    whole = imagenet32 / "whole"
+    if not whole.exists():
+        whole.write_bytes(path.read_bytes())
+    path.write_bytes(data.draw(damaged(whole.read_bytes())))
+    with contextlib.suppress(DatasetError):
+        load_dataset(["imagenet32"], data_directory=imagenet32, say=lambda line: None)
+    tried["npz batch"] += 1
+
+
+@settings(max_examples=100 * TIMES, deadline=None, suppress_health_check=quiet)
+@given(archive=damaged(GOOD_ARCHIVE))
+def test_damaged_archives_are_read_or_refused_even_with_the_right_checksum(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, archive: bytes
+) -> None:
+    publish(archive, monkeypatch)
+    (tmp_path / "data").mkdir(exist_ok=True)
+    (tmp_path / "data" / "cifar-10-binary.tar.gz").write_bytes(archive)
+    with contextlib.suppress(DatasetError):
+        load_dataset(["cifar10"], data_directory=tmp_path / "data", say=lambda line: None)
+    assert [path.name for path in tmp_path.rglob("*")] == ["data", "cifar-10-binary.tar.gz"]
+    tried["archive"] += 1
+
+
+def encoded(kind: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(random_images(1, 5)[0]).save(buffer, kind)
+    return buffer.getvalue()
+
+
+@settings(max_examples=200 * TIMES, deadline=None, suppress_health_check=quiet)
+@given(picture=some.sampled_from(["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP", "PPM"]).map(encoded).flatmap(damaged))
+def test_damaged_pictures_are_read_or_refused(tmp_path: Path, picture: bytes) -> None:
+    folder = tmp_path / "pictures"
+    if not folder.exists():
+        folder.mkdir()
+        for number, image in enumerate(random_images(3, 0)):
+            Image.fromarray(image).save(folder / f"{number}.png")
+    (folder / "damaged.png").write_bytes(picture)
+    with contextlib.suppress(DatasetError):
+        load_dataset([f"folder:{folder}"], data_directory=tmp_path, say=lambda line: None)
+    tried["picture"] += 1
+
+
+def test_a_pickle_that_poses_as_an_array_is_never_run(imagenet32: Path) -> None:
+    class Harm:
+        def __reduce__(self) -> tuple[Any, tuple[str]]:
+            return exec, (f"open({str(imagenet32 / 'harm')!r}, 'w')",)
+
+    for name in ("labels", "data"):
+        arrays: dict[str, Any] = {"data": np.zeros((6, 3072), np.uint8), "labels": np.ones(6, np.int64)}
+        arrays[name] = np.array([Harm()] * 6, dtype=object)
+        np.savez(imagenet32 / "val_data.npz", allow_pickle=True, **arrays)
+        assert "val_data.npz" in refused("imagenet32", imagenet32)
+        tried["npz batch"] += 1
+    assert not (imagenet32 / "harm").exists()
+
+
+@settings(max_examples=100 * TIMES, deadline=None)
+@given(name=some.text(max_size=40) | some.text(max_size=40).map("folder:{}".format))
+def test_any_name_of_a_dataset_is_refused_or_found(name: str) -> None:
+    with contextlib.suppress(DatasetError, DatasetUnavailable):
+        load_dataset([name], data_directory=Path("/nowhere"), say=lambda line: None)
+    tried["dataset's name"] += 1
+
+
+# Links, tokens, codes and comments
+
+LIKELY = some.sampled_from(
+    ["cats", "cats\0", "\0", "'; DROP TABLE votes; --", "%00", "../..", "<script>", "ａ", "\ud800"]
+)
+TEXT = some.text(max_size=80) | LIKELY | some.text(max_size=3).map(lambda text: text * 40_000)
+
+
+@pytest.fixture(scope="module")
+def surveyed(shared_engine: Engine) -> Engine:
+    create_study(shared_engine, "cats", question_count=6, practice_count=0)
+    return shared_engine
+
+
+@settings(max_examples=150 * TIMES, deadline=None, suppress_health_check=quiet)
+@given(text=TEXT, prolific=some.dictionaries(some.sampled_from(["PROLIFIC_PID", "STUDY_ID", "SESSION_ID"]), TEXT))
+def test_links_tokens_codes_and_comments(surveyed: Engine, text: str, prolific: dict[str, str]) -> None:
+    assert (open_study(surveyed, text) is not None) == (text == "cats")
+    assert progress(surveyed, text) is None
+    assert not withdraw(surveyed, text)
+    token = enrol(surveyed, "cats", consent_version="1", prolific=prolific)
+    record_comment(surveyed, token, text)
+    assert withdraw(surveyed, token)
+    tried[f"link, token, code, comment ({surveyed.dialect.name})"] += 4
+
+
+@settings(max_examples=25 * TIMES, deadline=None, suppress_health_check=quiet)
+@given(
+    query=some.dictionaries(
+        some.sampled_from(["study", "participant", "PROLIFIC_PID", "STUDY_ID", "x", "embed"]),
+        some.text(some.characters(exclude_categories=["Cs"]), max_size=30) | some.just("\0") | some.just("cats"),
+    )
+)
+def test_pages_of_any_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, query: dict[str, str]) -> None:
+    database = tmp_path / "survey.sqlite"
+    if not database.exists():
+        engine = open_database(database)
+        add_experiment(engine, images=12)
+        create_study(engine, "cats", question_count=6, practice_count=1)
+        engine.dispose()
+        st.cache_resource.clear()
+    monkeypatch.setenv("HUEJURY_DATABASE", str(database))
+    assert not re.search("Traceback|Error|sqlite|went wrong", words(opened(**query)))
+    tried["page of a link"] += 1
+
+
+# What a forged page may send over the socket
+
+JSON = some.recursive(
+    some.none() | some.booleans() | some.integers() | some.floats() | some.text(max_size=20) | some.just("x" * 100_000),
+    lambda inner: some.lists(inner, max_size=3) | some.dictionaries(some.text(max_size=8), inner, max_size=3),
+    max_leaves=5,
+)
+FIELDS = ("question", "answer", "response_time_ms", "exposure_measured_ms", "input", "scale")
+
+
+def test_forged_answers_change_nothing_and_the_server_goes_on(tmp_path: Path) -> None:
+    engine = open_database(tmp_path / "survey.sqlite")
+    add_experiment(engine, images=30)
+    create_study(engine, "cats", question_count=20, practice_count=0)
+    me, other = to_first_question(engine, "cats"), to_first_question(engine, "cats")
+    server = Server(tmp_path / "survey.sqlite", tmp_path / "log")
+    try:
+        mine, theirs = Client(server, f"participant={me}"), Client(server, f"participant={other}")
+        assert mine.stimulus is not None
+        assert theirs.stimulus is not None
+        mine.answer("left")
+        question = mine.stimulus[1]["question"]
+        before = stored_votes(engine)
+        [answered] = before
+        good = {
+            "question": question,
+            "answer": "left",
+            "response_time_ms": 1.0,
+            "exposure_measured_ms": None,
+            "input": "key",
+            "scale": 9,
+        }
+        forged: list[Any] = [
+            good | {"question": theirs.stimulus[1]["question"]},  # another's
+            good | {"question": answered, "answer": "right"},
+            *(good | {"question": text} for text in ("", "x" * 1_000_000, "\0", None, 5, [question], {"a": question})),
+            *(
+                good | {"answer": value}
+                for value in ("real", "LEFT", "", None, 0, ["left"], {"left": 1}, "x" * 1_000_000)
+            ),
+            *(
+                good | {"response_time_ms": value}
+                for value in (-1, float("nan"), float("inf"), 10**400, "1", None, [1])
+            ),
+            *(good | {"scale": value} for value in (0, 65, 1.5, True, "9", None, 10**30)),
+            *(good | {"input": value} for value in ("voice", None, ["key"], {})),
+        ]
+
+        @settings(max_examples=60 * TIMES, deadline=None, database=None, suppress_health_check=quiet)
+        @given(value=JSON | some.fixed_dictionaries({}, optional=dict.fromkeys(FIELDS, JSON)))
+        def collect(value: Any) -> None:
+            forged.append(value)
+
+        collect()
+        for value in forged:
+            mine.send_vote(value)
+            assert mine.stimulus is not None
+            assert mine.stimulus[1]["question"] == question
+            tried["forged answer"] += 1
+        assert stored_votes(engine) == before
+
+        chance = random.Random(0)
+        for _ in range(20 * TIMES):  # what is no message at all costs its sender the connection at most
+            with contextlib.suppress(OSError, WebSocketException):
+                noise = Client(server, "study=cats").socket
+                noise.send(chance.randbytes(chance.randrange(1, 2000)))
+                noise.recv(timeout=0.05)
+                noise.close()
+            tried["frame of noise"] += 1
+        theirs.answer("right")
+        mine.answer("left")
+        assert len(stored_votes(engine)) == 3
+        assert "participant" not in server.log.read_text()
+        assert me not in server.log.read_text()
+
+        # Nothing can be uploaded: no page has a place for it, and the address refuses it.
+        upload = urllib.request.Request(f"{server.url}_stcore/upload_file/session/file", b"x" * 1000, method="PUT")
+        with pytest.raises(urllib.error.HTTPError):
+            urllib.request.urlopen(upload)
+    finally:
+        server.stop()
+        engine.dispose()
