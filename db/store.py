@@ -135,15 +135,15 @@ def address(database: str | os.PathLike[str]) -> URL:
 def _create_engine(url: URL, busy_timeout_s: float) -> Engine:
     # JSON has no NaN: PostgreSQL refuses it, so SQLite may not hide it either.
     to_json = partial(json.dumps, allow_nan=False, ensure_ascii=False)
+    # Errors go to logs: what participants wrote, and their tokens' hashes, do not belong there.
+    options: dict[str, Any] = {"json_serializer": to_json, "hide_parameters": True}
     if url.get_backend_name() == "postgresql":
-        return _create_postgresql_engine(url, to_json, busy_timeout_s)
+        return _create_postgresql_engine(url, options, busy_timeout_s)
     if url.database in (None, "", ":memory:"):
         # One connection for all threads: every further one would be a database of its own.
-        engine = create_engine(
-            url, json_serializer=to_json, poolclass=StaticPool, connect_args={"check_same_thread": False}
-        )
+        engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False}, **options)
     else:
-        engine = create_engine(url, json_serializer=to_json)
+        engine = create_engine(url, **options)
 
     @event.listens_for(engine, "connect")
     def set_up(connection: sqlite3.Connection, _record: Any) -> None:
@@ -159,12 +159,12 @@ def _create_engine(url: URL, busy_timeout_s: float) -> Engine:
     return engine
 
 
-def _create_postgresql_engine(url: URL, to_json: Callable[[Any], str], busy_timeout_s: float) -> Engine:
+def _create_postgresql_engine(url: URL, options: dict[str, Any], busy_timeout_s: float) -> Engine:
     # A server that was started again has closed the pool's connections: each is tried before it is used.
     engine = create_engine(
         url if "connect_timeout" in url.query else url.update_query_dict({"connect_timeout": str(CONNECT_TIMEOUT_S)}),
-        json_serializer=to_json,
         pool_pre_ping=True,
+        **options,
     )
 
     @event.listens_for(engine, "connect")

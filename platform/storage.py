@@ -76,6 +76,15 @@ def located(storage: str) -> tuple[FileSystem, str]:
     return (PyFileSystem(_WholeFiles()) if system.type_name == "local" else system), path
 
 
+def holds(storage: str, name: str) -> bool:
+    """Whether the storage, as it is seen from here, has a file of that name."""
+    try:
+        system, root = located(storage)
+        return bool(system.get_file_info(f"{root.rstrip('/')}/{name}").type == FileType.File)
+    except (OSError, StorageError):
+        return False
+
+
 @contextmanager
 def alone(storage: str, experiment: str) -> Iterator[None]:
     """Hold the experiment for this process, as two sweeps would write each other's files. Ends with the process."""

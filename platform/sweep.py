@@ -10,6 +10,7 @@ import logging
 import os
 import pickle
 import re
+import secrets
 import shlex
 import socket
 import subprocess
@@ -23,11 +24,12 @@ import ray
 import torch
 from ray import tune
 from ray.air.execution._internal.actor_manager import RayActorManager
-from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import OperationalError
@@ -68,6 +70,7 @@ from platform.storage import (
     CHECKPOINT_FILE,
     StorageError,
     alone,
+    holds,
     is_restorable,
     located,
     newest_checkpoint,
@@ -357,6 +360,7 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
         baseline_scores = baselines(data, statistics)
         if not ray.is_initialized():
             start_ray("local")
+        _check_storage(storage)
         start = Start(
             config=config,
             config_yaml=text,
@@ -491,6 +495,35 @@ def _gpus_per_trial(config: SweepConfig) -> float:
             f"and {gpus:g}: change `resources` in the config."
         )
     return wanted
+
+
+def _check_storage(storage: str) -> None:
+    """Raise SweepError if a node of a cluster of several does not see what this process keeps in the storage."""
+    nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    if len(nodes) < 2:
+        return
+    system, root = located(storage)
+    name = f".seen-{secrets.token_hex(8)}"
+    try:
+        system.create_dir(root, recursive=True)
+        with system.open_output_stream(f"{root}/{name}") as stream:
+            stream.write(b"Written by a sweep's start, to see whether all nodes share this folder.")
+        ask = ray.remote(num_cpus=0)(holds)
+        asked = {
+            address: ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
+                storage, name
+            )
+            for node, address in nodes.items()
+        }
+        blind = [address for address, answer in asked.items() if not ray.get(answer)]
+        system.delete_file(f"{root}/{name}")
+    except (OSError, RayError) as error:
+        raise SweepError(f"The storage {storage} cannot be used ({_first_line(error)}): give another.") from None
+    if blind:
+        raise SweepError(
+            f"The cluster's nodes do not share the storage {storage} (not seen from {', '.join(blind)}), so no trial "
+            "could go on elsewhere: give --storage a folder that all of them share, or a URL such as s3://bucket/sweeps."
+        )
 
 
 def _check_unchanged(known: Experiment, config: SweepConfig) -> None:

@@ -4,6 +4,7 @@ import random
 import signal
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from platform.search import plan_trials
 from platform.training import colour_statistics, train
 from tests.faults import TIMES, count
 from tests.processes import check_integrity
+from tests.test_platform_module import ENVIRONMENT
 from tests.test_sweep import CHECKOUT, CONFIG, command
 
 EPOCHS = 6
@@ -95,3 +97,40 @@ def test_a_sweep_killed_again_and_again_ends_as_an_undisturbed_one(tmp_path: Pat
         f"sweep's driver killed (-9): {kills} times in {sweeps} sweeps ({time.monotonic() - began:.0f} s); "
         f"{epochs} epochs of {sweeps * len(expected)} recorded once each, 0 lost, no trial lost or doubled"
     )
+
+
+SUBMIT = """
+import socket, subprocess, sys, time
+import ray
+with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+ray.init(num_cpus=2, include_dashboard=True, dashboard_port=port)
+command = [sys.argv[1], "job", "submit", "--address", f"http://127.0.0.1:{port}", "--working-dir", ".", "--"]
+for _ in range(20):
+    job = subprocess.run([*command, sys.executable, "-m", *sys.argv[2:]], capture_output=True, text=True)
+    if "No available agent to submit job" not in job.stderr:
+        break
+    time.sleep(1)  # the dashboard answers a little before the agent that starts jobs
+print(job.stdout, job.stderr)
+ray.shutdown()
+sys.exit(job.returncode)
+"""
+
+
+def test_a_sweep_as_a_submitted_job(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(CONFIG.replace(", 1e30]", "]"))
+    ray = str(Path(sysconfig.get_path("scripts")) / "ray")
+    done = subprocess.run(
+        [sys.executable, "-c", SUBMIT, ray, "platform.sweep", *command(tmp_path)],
+        cwd=CHECKOUT,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "8 finished" in done.stdout or "4 finished" in done.stdout
+    engine = open_database(tmp_path / "d.sqlite")
+    with read_session(engine) as session:
+        assert session.scalars(select(Experiment.status)).one() == "finished"
+    engine.dispose()
