@@ -1,6 +1,6 @@
 """Many participants at once, each over Streamlit's own protocol: `make survey-load`, or
 
-    python -m tests.survey_load --participants 30 --questions 20
+    python -m tests.survey_load --participants 100 --questions 20 --postgresql --servers 2
 
 A server of its own on a new database; every participant goes from consent to completion code, answering as soon as
 they are asked. Prints the time from answer to next stimulus (the data's arrival: the browser adds its fixation mark),
@@ -10,9 +10,11 @@ and checks that the database holds exactly the answers given.
 import argparse
 import json
 import random
+import re
 import tempfile
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from websockets.typing import Subprotocol
 from db.schema import Participant, Question, Vote
 from db.store import open_database, read_session
 from db.studies import create_study
+from tests.postgres import PostgresServer
 from tests.survey_browser import Server
 from tests.survey_data import add_experiment
 
@@ -130,45 +133,66 @@ def take_part(server: Server, questions: int, think_s: float, seconds: list[floa
     given.append(answers)
 
 
+def largest_memory(server: Server) -> float:
+    """The most memory that the server's process has had, in MB."""
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 1000
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--participants", type=int, default=30)
     parser.add_argument("--questions", type=int, default=20)
     parser.add_argument("--think", type=float, default=2.0, help="mean seconds until an answer (default: %(default)s)")
+    parser.add_argument("--postgresql", action="store_true", help="on a PostgreSQL of its own, not on SQLite")
+    parser.add_argument("--servers", type=int, default=1, help="processes; each participant stays with one of them")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        engine = open_database(Path(folder) / "survey.sqlite")
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        database = str(Path(folder) / "survey.sqlite")
+        if arguments.postgresql:
+            postgres = PostgresServer()
+            stack.callback(postgres.stop)
+            database = postgres.new_database()
+        engine = open_database(database)
+        stack.callback(engine.dispose)
         add_experiment(engine, images=arguments.questions, size=32)
         create_study(engine, "cats", name="load", question_count=arguments.questions, practice_count=0)
-        server = Server(Path(folder) / "survey.sqlite", Path(folder) / "log")
+        servers = [Server(database, Path(folder) / f"log{number}") for number in range(arguments.servers)]
+        for server in servers:
+            stack.callback(server.stop)
         seconds: list[float] = []
         given: list[list[str]] = []
         began = time.perf_counter()
-        try:
-            job = (server, arguments.questions, arguments.think, seconds, given)
-            threads = [threading.Thread(target=take_part, args=job) for _ in range(arguments.participants)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-        finally:
-            server.stop()
+        threads = [
+            threading.Thread(
+                target=take_part,
+                args=(servers[number % len(servers)], arguments.questions, arguments.think, seconds, given),
+            )
+            for number in range(arguments.participants)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
         took = time.perf_counter() - began
+        megabytes = ", ".join(f"{largest_memory(server):.0f}" for server in servers)
         with read_session(engine) as session:
             stored = [
                 list(session.scalars(query.where(Question.participant_id == row)))
                 for row in session.scalars(select(Participant.id))
                 for query in [select(Vote.answer).join(Question).order_by(Question.position)]
             ]
-            votes = session.scalar(select(func.count()).select_from(Vote))
-        engine.dispose()
-        assert "Traceback" not in server.log.read_text(), server.log.read_text()
+            votes = session.scalar(select(func.count()).select_from(Vote)) or 0
+        for server in servers:
+            assert "Traceback" not in server.log.read_text(), server.log.read_text()
     assert len(given) == arguments.participants, "some participants did not come through"
     assert sorted(stored) == sorted(given), "the database holds other answers than were given"
     median, high = np.percentile(np.array(seconds) * 1000, [50, 95])
     print(
-        f"{len(given)} participants at once, {votes} votes in {took:.0f} s, each stored once, no error on any page. "
-        f"Answer to next stimulus: median {median:.0f} ms, 95th percentile {high:.0f} ms."
+        f"{len(given)} participants at once on {'PostgreSQL' if arguments.postgresql else 'SQLite'}, {len(servers)} "
+        f"server process(es): {votes} votes in {took:.0f} s ({votes / took:.1f}/s), each stored once, no error on any "
+        f"page. Answer to next stimulus: median {median:.0f} ms, 95th percentile {high:.0f} ms. "
+        f"Most memory of a server: {megabytes} MB."
     )
 
 
