@@ -11,6 +11,7 @@ import math
 import os
 import sys
 import tarfile
+import tokenize
 import warnings
 import zipfile
 import zlib
@@ -463,7 +464,10 @@ def _open_npy(path: Path, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...
             yield file, shape, dtype
     except KeyError as error:
         raise DatasetError(f"{path} has no array named {name}; {NPZ_MEND}.") from error
-    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        *(OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error),
+        *(SyntaxError, tokenize.TokenError),  # numpy's, on a header that is no Python
+    ) as error:
         raise DatasetError(f"{path} is not a sound npz batch ({error}); {NPZ_MEND}.") from error
 
 

@@ -98,10 +98,10 @@ def test_a_full_disk_refuses_votes_and_loses_none() -> None:
     if shutil.which("unshare") is None:
         pytest.skip("NO unshare: a full disk was not tried, as this machine cannot mount a small one for a test.")
     # The small disk is mounted for this process alone, and gone with it.
-    script = 'mount -t tmpfs -o size=3m tmpfs "$1" || exit 77; exec "$0" -c "$2" "$1" "$3"'
+    script = 'mount -t tmpfs -o "size=$4" tmpfs "$1" || exit 77; exec "$0" -c "$2" "$1" "$3"'
     command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, sys.executable]
     done = subprocess.run(
-        [*command, "/mnt", ON_A_SMALL_DISK, str(2 * TIMES)],
+        [*command, "/mnt", ON_A_SMALL_DISK, str(2 * TIMES), f"{2 + 2 * TIMES}m"],
         cwd=ROOT,
         capture_output=True,
         text=True,
