@@ -319,6 +319,23 @@ def test_what_is_chosen_stays_in_the_link_and_tables_can_be_saved(server: Server
     other.close()
 
 
+def test_new_votes_appear_by_themselves(tmp_path: Path, browser: Browser) -> None:
+    engine = open_database(tmp_path / "huejury.sqlite")
+    add_experiment(engine, images=24)
+    study(engine)
+    server = Server(tmp_path / "huejury.sqlite", tmp_path / "server.log")
+    try:
+        page = browser.new_page(viewport=DESKTOP)
+        page.goto(f"{server.url}dashboard")
+        page.get_by_text("Participants: 0 of 30 planned").wait_for()
+        answer_all(engine, "cats", wrong=set())
+        page.get_by_text("Participants: 1 of 30 planned").wait_for()
+        page.close()
+    finally:
+        server.stop()
+        engine.dispose()
+
+
 @pytest.mark.parametrize("view", VIEWS)
 def test_every_view_is_legible_on_a_phone_in_the_dark(server: Server, browser: Browser, view: str) -> None:
     page = browser.new_page(viewport=PHONE, color_scheme="dark")

@@ -20,6 +20,7 @@ class Chosen:
 
     simulated: of whom votes are shown, simulated participants instead of people. inclusion: of which of them. answers:
     of all of them; None where there is no study, or where it hides its outcomes, and `hidden` says until when.
+    version: of the answers, see `db.answers.answers_version`.
     """
 
     engine: Engine
@@ -29,6 +30,7 @@ class Chosen:
     inclusion: Inclusion = "all"
     answers: Answers | None = None
     hidden: str | None = None
+    version: tuple[object, ...] = ()
 
 
 def choose(
@@ -75,8 +77,8 @@ def what_is_shown(chosen: Chosen) -> list[str]:
     else:
         counted = "all of them are counted" if chosen.inclusion == "all" else "only these are counted"
         lines.append(
-            f"**Study {study.view.name}** ({study.view.status}, protocol {study.view.protocol}): "
-            f"{answers.participants} participants of {answers.planned_participants} planned; "
+            f"**Study {study.view.name}** ({study.view.status}, protocol {study.view.protocol}). Participants: "
+            f"{answers.participants} of {answers.planned_participants} planned; "
             f"{int(answers.attentive.sum())} of them attentive ({answers.exclusion_rule}); {counted}."
         )
     return lines

@@ -13,7 +13,6 @@ from sqlalchemy.orm import Session
 
 from db.answers import Answers, Inclusion, StudyBlinded, answers_version, load_answers
 from db.results import list_experiments
-from db.schema import Study
 from db.store import StoreError, read_session
 from db.studies import StudySummary, find_study, list_studies
 from survey_app.dashboard import access, certainty, pictures, prediction, results, sweep
@@ -31,6 +30,9 @@ VIEWS: dict[str, Callable[[Chosen], None]] = {
     "Sweep": sweep.show,
     "Pictures": pictures.show,
 }
+
+FOLLOWING_VOTES = ("Results", "Do scores predict people?", "How sure")  # not Pictures: they would close under readers
+REFRESH_S = 10
 
 logger = logging.getLogger("huejury.dashboard")
 
@@ -55,6 +57,8 @@ def dashboard_page() -> None:
             st.markdown("  \n".join(what_is_shown(chosen)))
             view = choose("View", list(VIEWS), key="view", kind="buttons", hide_label=True)
             VIEWS[view](chosen)
+            if view in FOLLOWING_VOTES and chosen.study and chosen.study.view.status == "open":
+                _follow_votes(chosen, chosen.study)
     except StoreError as error:
         st.error(str(error))
     except SQLAlchemyError:
@@ -86,20 +90,32 @@ def _choose(engine: Engine) -> Chosen | None:
     with columns[3]:
         inclusion = INCLUSIONS[choose("Counted", list(INCLUSIONS), key="counted")]
     try:
-        answers, hidden = _answers(engine, study, simulated=whose == SIMULATED), None
+        with read_session(engine) as session:
+            version = _version(session, study, simulated=whose == SIMULATED)
+            answers, hidden = _loaded(session, study.view.name, whose == SIMULATED, version), None
     except StudyBlinded as blinded:
         answers, hidden = None, str(blinded)
-    return Chosen(engine, experiment, study, whose == SIMULATED, inclusion, answers, hidden)
+    return Chosen(engine, experiment, study, whose == SIMULATED, inclusion, answers, hidden, version)
 
 
-def _answers(engine: Engine, study: StudySummary, *, simulated: bool) -> Answers:
-    with read_session(engine) as session:
-        row = find_study(session, study.view.name)
-        version = answers_version(session, row, simulated=simulated)
-        return _loaded(session, row.id, simulated, version)
+def _version(session: Session, study: StudySummary, *, simulated: bool) -> tuple[object, ...]:
+    return answers_version(session, find_study(session, study.view.name), simulated=simulated)
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)
-def _loaded(_session: Session, study_id: int, simulated: bool, version: tuple[object, ...]) -> Answers:
+def _loaded(_session: Session, study: str, simulated: bool, version: tuple[object, ...]) -> Answers:
     """Every vote, read once for all readers as long as there is no new one."""
-    return load_answers(_session, _session.get_one(Study, study_id), simulated=simulated)
+    return load_answers(_session, find_study(_session, study), simulated=simulated)
+
+
+def _follow_votes(chosen: Chosen, study: StudySummary) -> None:
+    """While people answer, draw the page anew when there are more votes. Asking costs the database milliseconds."""
+
+    @st.fragment(run_every=REFRESH_S)
+    def live() -> None:
+        access.recheck()
+        with read_session(chosen.engine) as session:
+            if _version(session, study, simulated=chosen.simulated) != chosen.version:
+                st.rerun()
+
+    live()
