@@ -34,6 +34,7 @@ Exit status: 0, or 2 where something is wrong.
 CSS = (
     """
 :root { color-scheme: light; }
+body { overflow-wrap: break-word; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 h1, h2, h3 { line-height: 1.2; } h2 { margin-top: 3rem; border-bottom: 2px solid #ddd; }
 figure { margin: 1.5rem 0; } figure svg { max-width: 100%; height: auto; }

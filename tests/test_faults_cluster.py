@@ -24,7 +24,8 @@ from tests.test_sweep import CHECKOUT, CONFIG, command
 EPOCHS = 8
 UNSHARE = ["unshare", "--user", "--map-root-user", "--mount"]
 CLUSTER = """
-import json, sys
+import json, sys, time
+import ray
 from ray.cluster_utils import Cluster
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
 nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
@@ -32,15 +33,22 @@ cluster.wait_for_nodes()
 raylets = [node.all_processes["raylet"][0].process.pid for node in nodes]
 print(json.dumps([cluster.address, raylets]), flush=True)
 for line in sys.stdin:
-    cluster.remove_node(nodes.pop(), allow_graceful=False)
-    print("killed", flush=True)
+    if line == "kill\\n":
+        cluster.remove_node(nodes.pop(), allow_graceful=False)
+    else:
+        cluster.connect()
+        while sum(node["Alive"] for node in ray.nodes()) < int(line):
+            time.sleep(0.1)
+        ray.shutdown()
+    print("done", flush=True)
 cluster.shutdown()
 """
 
 
 @pytest.fixture
 def cluster() -> Iterator[Process]:
-    """A process that holds a head without CPUs and two nodes with one each; a line to it kills a node."""
+    """A process that holds a head without CPUs and two nodes with one each; the line "kill" to it kills a node, a
+    number waits for so many."""
     with subprocess.Popen(
         [sys.executable, "-c", CLUSTER],
         cwd=CHECKOUT,
@@ -82,7 +90,7 @@ def test_trials_spread_and_outlive_a_node(cluster: Process, tmp_path: Path) -> N
                 spread |= parents_of_trials() & set(raylets)
             if line.startswith("[3/8]"):
                 say_to(cluster, "kill")
-                assert hear_from(cluster) == "killed"
+                assert hear_from(cluster) == "done"
         assert sweep.wait() == 0, output
     assert spread == set(raylets), output
     assert "failed and is tried again from its checkpoint" in output
@@ -125,6 +133,8 @@ def test_a_cluster_that_does_not_share_the_storage_is_refused(cluster: Process, 
                 if node.wait() in (1, 77) and "Traceback" not in log:
                     pytest.skip(f"NO MOUNT: a cluster without shared storage was not tried ({log.strip()}).")
                 pytest.fail(log)
+            say_to(cluster, "4")  # a node is started some time before the cluster knows of it
+            assert hear_from(cluster) == "done"
             sweep = [sys.executable, "-m", "platform.sweep", *command(tmp_path, "--address", address)]
             done = subprocess.run(sweep, cwd=CHECKOUT, env=ENVIRONMENT, capture_output=True, text=True)
             assert done.returncode == 2, done.stdout + done.stderr
