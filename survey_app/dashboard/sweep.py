@@ -238,26 +238,27 @@ def _curve_panel(frame: pd.DataFrame, arm: str, plan: SweepPlan, heading: str, s
         title += " (log)" if logarithmic else ""
     form = "~s" if shared is None else "~g"
     last = max(plan.epochs or 0, int(frame.epoch.max()))
-    base = alt.Chart(frame).encode(
-        x=alt.X(
-            "epoch:Q",
-            scale=alt.Scale(domain=[min(1, last - 1), last], nice=False, padding=6),
-            axis=alt.Axis(tickMinStep=1, format="d", tickCount=6),
-        ),
-        y=alt.Y("value:Q", scale=scale, title=title, axis=alt.Axis(tickCount=5, format=form)),
+    x = alt.X(
+        "epoch:Q",
+        scale=alt.Scale(domain=[min(1, last - 1), last], nice=False, padding=6),
+        axis=alt.Axis(tickMinStep=1, format="d", tickCount=6),
     )
+    y = alt.Y("value:Q", scale=scale, title=title, axis=alt.Axis(tickCount=5, format=form))
     dashes = alt.Scale(domain=["validation", "training"], range=[[1, 0], [2, 3]])
-    # No tooltips on lines: Vega would always give a line's first epoch.
+    # Each layer gets no more than it draws: of hundreds of trials the browser has much to read. No tooltips on lines:
+    # Vega would always give a line's first epoch.
     return alt.layer(
-        base.transform_filter("!datum.best")
+        alt.Chart(frame.loc[~frame.best, ["trial", "epoch", "value"]])
         .mark_line(color=colour, strokeWidth=1, opacity=0.5)
-        .encode(detail=alt.Detail("trial:N")),
-        base.transform_filter("datum.best")
+        .encode(x=x, y=y, detail=alt.Detail("trial:N")),
+        alt.Chart(frame.loc[frame.best, ["images", "epoch", "value"]])
         .mark_line(color=colour, strokeWidth=3)
-        .encode(strokeDash=alt.StrokeDash("images:N", scale=dashes, legend=None)),
-        base.transform_filter("datum.last")
+        .encode(x=x, y=y, strokeDash=alt.StrokeDash("images:N", scale=dashes, legend=None)),
+        alt.Chart(frame[frame["last"]].drop(columns=["images", "best", "last"]))
         .mark_point(color=colour, filled=True, size=44, opacity=0.9)
         .encode(
+            x=x,
+            y=y,
             shape=_shape(),
             tooltip=[
                 *map(alt.Tooltip, ("model:N", "trial:Q", "status:N", "epoch:Q")),
