@@ -509,13 +509,13 @@ def _check_storage(storage: str) -> None:
         with system.open_output_stream(f"{root}/{name}") as stream:
             stream.write(b"Written by a sweep's start, to see whether all nodes share this folder.")
         ask = ray.remote(num_cpus=0)(holds)
-        asked = {
-            address: ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
+        asked = {  # by id: several nodes may have one address
+            node: ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
                 storage, name
             )
-            for node, address in nodes.items()
+            for node in nodes
         }
-        blind = [address for address, answer in asked.items() if not ray.get(answer)]
+        blind = [nodes[node] for node, answer in asked.items() if not ray.get(answer)]
         system.delete_file(f"{root}/{name}")
     except (OSError, RayError) as error:
         raise SweepError(f"The storage {storage} cannot be used ({_first_line(error)}): give another.") from None
