@@ -272,7 +272,8 @@ def load_answers(session: Session, study: Study, *, simulated: bool = False) -> 
 
 
 def answers_version(session: Session, study: Study, *, simulated: bool) -> tuple[object, ...]:
-    """Changes whenever load_answers would give something else; cheap, however many votes there are."""
+    """Changes whenever load_answers would give something else; some milliseconds with tens
+    of thousands of votes, whose newest it looks for."""
     people = (Participant.study_id == study.id, Participant.simulated.is_(simulated))
     counts = session.execute(select(func.count(), func.count(Participant.finished_at)).where(*people)).one()
     votes = session.execute(select(func.count(Vote.id), func.max(Vote.answered_at))).one()

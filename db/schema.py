@@ -248,7 +248,7 @@ class Study(Base):
     status and closed_at, and to change its contenders once somebody takes part.
 
     exposures_ms: each question has one of these; null shows until answered. exclusion_rule: which participants an
-    analysis of the attentive leaves out, fixed here beforehand (see `db.results.ExclusionRule`). blinded: outcomes stay
+    analysis of the attentive leaves out, fixed here beforehand (see `db.answers.ExclusionRule`). blinded: outcomes stay
     hidden until planned_participants have finished or the study is closed (see `db.answers`).
     """
 

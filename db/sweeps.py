@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -121,7 +122,7 @@ def sweep_plan(session: Session, experiment_id: int) -> SweepPlan:
             name for name, values in space.items() if isinstance(values, dict) and values.get("loguniform")
         ),
         epochs=epochs,
-        rungs=_rungs(epochs, stopping["grace_epochs"], stopping["reduction_factor"]) if epochs and stopping else (),
+        rungs=asha_rungs(epochs, stopping["grace_epochs"], stopping["reduction_factor"]) if epochs and stopping else (),
         trials=None if each is None else each * len(arms),
         same_draws=search.get("method") != "optuna",
     )
@@ -214,8 +215,11 @@ def sweep_progress(session: Session, experiment_id: int) -> SweepProgress:
     )
 
 
-def _rungs(epochs: int, grace_epochs: int, reduction_factor: float) -> tuple[int, ...]:
-    rungs = [grace_epochs]
-    while rungs[-1] * reduction_factor < epochs:
-        rungs.append(int(rungs[-1] * reduction_factor))
-    return tuple(rungs)
+def asha_rungs(epochs: int, grace_epochs: int, reduction_factor: float) -> tuple[int, ...]:
+    """The epochs after which ASHA may stop a trial, below the last one: the first that reach grace_epochs times a power
+    of reduction_factor (above 1), as in Ray's scheduler."""
+    rungs, milestone = [grace_epochs], float(grace_epochs)
+    while (milestone := milestone * reduction_factor) < epochs:
+        if ceil(milestone) > rungs[-1]:
+            rungs.append(ceil(milestone))
+    return tuple(rung for rung in rungs if rung < epochs) or (grace_epochs,)

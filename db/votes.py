@@ -350,8 +350,8 @@ def own_score(engine: Engine, token: str) -> OwnScore | None:
         ).all()
     scores = {row_id: (int(correct), int(count)) for row_id, correct, count in rows}
     correct, count = scores.pop(participant.id)
-    others = [] if study.blinded else [other / total for other, total in scores.values()]
-    return OwnScore(correct, count, sum(others) / len(others) if others else None, len(others))
+    others = [other / total for other, total in scores.values()]
+    return OwnScore(correct, count, sum(others) / len(others) if others and not study.blinded else None, len(others))
 
 
 def withdraw(engine: Engine, token_or_completion_code: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from db.sweeps import asha_rungs
 from platform.config import Range, SweepConfig
 from platform.training import Run
 
@@ -70,9 +71,7 @@ def expected_epochs(trials: int, epochs: int, grace_epochs: int, reduction_facto
     Simulated: the trials come one after another and their losses keep the same order throughout; a trial that
     reaches a rung goes on if it is among the best 1/reduction_factor of those that were there (Li et al. 2020).
     """
-    rungs = [grace_epochs]
-    while rungs[-1] * reduction_factor < epochs:
-        rungs.append(int(rungs[-1] * reduction_factor))
+    rungs = asha_rungs(epochs, grace_epochs, reduction_factor)
     generator = np.random.default_rng(0)
     total = 0
     for _ in range(SIMULATIONS):

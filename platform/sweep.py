@@ -373,10 +373,12 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
             baselines=baseline_scores,
             samples=sample_indices(data.validation_labels, config.samples.images),
         )
-        return _run(start, engine, console, resume=known is not None, say=say)
+        return _run(start, engine, console, resume=known is not None, address=options.address, say=say)
 
 
-def _run(start: Start, engine: Engine, console: Console, *, resume: bool, say: Callable[[str], None]) -> int:
+def _run(
+    start: Start, engine: Engine, console: Console, *, resume: bool, address: str | None, say: Callable[[str], None]
+) -> int:
     """Train, record and print; return the exit status."""
     config = start.config
     gpus = _gpus_per_trial(config)
@@ -390,6 +392,8 @@ def _run(start: Start, engine: Engine, console: Console, *, resume: bool, say: C
     tuner = _tuner(start, gpus, resume=resume, say=say)
     say(f"Training {trials} trials of at most {config.epochs} epochs; checkpoints go to {start.storage_path}.")
     resumed_by = f"python -m platform.sweep --resume {shlex.quote(config.experiment)}{_where(engine, '--database ')}"
+    if address:
+        resumed_by += f" --address {shlex.quote(address)}"
     say(f"If it is interrupted, by whatever: {resumed_by}")
     failure: Exception | None = None
     try:

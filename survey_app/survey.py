@@ -307,7 +307,8 @@ def _thanks(engine: Engine, token: str, progress: Progress) -> None:
             who = "The other participant was" if score.others_count == 1 else f"The {score.others_count} others were"
             st.write(f"{who} right in {score.others_mean:.0%} of theirs. Guessing gives 50 %.")
         else:
-            st.write("You are the first to finish. Guessing gives 50 %.")
+            first = "You are the first to finish. " if score.others_count == 0 else ""
+            st.write(f"{first}Guessing gives 50 %.")
     st.write("Your completion code, with which you can have your answers deleted later. Please keep it:")
     st.code(progress.completion_code, language=None)
     if progress.study.completion_url:

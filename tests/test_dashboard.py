@@ -17,7 +17,7 @@ from db.answers import Inclusion, load_answers
 from db.results import experiment_progress
 from db.schema import Participant, Protocol, Question, Study, Vote
 from db.store import open_database, read_session, write_session
-from db.studies import create_study, find_study, study_summary
+from db.studies import close_study, create_study, find_study, study_summary
 from survey_app import report
 from survey_app.dashboard import certainty, prediction, results
 from survey_app.dashboard.chosen import Chosen, what_is_shown
@@ -128,7 +128,7 @@ def test_rank_correlations_are_scipys(engine: Engine) -> None:
     picked, asked = (counts.sum(0) for counts in what.answers.picked_and_asked())
     expected = spearmanr([0.20, 0.21, 0.22], picked / asked).statistic
     assert table.loc["bin accuracy (%)", "Spearman's ρ"] == pytest.approx(expected)
-    assert table.loc["PSNR (dB)" if "PSNR (dB)" in table.index else "AuC (%)", "models"] == 0  # never measured here
+    assert table.loc["AuC (%)", "models"] == 0  # never measured here
 
 
 def test_checks_count_sentinels_sides_and_the_attentive(engine: Engine) -> None:
@@ -253,11 +253,16 @@ def test_the_report_of_a_blinded_study_has_no_outcomes(tmp_path: Path) -> None:
     create_study(engine, "cats", question_count=5, practice_count=1, planned_participants=2, blinded=True)
     answer_all(engine, "cats", wrong={*ARMS})
     page = report.report_html(engine, "cats")
-    engine.dispose()
     assert "is blinded" in page
     assert "How sure" not in page
     assert "k/n</th>" in page
-    assert not re.search(r">\d+/\d+<", page)
+    shares = r"\(\d+/\d+\)|\d+/\d+ picked|>\d+/\d+<"
+    assert not re.search(shares, page)
+    with read_session(engine) as session:
+        assert session.scalars(select(Study.status)).all() == ["open"]
+    close_study(engine, "cats")
+    assert re.search(shares, report.report_html(engine, "cats"))
+    engine.dispose()
 
 
 # In a browser
@@ -301,6 +306,7 @@ def test_what_is_chosen_stays_in_the_link_and_tables_can_be_saved(server: Server
     with page.expect_download() as download:
         page.get_by_role("button", name="Save").first.click()
         page.get_by_role("button", name="CSV, all digits").click()
+    assert download.value.suggested_filename == "results-simulated.csv"
     frame = pd.read_csv(download.value.path())
     assert frame["model"].tolist()[:3] == list(ARMS)
     assert len(frame) == 4 + 3

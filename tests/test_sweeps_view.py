@@ -1,5 +1,6 @@
 """The sweep's queries and figures, on a small sweep made by hand, and its view in Streamlit."""
 
+import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import streamlit as st
 import vl_convert
+from ray.tune.schedulers.async_hyperband import _Bracket
 from sqlalchemy import Engine, event
 from streamlit.testing.v1 import AppTest
 
@@ -22,7 +24,7 @@ from db.recording import (
 from db.results import arm_results, experiment_progress
 from db.schema import ArmKind, TrialStatus
 from db.store import open_database, read_session, write_session
-from db.sweeps import best_of_arms, learning_curves, sweep_plan, sweep_progress, swept_trials
+from db.sweeps import asha_rungs, best_of_arms, learning_curves, sweep_plan, sweep_progress, swept_trials
 from survey_app.dashboard import access, sweep
 from survey_app.dashboard.exhibits import DataTable, Figure, svg
 from survey_app.dashboard.hyperparameters import ranks
@@ -332,3 +334,15 @@ def test_curves_may_be_of_many_trials(engine: Engine) -> None:
     table = made(engine)["trials"]
     assert isinstance(table, DataTable)
     assert len(table.frame) == 300
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 9, 10, 27, 81])
+@pytest.mark.parametrize("grace_epochs", [1, 2, 5])
+@pytest.mark.parametrize("reduction_factor", [1.05, 1.5, 2, 2.5, 3, 4])
+def test_rungs_are_where_rays_scheduler_has_them(epochs: int, grace_epochs: int, reduction_factor: float) -> None:
+    if grace_epochs > epochs:
+        return  # no such config
+    bracket = _Bracket(grace_epochs, epochs, reduction_factor, 0)
+    milestones = sorted({math.ceil(milestone) for milestone, _ in bracket._rungs})
+    below = tuple(rung for rung in milestones if rung < epochs)
+    assert asha_rungs(epochs, grace_epochs, reduction_factor) == (below or (grace_epochs,))

@@ -87,6 +87,11 @@ def arm_scale(arms: Sequence[str], shown: Sequence[str] | None = None) -> dict[s
     }
 
 
+def file_stem(exhibit: Figure | DataTable) -> str:
+    """The name of its files, without ending; it says where nobody voted, as a CSV file has no title to say so."""
+    return exhibit.name + ("-simulated" if exhibit.title.endswith(f"({SIMULATED})") else "")
+
+
 def titled(text: str, *, simulated: bool) -> str:
     """A title of what votes are in: it says so where nobody voted."""
     return f"{text} ({SIMULATED})" if simulated else text
@@ -111,14 +116,13 @@ def show_exhibits(exhibits: Sequence[Exhibit]) -> None:
 
 
 def _show_figure(figure: Figure) -> None:
+    stem = file_stem(figure)
     with _headed(figure.title, figure.name):
-        st.download_button("SVG", lambda: svg(figure), f"{figure.name}.svg", "image/svg+xml", key=f"svg {figure.name}")
-        st.download_button("PNG", lambda: png(figure), f"{figure.name}.png", "image/png", key=f"png {figure.name}")
+        st.download_button("SVG", lambda: svg(figure), f"{stem}.svg", "image/svg+xml", key=f"svg {figure.name}")
+        st.download_button("PNG", lambda: png(figure), f"{stem}.png", "image/png", key=f"png {figure.name}")
         data = figure.data
         if data is not None:
-            st.download_button(
-                "Data as CSV", lambda: csv(data), f"{figure.name}.csv", "text/csv", key=f"csv {figure.name}"
-            )
+            st.download_button("Data as CSV", lambda: csv(data), f"{stem}.csv", "text/csv", key=f"csv {figure.name}")
     _show_chart(figure)
     if figure.note:
         st.caption(figure.note)
@@ -138,13 +142,14 @@ def _show_chart(figure: Figure) -> None:
 
 
 def _show_table(table: DataTable) -> None:
+    stem = file_stem(table)
     with _headed(table.title, table.name):
         for label, write, ending, mime in (
             ("CSV, all digits", lambda: csv(table.frame), "csv", "text/csv"),
             ("Markdown", lambda: markdown(table), "md", "text/markdown"),
             ("LaTeX", lambda: latex(table), "tex", "text/plain"),
         ):
-            st.download_button(label, write, f"{table.name}.{ending}", mime, key=f"{ending} {table.name}")
+            st.download_button(label, write, f"{stem}.{ending}", mime, key=f"{ending} {table.name}")
     st.html(f"<style>{TABLE_CSS}</style>{table_html(table)}")
     if table.note:
         st.caption(table.note)

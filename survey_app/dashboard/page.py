@@ -114,8 +114,12 @@ def _follow_votes(chosen: Chosen, study: StudySummary) -> None:
     @st.fragment(run_every=REFRESH_S)
     def live() -> None:
         access.recheck()
-        with read_session(chosen.engine) as session:
-            if _version(session, study, simulated=chosen.simulated) != chosen.version:
-                st.rerun()
+        try:
+            with read_session(chosen.engine) as session:
+                now = _version(session, study, simulated=chosen.simulated)
+        except SQLAlchemyError:
+            return  # what is drawn stays; it is asked for again
+        if now != chosen.version:
+            st.rerun()
 
     live()

@@ -10,6 +10,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 import streamlit as st
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from db.results import ExperimentSummary
@@ -108,8 +109,12 @@ def _show_progress(chosen: Chosen, plan: SweepPlan, drawn: SweepProgress) -> Non
     @st.fragment(run_every=REFRESH_S)
     def live() -> None:
         access.recheck()
-        with read_session(chosen.engine) as session:
-            now = sweep_progress(session, chosen.experiment.id)
+        try:
+            with read_session(chosen.engine) as session:
+                now = sweep_progress(session, chosen.experiment.id)
+        except SQLAlchemyError:
+            st.caption("The database could not be read just now; it is asked again.")
+            return
         if now.status != "running" or now.ended != drawn.ended:
             st.rerun()
         done, words = progress_words(plan, now)
