@@ -34,8 +34,6 @@ BROWSERS_SEND = frozenset(
     | {"pragma", "priority", "upgrade", "user-agent"}
 )
 
-PATTERN = re.compile(r"(\*|[^@*\s]+)@[^@*\s]+", re.ASCII)
-
 
 class SecretsError(Exception):
     """The secrets cannot be used: one sentence for whoever runs the server. It quotes nothing secret."""
