@@ -273,6 +273,7 @@ def test_passphrase(browser: Browser, protected: Server, monkeypatch: pytest.Mon
     inside(page)
     assert "view=Sweep" in page.url
 
+    page.wait_for_function(f"document.cookie.includes('{COOKIE}=')")  # its script may come after the page
     page.reload()
     inside(page)
     token = reader_cookie(context)

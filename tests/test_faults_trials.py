@@ -17,7 +17,7 @@ from tests.test_recorder import EPOCHS, script, sweep, sweep_config, trials_by_a
 
 pytestmark = pytest.mark.filterwarnings("default")  # Ray's own
 
-FREE_UNTIL_KILLED_BYTES = 2**30  # that much more than is in use now, and Ray's memory monitor kills
+FREE_UNTIL_KILLED_BYTES = 2 * 2**30  # that much more than is in use now, and Ray's memory monitor kills
 HOG_BYTES = 4 * 2**30
 
 
