@@ -10,12 +10,10 @@ import numpy as np
 from sqlalchemy import Select, case, func, select
 from sqlalchemy.orm import Session
 
-from db.results import BestTrial, Share, measured_trials, wilson
+from db.results import BestTrial, Share, experiment_and_dataset, measured_trials, wilson
 from db.schema import (
     Arm,
     ArmKind,
-    Dataset,
-    Experiment,
     Image,
     Participant,
     Protocol,
@@ -216,11 +214,7 @@ def load_answers(session: Session, study: Study, *, simulated: bool = False) -> 
         .order_by(StudyArm.position)
     ).all()
     trials = measured_trials(session, [study_arm.trial_id for study_arm, _ in study_arms])
-    experiment, dataset = session.execute(
-        select(Experiment.name, Dataset.name)
-        .join(Dataset, Dataset.id == Experiment.dataset_id)
-        .where(Experiment.id == study.experiment_id)
-    ).one()
+    experiment, dataset = experiment_and_dataset(session, study)
 
     arms = session.scalars(
         select(Arm.name)

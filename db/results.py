@@ -229,6 +229,13 @@ def _scores(measurement: Measurement) -> dict[str, float]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def experiment_and_dataset(session: Session, study: Study) -> tuple[str, str]:
+    """The names of the experiment that the study is about, and of its data."""
+    names = select(Experiment.name, Dataset.name).join(Dataset).where(Experiment.id == study.experiment_id)
+    experiment, dataset = session.execute(names).one()
+    return experiment, dataset
+
+
 def _experiments(session: Session, name: str | None) -> list[ExperimentSummary]:
     experiments = select(Experiment, Dataset).join(Dataset).order_by(Experiment.created_at.desc(), Experiment.id.desc())
     counts = (

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from db.answers import ExclusionRule
 from db.pictures import sentinel_pngs
-from db.results import ArmResult, arm_results, experiment_progress
+from db.results import ArmResult, arm_results, experiment_and_dataset, experiment_progress
 from db.schedule import Plan, ScheduleError
 from db.schema import (
     Arm,
@@ -429,11 +429,7 @@ def _common_images(session: Session, contenders: Sequence[tuple[ArmResult, int]]
 
 
 def _summary(session: Session, study: Study) -> StudySummary:
-    experiment, dataset = session.execute(
-        select(Experiment.name, Dataset.name)
-        .join(Dataset, Dataset.id == Experiment.dataset_id)
-        .where(Experiment.id == study.experiment_id)
-    ).one()
+    experiment, dataset = experiment_and_dataset(session, study)
     arms = session.scalars(
         select(Arm.name)
         .join(StudyArm, StudyArm.arm_id == Arm.id)
