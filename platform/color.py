@@ -3,8 +3,9 @@
 The definitions are the project's fixed ones. CIELAB is D65, 2 degrees, as `skimage.color.rgb2lab`.
 Every function takes any leading shape and any device.
 
-Lab pictures and soft labels are views of planes: an entry of all pixels lies side by side in memory, as processors
-compute on such rows several times as fast as on the three or nine entries of one pixel.
+Lab pictures and the weights of soft labels are views of planes: an entry of all pixels lies side by side in memory, as
+processors compute on such rows several times as fast as on the three or nine entries of one pixel. The outputs of soft
+labels are only looked up, and lie together by pixel.
 """
 
 import functools
@@ -49,11 +50,14 @@ def _conversion(device: torch.device) -> tuple[Tensor, _Matrix, _Matrix]:
 def rgb_to_lab(rgb: Tensor) -> Tensor:
     """Convert sRGB uint8 (..., 3) to CIELAB float32 (..., 3): L in [0, 100], a and b in about [-108, 99]."""
     linear, to_xyz, _ = _conversion(rgb.device)
-    channels = linear.index_select(0, rgb.flatten().int()).view(-1, 3)
-    xyz = _product(channels.unbind(-1), to_xyz)
-    cube_root = xyz.log2().mul_(1 / 3).exp2_()
-    fx, fy, fz = torch.where(xyz > 0.008856, cube_root, xyz.mul_(7.787).add_(16 / 116))
-    lab = torch.empty_like(xyz)
+    # To another type, as PyTorch transposes within one type four times as slowly.
+    codes = rgb.reshape(-1, 3).T.to(torch.int64, memory_format=torch.contiguous_format)
+    xyz = _product(linear.index_select(0, codes.flatten()).view(3, -1).unbind(), to_xyz)
+    # The cube root, and below the threshold its tangent there.
+    f = xyz.clamp_min(0.008856).log2_().mul_(1 / 3).exp2_()
+    f.add_(xyz.sub_(0.008856).clamp_max_(0), alpha=7.787)
+    fx, fy, fz = f
+    lab = xyz
     torch.mul(fy, 116, out=lab[0]).sub_(16)
     torch.sub(fx, fy, out=lab[1]).mul_(500)
     torch.sub(fy, fz, out=lab[2]).mul_(200)
@@ -83,7 +87,11 @@ def _product(planes: Sequence[Tensor], matrix: _Matrix) -> Tensor:
 
 def ab_to_cell(ab: Tensor) -> Tensor:
     """Return the grid cell (i_a, i_b) of ab (..., 2) as int64 (..., 2), each in [0, 19]."""
-    return ((ab + 128) * (GRID / 256)).floor().long().clamp_(0, GRID - 1)
+    return _cell(ab).long()
+
+
+def _cell(ab: Tensor) -> Tensor:
+    return (ab + 128).mul_(GRID / 256).floor_().clamp_(0, GRID - 1)
 
 
 def ab_to_bin(ab: Tensor) -> Tensor:
@@ -128,7 +136,7 @@ class BinTable:
 
     grid_bins: int64 (heads,), the grid bin of each output, ascending.
     centers: float32 (heads, 2), the ab of each output.
-    neighbours: int64 (9, 400), the outputs of a grid bin's 3x3 neighbourhood, row by row; 0 where there is none.
+    neighbours: int64 (400, 9), the outputs of a grid bin's 3x3 neighbourhood, row by row; 0 where there is none.
     present: float32 (9, 400), 1 where the neighbour is among the outputs, else 0.
     """
 
@@ -158,7 +166,10 @@ def bin_table(bins: BinSet) -> BinTable:
         [output_of[i : i + GRID, j : j + GRID].flatten() for i in steps for j in steps],
     )
     return BinTable(
-        grid_bins, bin_centers()[grid_bins], neighbours.clamp_min(0), (neighbours >= 0).to(torch.get_default_dtype())
+        grid_bins,
+        bin_centers()[grid_bins],
+        neighbours.T.clamp_min(0).contiguous(),
+        (neighbours >= 0).to(torch.get_default_dtype()),
     )
 
 
@@ -170,23 +181,30 @@ def soft_labels(ab: Tensor, table: BinTable, sigma: float = 5.0) -> tuple[Tensor
     is entry 4; it has the largest weight, since no other centre is nearer.
     """
     planes = ab.movedim(-1, 0).reshape(2, -1)
-    cell = ab_to_cell(planes)
-    to_own_center = cell.to(ab.dtype).add_(0.5).mul_(CELL).sub_(128).sub_(planes)
-    steps = torch.tensor((-CELL, 0.0, CELL), dtype=ab.dtype, device=ab.device)
-    along = to_own_center[:, None] + steps[:, None]  # (2, 3, pixels): along a and along b
-    along.square_().mul_(-0.5 / (sigma**2 * math.log(2))).exp2_()  # to base 2: see losses.py
-    grid_bin = cell[0].mul_(GRID).add_(cell[1])
-    weights = table.present.gather(1, grid_bin.expand(9, -1)).to(ab.dtype)
-    weights.view(3, 3, -1).mul_(along[0, :, None]).mul_(along[1])
+    cell = _cell(planes)
+    grid_bin = (cell[0] * GRID).add_(cell[1]).long()
+    to_own_center = cell.add_(0.5).mul_(CELL).sub_(128).sub_(planes)
+    # A neighbour's weight over the own cell's, along a and along b: for distances d and d ± CELL to the two centres
+    # exp((d² - (d ± CELL)²) / 2σ²), to base 2 (see losses.py).
+    scale = 1 / (2 * sigma**2 * math.log(2))
+    after = to_own_center.mul_(-2 * CELL * scale)
+    before = (-CELL * CELL * scale) - after
+    after.sub_(CELL * CELL * scale).exp2_()
+    before.exp2_()
+    weights = table.present.index_select(1, grid_bin).to(ab.dtype)
+    rows = weights.view(3, 3, -1)
+    rows[0] *= before[0]
+    rows[2] *= after[0]
+    rows[:, 0] *= before[1]
+    rows[:, 2] *= after[1]
     weights.div_(weights.sum(0))
-    outputs = table.neighbours.gather(1, grid_bin.expand(9, -1))  # index_select is slow for integers on a CPU
-    return tuple(x.view(9, *ab.shape[:-1]).movedim(0, -1) for x in (outputs, weights))  # type: ignore[return-value]
+    outputs = table.neighbours.index_select(0, grid_bin)
+    return outputs.view(*ab.shape[:-1], 9), weights.view(9, *ab.shape[:-1]).movedim(0, -1)
 
 
 def add_soft_labels(total: Tensor, outputs: Tensor, weights: Tensor) -> None:
     """Add soft labels (outputs, weights), each (..., 9), into `total`, float64 (heads,), in place."""
-    for entries, their_weights in zip(outputs.unbind(-1), weights.unbind(-1), strict=True):
-        total += torch.bincount(entries.flatten(), their_weights.flatten().double(), minlength=len(total))
+    total += torch.bincount(outputs.flatten(), weights.flatten().double(), minlength=len(total))
 
 
 def rarity_weights(mean_soft_label: Tensor, rebalancing: float) -> Tensor:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
-# `streamlit run` puts this file's folder first on the path, where our statistics.py would hide Python's own. What is to
-# be found is the checkout's packages.
-sys.path[:] = [
-    str(CHECKOUT),
-    *(entry for entry in sys.path if entry not in (str(CHECKOUT), str(CHECKOUT / "survey_app"))),
-]
+# `streamlit run` puts this file's folder first on the path, where our statistics.py would hide Python's own; what is to
+# be found is the checkout's packages. The folder stays, at the end: were it missing, Streamlit would insert it before
+# every run and remove it after, and an import that another session does meanwhile would overlook what moves under it.
+# The path becomes a new list for the same reason.
+folder = str(CHECKOUT / "survey_app")
+if sys.path[0] != str(CHECKOUT) or sys.path[-1] != folder:
+    sys.path = [str(CHECKOUT), *(entry for entry in sys.path if entry not in (str(CHECKOUT), folder)), folder]
 
 import streamlit as st  # noqa: E402
 

@@ -1,6 +1,7 @@
 """The survey's pages without a browser: what a link leads to, and what the check makes of its answers."""
 
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -39,6 +40,31 @@ def opened(**query: str) -> AppTest:
 
 def words(app: AppTest) -> str:
     return " ".join(element.value for element in [*app.markdown, *app.code])
+
+
+def test_no_run_moves_the_path_that_another_session_imports_by(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path that moved while other sessions walked it cost participants an "encountered an error" after a start."""
+    folder = str(CHECKOUT / "survey_app")
+    at_start = [folder, *(entry for entry in sys.path if entry != folder)]  # as `streamlit run` leaves it
+    moves = []
+
+    class Path(list[str]):
+        def insert(self, *arguments: object) -> None:
+            moves.append(("insert", *arguments))
+
+        def remove(self, entry: str) -> None:
+            moves.append(("remove", entry))
+
+    monkeypatch.setattr(sys, "path", Path(at_start))
+    first = sys.path
+    opened()
+    assert list(first) == at_start
+    assert sys.path[0] == str(CHECKOUT)
+    assert sys.path.index(folder) == len(sys.path) - 1
+    second = sys.path = Path(sys.path)
+    opened()
+    assert sys.path is second
+    assert not moves
 
 
 def test_no_study_says_what_to_run(engine: Engine) -> None:
