@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.harness import machine
+from benchmarks.harness import GOAL_MISSED, machine
 
 SECTIONS = (
     "loss",
@@ -52,12 +52,22 @@ def main() -> None:
         print(f"{name} ...", file=sys.stderr, flush=True)
         torch.set_num_threads(1)
         parts.append("\n".join(importlib.import_module(f"benchmarks.{name}").section(options.tiny)))
+    if not options.sections:
+        parts.insert(1, _goals(parts))
     page = "\n\n".join(parts) + "\n"
     if options.sections or options.tiny:
         print(page)
     else:
         PAGE.write_text(page, encoding="utf-8")
         print(f"Written: {PAGE}", file=sys.stderr)
+
+
+def _goals(parts: list[str]) -> str:
+    """Bring the sections' own lines about goals to the head of the page, those that were missed first."""
+    lines = [line for part in parts for line in part.splitlines() if line.startswith("- Goal")]
+    missed = [line for line in lines if line.startswith(f"- {GOAL_MISSED}")]
+    met = [line for line in lines if line not in missed]
+    return "\n".join(["## Goals", "", *missed, *met])
 
 
 if __name__ == "__main__":

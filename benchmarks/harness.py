@@ -1,7 +1,9 @@
 """Time contenders side by side, measure their memory, write tables."""
 
+import ctypes
 import gc
 import json
+import math
 import statistics
 import tempfile
 import time
@@ -13,6 +15,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 import platform
+
+GOAL_MET, GOAL_MISSED = "Goal met:", "Goal missed:"
 
 Contenders = dict[str, Callable[[], object]]
 
@@ -49,6 +53,19 @@ def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
     return [their / our for our, their in zip(ours, theirs, strict=True)]
 
 
+def goal(what: str, values: Sequence[float], *, at_least: float | None = None, at_most: float | None = None) -> str:
+    """Say in a line whether all values are where they were wanted, how many are, and which lie farthest apart."""
+    low, high = -math.inf if at_least is None else at_least, math.inf if at_most is None else at_most
+    met = sum(low <= value <= high for value in values)
+    limit = f"at least {low:g}" if at_most is None else f"at most {high:g}"
+    found = (
+        figure(values[0])
+        if len(values) == 1
+        else f"{met} of {len(values)}; {figure(min(values))} to {figure(max(values))}"
+    )
+    return f"{GOAL_MET if met == len(values) else GOAL_MISSED} {what}: {found} ({limit} was wanted)."
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Write a Markdown table: the first column to the left, the others to the right."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
@@ -74,6 +91,8 @@ def peak_tensor_megabytes(run: Callable[[], object]) -> float:
 def seconds_and_peak_megabytes(run: Callable[[], object]) -> tuple[float, float | None]:
     """Return how long `run` took and how far the process's memory grew meanwhile; None where that is not Linux's."""
     gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # what is free goes back, or growing into it would not be seen
     before: float | None = None
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is held now

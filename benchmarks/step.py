@@ -4,7 +4,7 @@ from collections import defaultdict
 
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.harness import figure, table
+from benchmarks.harness import figure, goal, table
 from platform.datasets import load_dataset
 from platform.training import Run, colour_statistics, train
 
@@ -32,7 +32,12 @@ def section(tiny: bool) -> list[str]:
     lines += table(["part", *(f"width {width}" for width in widths)], [*rows, ["what is left", *map(_percent, rest)]])
     lines += [
         "",
-        f"The largest that is neither convolution nor matrix product: `{largest[1]}`, {_percent(largest[0])}.",
+        "- "
+        + goal(
+            f"percent of a step that `{largest[1]}` takes, the largest that is neither convolution nor matrix product",
+            [100 * largest[0]],
+            at_most=20,
+        ),
     ]
     return lines
 

@@ -10,7 +10,7 @@ SECTIONS = {
     "colour": ["ours", "scikit-image and numpy", "floor"],
     "epoch": ["ours", "the usual script", "bare, float32"],
     "step": ["convolutions and matrix products, forward and backward"],
-    "scale": ["100", "200"],
+    "scale": ["150", "300"],
     "database": ["2", "5"],
 }
 
