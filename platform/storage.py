@@ -132,6 +132,15 @@ def newest_checkpoint(
     return None
 
 
+def newest_reports(system: FileSystem, trial_folder: str) -> list[dict[str, Any]]:
+    """All reports that were made up to a trial's newest checkpoint, without reading that; none if there is none."""
+    for folder in _checkpoints(system, trial_folder):
+        with suppress(OSError, ValueError), system.open_input_stream(f"{folder}/{REPORTS_FILE}") as stream:
+            reports: list[dict[str, Any]] = json.loads(stream.read())
+            return reports
+    return []
+
+
 def mend_checkpoint(system: FileSystem, folder: str) -> None:
     """Where a trial's checkpoint is gone, put the trial's newest in its place.
 

@@ -74,6 +74,7 @@ from platform.storage import (
     is_restorable,
     located,
     newest_checkpoint,
+    newest_reports,
     write_reports,
 )
 from platform.training import (
@@ -169,7 +170,7 @@ def run_trial(
 class AshaWithinArms(FIFOScheduler):
     """Asynchronous successive halving among the trials of one arm, by validation loss (Li et al. 2020).
 
-    Ray does not keep rungs: when a sweep is resumed they start empty, and fewer of the trials left are stopped.
+    Ray does not keep rungs: when a sweep is resumed they are filled again from the trials' own reports.
     """
 
     def __init__(self, epochs: int, grace_epochs: int, reduction_factor: float) -> None:
@@ -194,6 +195,12 @@ class AshaWithinArms(FIFOScheduler):
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         self._asha(trial).on_trial_add(tune_controller, trial)
+        if trial.checkpoint is None or trial.storage is None:
+            return  # it is new
+        reports = newest_reports(trial.storage.storage_filesystem, trial.storage.trial_fs_path)
+        # A trial that goes on will say its last again, and only then is it decided whether it may.
+        for report in reports if trial.is_finished() else reports[:-1]:
+            self.on_trial_result(tune_controller, trial, report)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         if result.get(EPOCH, 0) >= self._epochs:

@@ -1,5 +1,7 @@
 """The recorder and the within-arm schedulers, on a real Ray with trials that follow a script instead of training."""
 
+import os
+import signal
 import sqlite3
 import threading
 import time
@@ -73,16 +75,17 @@ def script() -> Callable[[dict[str, Any], Callable[[int], float]], None]:
     """
 
     def follow(config: dict[str, Any], loss: Callable[[int], float]) -> None:
+        import json
         import tempfile
         from pathlib import Path
 
         from ray import tune
 
-        done = 0
+        reports = []
         if (checkpoint := tune.get_checkpoint()) is not None:
             with checkpoint.as_directory() as folder:
-                done = int((Path(folder) / "epoch").read_text())
-        for epoch in range(done + 1, config["trial"]["run"]["epochs"] + 1):
+                reports = json.loads((Path(folder) / "reports.json").read_text())
+        for epoch in range(len(reports) + 1, config["trial"]["run"]["epochs"] + 1):
             value = loss(epoch)
             report = {
                 "epoch": epoch,
@@ -95,8 +98,9 @@ def script() -> Callable[[dict[str, Any], Callable[[int], float]], None]:
                 "train_class_bin_accuracy": [0.5, None],
                 "validation_class_bin_accuracy": [0.25, None],
             }
+            reports.append(report)
             with tempfile.TemporaryDirectory() as folder:
-                (Path(folder) / "epoch").write_text(str(epoch))
+                (Path(folder) / "reports.json").write_text(json.dumps(reports))
                 tune.report(report, checkpoint=tune.Checkpoint.from_directory(folder))
 
     return follow
@@ -116,6 +120,10 @@ def sweep(
     parameters = (
         {} if "search_alg" in options else {"trial": tune.grid_search([t.as_dict() for t in plan_trials(config)])}
     )
+    if options.pop("resume", False):
+        tune.Tuner.restore(str(folder / config.experiment), trainable).fit()
+        recording.close(trials)
+        return recording
     tune.Tuner(
         trainable,
         param_space=parameters,
@@ -165,6 +173,33 @@ def test_early_stopping_compares_within_an_arm_only(
     assert trials_by_arm(engine) == {"regression": best_and_rest, "rebalanced": best_and_rest}
     assert experiment_status(engine) == "finished"
     assert recording.problems == []
+
+
+def test_a_resumed_sweep_stops_what_an_undisturbed_one_would(
+    ray_here: None, data: Dataset, engine: Engine, tmp_path: Path
+) -> None:
+    follow, marker, driver = script(), tmp_path / "interrupted once", os.getpid()
+
+    def trainable(config: dict[str, Any]) -> None:
+        rate = config["trial"]["run"]["learning_rate"]
+
+        def loss(epoch: int) -> float:
+            if rate == 0.3 and epoch == 1 and not marker.exists():
+                marker.touch()
+                os.kill(driver, signal.SIGUSR1)  # Ray Tune's second name for Ctrl-C
+                time.sleep(0.5)
+            return float(rate + 1 / epoch)
+
+        follow(config, loss)
+
+    config = sweep_config({"method": "grid", "space": {"learning_rate": [0.1, 0.2, 0.3, 0.4]}})
+    sweep(config, trainable, data, engine, tmp_path, scheduler=AshaWithinArms(EPOCHS, 1, 3))
+    assert experiment_status(engine) == "interrupted"
+    assert ("pending", 0) in trials_by_arm(engine)["regression"]
+    sweep(config, trainable, data, engine, tmp_path, resume=True)
+    best_and_rest = [("finished", EPOCHS), *[("stopped_early", 1)] * 3]
+    assert trials_by_arm(engine) == {"regression": best_and_rest, "rebalanced": best_and_rest}
+    assert experiment_status(engine) == "finished"
 
 
 def test_optuna_studies_each_arm_by_itself(ray_here: None, data: Dataset, engine: Engine, tmp_path: Path) -> None:
