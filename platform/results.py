@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from db.answers import StudyBlinded, SurveyResults, load_answers, summarise
@@ -25,7 +25,7 @@ from db.results import (
     list_experiments,
     newest_study,
 )
-from db.schema import Experiment, TrialStatus
+from db.schema import Arm, Experiment, Trial, TrialStatus
 from db.store import DATABASE_HELP, StoreError, default_database, open_existing, read_session
 
 STATUSES: tuple[TrialStatus, ...] = ("finished", "stopped_early", "failed", "lost", "running", "pending")
@@ -62,6 +62,20 @@ def print_results(engine: Engine, experiment: str, console: Console) -> None:
         console.print(_survey_note(results, survey, attentive), markup=False, highlight=False)
     console.print(_score_table(results))
     console.print(_trial_table(results, searched))
+
+
+def report_failures(engine: Engine, experiment_id: int, say: Callable[[str], None]) -> int:
+    """Say which trials failed and why; return 1 if any did, else 0."""
+    with read_session(engine) as session:
+        failed = session.execute(
+            select(Arm.name, Trial.ray_id, Trial.failure_reason)
+            .join(Arm, Arm.id == Trial.arm_id)
+            .where(Trial.experiment_id == experiment_id, Trial.status == "failed")
+            .order_by(Trial.id)
+        ).all()
+    for arm, ray_id, reason in failed:
+        say(f"Failed: {arm} ({ray_id}): {reason}")
+    return 1 if failed else 0
 
 
 def _poster_table(results: Sequence[ArmResult], survey: SurveyResults | None, *, blinded: bool) -> Table:

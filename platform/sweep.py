@@ -11,14 +11,13 @@ import os
 import pickle
 import re
 import secrets
-import shlex
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import ray
 import torch
@@ -35,14 +34,11 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import OperationalError
 
 import platform
-from db.schema import Arm, Experiment
 from db.schema import Dataset as DatasetRow
-from db.schema import Trial as TrialRow
+from db.schema import Experiment
 from db.store import (
-    DATABASE_HELP,
     StoreError,
     address,
-    default_database,
     explain,
     open_database,
     read_session,
@@ -51,9 +47,10 @@ from db.store import (
 from db.studies import open_study_of
 from platform.config import ConfigError, Hardware, Range, SweepConfig, changes_between, read_config
 from platform.datasets import Dataset, DatasetError, DatasetUnavailable, load_dataset
+from platform.options import command_to_ask, command_to_resume, parse_options
 from platform.progress import Progress
 from platform.recorder import Recorder, Recording, Start, planned_trial_of, record_start
-from platform.results import print_results
+from platform.results import print_results, report_failures
 from platform.samples import colorized_pngs, sample_indices, write_samples
 from platform.search import (
     EARLIER_REPORTS,
@@ -92,19 +89,6 @@ AUTO_GPU_SHARE = 0.25  # of a GPU a trial: one of these small models leaves most
 # Beside other work two threads were seen to take 40 times as long as one, waiting for each other: only much is shared.
 THREADS_FROM_IMAGES = 100_000
 BUSY_TIMEOUT_S = 10.0  # the recorder tries again later, and meanwhile Ray is not kept waiting for long
-
-EXAMPLES = """\
-examples:
-  python -m platform.sweep tune_configs/quick.yaml             a first run, under a minute
-  python -m platform.sweep tune_configs/rebalance.yaml --dry-run
-  python -m platform.sweep tune_configs/rebalance.yaml --set experiment=wider --set training.width=64
-  python -m platform.sweep tune_configs/rebalance.yaml --dataset photos
-  python -m platform.sweep tune_configs/paper.yaml --address auto      on the Ray cluster of this machine
-  python -m platform.sweep --resume rebalance                  go on with an experiment as it was begun
-
-An experiment that was interrupted, even by a crash, goes on where it was when the same command is given again.
-Exit status: 0 all trials are fine, 1 some failed, 2 something is wrong with the input, 130 interrupted.
-"""
 
 
 class SweepError(Exception):
@@ -267,12 +251,7 @@ def _distribution(values: list[Any] | Range) -> Any:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    if (options.config is None) == (options.resume is None):
-        parser.error("give either a CONFIG file, or --resume with an experiment's name")
-    if options.resume is not None and (options.set or options.profile or options.dry_run):
-        parser.error("--set, --profile and --dry-run go with a CONFIG file; an experiment is resumed as it was begun")
+    options = parse_options(arguments)
     console = Console()
     try:
         return _sweep(options, console)
@@ -287,27 +266,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     finally:
         ray.shutdown()
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m platform.sweep",
-        description="Sweep the arms of a config with Ray Tune, record everything in a database, print the results.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="a YAML file, see tune_configs/")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be trained; start nothing")
-    parser.add_argument("--resume", metavar="NAME", help="go on with this experiment, by its config in the database")
-    parser.add_argument("--dataset", nargs="+", metavar="NAME", help="use the first of these that can be had")
-    parser.add_argument("--database", default=default_database(), help=DATABASE_HELP)
-    parser.add_argument("--storage", metavar="PATH", help="folder or URL for checkpoints (default: results/ here)")
-    parser.add_argument("--address", metavar="ADDR", help="of a Ray cluster (default: $RAY_ADDRESS, else this machine)")
-    parser.add_argument(
-        "--profile", choices=get_args(Hardware), help="of the config (default: by the hardware that Ray has)"
-    )
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value of the config")
-    return parser
 
 
 def _sweep(options: argparse.Namespace, console: Console) -> int:
@@ -346,7 +304,7 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
         )
         print_results(engine, known.name, console)
         _open_survey(engine, known.name, say)
-        return _report_failures(engine, known.id, say)
+        return report_failures(engine, known.id, say)
 
     if config.search.method == "optuna" and importlib.util.find_spec("optuna") is None:
         raise SweepError("Optuna is not installed: pip install -c constraints.txt optuna, or change search.method.")
@@ -398,9 +356,7 @@ def _run(
     recording = Recorder.recording = Recording(engine, experiment_id, arms, images, progress)
     tuner = _tuner(start, gpus, resume=resume, say=say)
     say(f"Training {trials} trials of at most {config.epochs} epochs; checkpoints go to {start.storage_path}.")
-    resumed_by = f"python -m platform.sweep --resume {shlex.quote(config.experiment)}{_where(engine, '--database ')}"
-    if address:
-        resumed_by += f" --address {shlex.quote(address)}"
+    resumed_by = command_to_resume(config.experiment, engine, address)
     say(f"If it is interrupted, by whatever: {resumed_by}")
     failure: Exception | None = None
     try:
@@ -414,7 +370,7 @@ def _run(
     print_results(engine, config.experiment, console)
     for problem in recording.problems:
         say(f"Not recorded: {problem}.")
-    failures = _report_failures(engine, experiment_id, say)
+    failures = report_failures(engine, experiment_id, say)
     if status == "interrupted":
         why = f"Ray stopped the sweep ({_first_line(failure)})" if failure else "Interrupted"
         say(f"{why}; {len(recording.ended)} of {trials} trials have ended. To go on: {resumed_by}")
@@ -428,13 +384,7 @@ def _open_survey(engine: Engine, experiment: str, say: Callable[[str], None]) ->
     """Open a study of the best trial of each arm, unless the experiment has one; say how people are asked."""
     study = open_study_of(engine, experiment, say=say)
     if study is not None and study.view.status == "open":
-        where = _where(engine, "HUEJURY_DATABASE=").lstrip()
-        say(f"The survey {study.view.name!r} is open; to ask people: {where}{' ' if where else ''}make survey")
-
-
-def _where(engine: Engine, option: str) -> str:
-    """What a command needs to find the database, after a blank; nothing where it is the default one."""
-    return "" if engine.url == address(default_database()) else f" {option}{shlex.quote(shown_name(engine.url))}"
+        say(f"The survey {study.view.name!r} is open; to ask people: {command_to_ask(engine)}")
 
 
 # Before the trials
@@ -644,20 +594,6 @@ def _trial_name(trial: Trial) -> str:
 def _trial_folder(trial: Trial) -> str:
     planned = planned_trial_of(trial)
     return f"{re.sub('[^A-Za-z0-9]+', '-', planned.arm)}-{planned.number:03d}-{trial.trial_id}"
-
-
-def _report_failures(engine: Engine, experiment_id: int, say: Callable[[str], None]) -> int:
-    """Say which trials failed and why; return 1 if any did, else 0."""
-    with read_session(engine) as session:
-        failed = session.execute(
-            select(Arm.name, TrialRow.ray_id, TrialRow.failure_reason)
-            .join(Arm, Arm.id == TrialRow.arm_id)
-            .where(TrialRow.experiment_id == experiment_id, TrialRow.status == "failed")
-            .order_by(TrialRow.id)
-        ).all()
-    for arm, ray_id, reason in failed:
-        say(f"Failed: {arm} ({ray_id}): {reason}")
-    return 1 if failed else 0
 
 
 def _first_line(error: BaseException) -> str:

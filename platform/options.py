@@ -1,0 +1,68 @@
+"""What the sweep's command is told, and what it tells people to type."""
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from sqlalchemy import Engine
+
+from db.store import DATABASE_HELP, address, default_database, shown_name
+from platform.config import Hardware
+
+EXAMPLES = """\
+examples:
+  python -m platform.sweep tune_configs/quick.yaml             a first run, under a minute
+  python -m platform.sweep tune_configs/rebalance.yaml --dry-run
+  python -m platform.sweep tune_configs/rebalance.yaml --set experiment=wider --set training.width=64
+  python -m platform.sweep tune_configs/rebalance.yaml --dataset photos
+  python -m platform.sweep tune_configs/paper.yaml --address auto      on the Ray cluster of this machine
+  python -m platform.sweep --resume rebalance                  go on with an experiment as it was begun
+
+An experiment that was interrupted, even by a crash, goes on where it was when the same command is given again.
+Exit status: 0 all trials are fine, 1 some failed, 2 something is wrong with the input, 130 interrupted.
+"""
+
+
+def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command's options; wrong ones end the process with a sentence and status 2."""
+    parser = argparse.ArgumentParser(
+        prog="python -m platform.sweep",
+        description="Sweep the arms of a config with Ray Tune, record everything in a database, print the results.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="a YAML file, see tune_configs/")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be trained; start nothing")
+    parser.add_argument("--resume", metavar="NAME", help="go on with this experiment, by its config in the database")
+    parser.add_argument("--dataset", nargs="+", metavar="NAME", help="use the first of these that can be had")
+    parser.add_argument("--database", default=default_database(), help=DATABASE_HELP)
+    parser.add_argument("--storage", metavar="PATH", help="folder or URL for checkpoints (default: results/ here)")
+    parser.add_argument("--address", metavar="ADDR", help="of a Ray cluster (default: $RAY_ADDRESS, else this machine)")
+    parser.add_argument(
+        "--profile", choices=get_args(Hardware), help="of the config (default: by the hardware that Ray has)"
+    )
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value of the config")
+    options = parser.parse_args(arguments)
+    if (options.config is None) == (options.resume is None):
+        parser.error("give either a CONFIG file, or --resume with an experiment's name")
+    if options.resume is not None and (options.set or options.profile or options.dry_run):
+        parser.error("--set, --profile and --dry-run go with a CONFIG file; an experiment is resumed as it was begun")
+    return options
+
+
+def command_to_resume(experiment: str, engine: Engine, cluster: str | None) -> str:
+    """cluster: Ray's address, where one was given."""
+    command = f"python -m platform.sweep --resume {shlex.quote(experiment)}{_where(engine, '--database ')}"
+    return f"{command} --address {shlex.quote(cluster)}" if cluster else command
+
+
+def command_to_ask(engine: Engine) -> str:
+    """The command that serves the survey on this database."""
+    return f"{_where(engine, 'HUEJURY_DATABASE=')} make survey".lstrip()
+
+
+def _where(engine: Engine, option: str) -> str:
+    """What a command needs to find the database, after a blank; nothing where it is the default one."""
+    return "" if engine.url == address(default_database()) else f" {option}{shlex.quote(shown_name(engine.url))}"
