@@ -10,6 +10,7 @@ TIMES = int(os.environ.get("HUEJURY_FAULTS", "1"))
 counted: list[str] = []  # printed at the end, see tests/conftest.py
 
 
-def count(what: str) -> None:
-    """Have a line printed at the end of the run, with how often something was tried and what came of it."""
-    counted.append(what)
+def count(fault: str, times: str, lost: str, again: str) -> None:
+    """Have a row of docs/reliability.md's table printed at the end of the run: what was broken, how often, what was
+    lost of it, and pytest's arguments that break it again."""
+    counted.append(f"| {fault} | {times} | {lost} | `pytest {again}` |")

@@ -1,6 +1,5 @@
 """The database under faults: a full disk, locks, a killed server, a backup amid writes. No vote is lost."""
 
-import itertools
 import json
 import re
 import shutil
@@ -88,9 +87,11 @@ for _ in range(int(sys.argv[2])):
                 break
     filler.unlink(missing_ok=True)
 check_integrity(engine)
-assert stored_votes(engine) == acknowledged
+stored = stored_votes(engine)
+assert stored == acknowledged
 assert [path.name for path in disk.iterdir() if "copy" in path.name] == []
-print(json.dumps([len(acknowledged), refusals, sorted(sentences)]))
+lost = len(acknowledged.items() - stored.items())
+print(json.dumps([len(acknowledged), lost, refusals, sorted(sentences)]))
 """
 
 
@@ -110,11 +111,17 @@ def test_a_full_disk_refuses_votes_and_loses_none() -> None:
     if done.returncode in (1, 77) and "Traceback" not in done.stderr:
         pytest.skip(f"NO SMALL DISK: a full disk was not tried, as this machine mounts none ({done.stderr.strip()}).")
     assert done.returncode == 0, done.stderr
-    votes, refusals, sentences = json.loads(done.stdout.splitlines()[-1])
+    votes, lost, refusals, sentences = json.loads(done.stdout.splitlines()[-1])
     assert refusals >= 2 * TIMES
-    assert done.stderr.count("is full") >= 1  # what the backup said
-    assert all("is full" in sentence for sentence in sentences), sentences
-    count(f"disk full: {refusals} times while voting; {votes} votes acknowledged, 0 lost")
+    assert done.stderr.count("is full") == refusals  # what the backup said
+    assert len(sentences) == 1, sentences  # what a new database's opening said
+    assert "is full" in sentences[0]
+    count(
+        "disk full while people vote",
+        f"{refusals} times",
+        f"{lost} of {votes} votes",
+        "tests/test_faults_database.py -k full_disk",
+    )
 
 
 def test_votes_wait_ten_seconds_for_another_writer(tmp_path: Path, postgres: PostgresServer) -> None:
@@ -148,8 +155,13 @@ def test_votes_wait_ten_seconds_for_another_writer(tmp_path: Path, postgres: Pos
         voting.join(timeout=60)
         assert results[question].status == "stored"
         assert stored_votes(engine) == {question: "left"}
-        count(f"{engine.dialect.name} locked by another writer for 10 s: 1 time while voting; 1 vote waited, 0 lost")
         engine.dispose()
+    count(
+        "database locked by another writer for 10 s",
+        f"once on each engine ({' and '.join(engine.dialect.name for engine, *_ in waiting)})",
+        "0; the vote waited",
+        "tests/test_faults_database.py -k ten_seconds",
+    )
 
 
 def next_question(engine: Engine, token: str) -> str:
@@ -178,7 +190,8 @@ def test_postgresql_killed_while_people_vote_loses_no_vote(postgres: PostgresSer
     create_study(engine, "cats", practice_count=0)
     acknowledged: dict[str, str] = {}
     failures: list[BaseException] = []
-    refused, over = itertools.count(), threading.Event()
+    refusals: list[str] = []
+    over = threading.Event()
 
     def vote_on_and_on(side: str) -> None:
         token = ""
@@ -193,8 +206,8 @@ def test_postgresql_killed_while_people_vote_loses_no_vote(postgres: PostgresSer
                     token = ""
                 elif record_vote(engine, token, now.next.public_id, side, **SENT).status == "stored":
                     acknowledged[now.next.public_id] = side
-            except DBAPIError:  # what the page apologises for, before its button tries again
-                next(refused)
+            except DBAPIError as error:  # what the page apologises for, before its button tries again
+                refusals.append(str(error))
                 time.sleep(0.1)
             except BaseException as error:
                 failures.append(error)
@@ -217,11 +230,15 @@ def test_postgresql_killed_while_people_vote_loses_no_vote(postgres: PostgresSer
         voter.join()
     assert failures == []
     stored = stored_votes(engine)
-    assert acknowledged.items() <= stored.items()
+    lost = acknowledged.items() - stored.items()
+    assert not lost
+    assert len(refusals) >= kills  # somebody was voting at each
     engine.dispose()
     count(
-        f"PostgreSQL killed (-9): {kills} times while voting, {next(refused)} attempts refused; "
-        f"{len(acknowledged)} votes acknowledged, 0 lost"
+        "`kill -9` of PostgreSQL while people vote",
+        f"{kills} times, {len(refusals)} attempts refused",
+        f"{len(lost)} of {len(acknowledged)} votes",
+        "tests/test_faults_database.py -k postgresql_killed",
     )
 
 
@@ -272,7 +289,8 @@ def test_a_backup_amid_writes_holds_all_that_was_acknowledged_before(tmp_path: P
             assert back_up([str(target), "--database", str(path)]) == 0
             copy = open_database(target, say=pytest.fail)
             check_integrity(copy)
-            assert set(before["votes"]) <= stored_votes(copy).keys()
+            missing = set(before["votes"]) - stored_votes(copy).keys()
+            assert not missing
             with read_session(copy) as session:
                 fingerprints = set(session.scalars(select(Dataset.fingerprint)))
             assert {f"{record}{part}" for record in before["records"] for part in "ab"} <= fingerprints
@@ -282,7 +300,12 @@ def test_a_backup_amid_writes_holds_all_that_was_acknowledged_before(tmp_path: P
         sweep.kill()
         for listener in listeners:
             listener.join()
-    count(f"backup amid writes: {backups} times; {len(before['votes'])} votes acknowledged before the last, 0 lost")
+    count(
+        "backup while votes and records are written",
+        f"{backups} times",
+        f"{len(missing)} of {len(before['votes'])} votes acknowledged before the last",
+        "tests/test_faults_database.py -k backup_amid",
+    )
 
 
 @pytest.mark.parametrize(

@@ -40,15 +40,36 @@ from tests.test_survey_pages import opened, words
 __all__ = ["imagenet32"]  # a fixture
 
 tried: Counter[str] = Counter()
+refusals: Counter[str] = Counter()
 quiet: Any = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def counts() -> Iterator[None]:
+def counts(request: pytest.FixtureRequest) -> Iterator[None]:
     tried.clear()
+    refusals.clear()
+    failed_before = request.session.testsfailed
     yield
-    for what, times in tried.items():
-        count(f"bad input, {what}: {times} cases, all refused in words or harmless")
+    if request.session.testsfailed == failed_before:
+        count(
+            f"bad input: {', '.join(tried)}",
+            f"{tried.total():,} cases ({', '.join(f'{times:,}' for times in tried.values())})",
+            f"0; {refusals.total():,} refused in words, the others harmless",
+            "tests/test_faults_input.py",
+        )
+
+
+@contextlib.contextmanager
+def harmless_or_refused(what: str, *errors: type[Exception]) -> Iterator[None]:
+    """One case: nothing is raised but, if anything, one of these errors, which has words."""
+    tried[what] += 1
+    said = "was taken"
+    try:
+        yield
+    except errors as error:
+        refusals[what] += 1
+        said = str(error)
+    assert re.search(r"\w \w", said)
 
 
 @some.composite
@@ -97,16 +118,16 @@ def test_configs_made_to_do_harm_are_refused(tmp_path: Path, bomb: str) -> None:
     with pytest.raises(ConfigError) as raised:
         read_config(tmp_path / "bomb.yaml")
     assert len(str(raised.value)) < 10_000
-    tried["config"] += 1
+    tried["configs"] += 1
+    refusals["configs"] += 1
 
 
 @settings(max_examples=200 * TIMES, deadline=None, suppress_health_check=quiet)
 @given(config=some.sampled_from([path.read_bytes() for path in CONFIGS]).flatmap(damaged))
 def test_damaged_configs_are_read_or_refused(tmp_path: Path, config: bytes) -> None:
     (tmp_path / "damaged.yaml").write_bytes(config)
-    with contextlib.suppress(ConfigError):
+    with harmless_or_refused("configs", ConfigError):
         read_config(tmp_path / "damaged.yaml")
-    tried["config"] += 1
 
 
 # Datasets
@@ -120,9 +141,8 @@ def test_damaged_npz_batches_are_read_or_refused(imagenet32: Path, data: some.Da
     if not whole.exists():
         whole.write_bytes(path.read_bytes())
     path.write_bytes(data.draw(damaged(whole.read_bytes())))
-    with contextlib.suppress(DatasetError):
+    with harmless_or_refused("npz batches", DatasetError):
         load_dataset(["imagenet32"], data_directory=imagenet32, say=lambda line: None)
-    tried["npz batch"] += 1
 
 
 @settings(max_examples=100 * TIMES, deadline=None, suppress_health_check=quiet)
@@ -133,10 +153,9 @@ def test_damaged_archives_are_read_or_refused_even_with_the_right_checksum(
     publish(archive, monkeypatch)
     (tmp_path / "data").mkdir(exist_ok=True)
     (tmp_path / "data" / "cifar-10-binary.tar.gz").write_bytes(archive)
-    with contextlib.suppress(DatasetError):
+    with harmless_or_refused("archives", DatasetError):
         load_dataset(["cifar10"], data_directory=tmp_path / "data", say=lambda line: None)
     assert [path.name for path in tmp_path.rglob("*")] == ["data", "cifar-10-binary.tar.gz"]
-    tried["archive"] += 1
 
 
 def encoded(kind: str) -> bytes:
@@ -154,9 +173,8 @@ def test_damaged_pictures_are_read_or_refused(tmp_path: Path, picture: bytes) ->
         for number, image in enumerate(random_images(3, 0)):
             Image.fromarray(image).save(folder / f"{number}.png")
     (folder / "damaged.png").write_bytes(picture)
-    with contextlib.suppress(DatasetError):
+    with harmless_or_refused("pictures", DatasetError):
         load_dataset([f"folder:{folder}"], data_directory=tmp_path, say=lambda line: None)
-    tried["picture"] += 1
 
 
 def test_a_pickle_that_poses_as_an_array_is_never_run(imagenet32: Path) -> None:
@@ -169,16 +187,16 @@ def test_a_pickle_that_poses_as_an_array_is_never_run(imagenet32: Path) -> None:
         arrays[name] = np.array([Harm()] * 6, dtype=object)
         np.savez(imagenet32 / "val_data.npz", allow_pickle=True, **arrays)
         assert "val_data.npz" in refused("imagenet32", imagenet32)
-        tried["npz batch"] += 1
+        tried["npz batches"] += 1
+        refusals["npz batches"] += 1
     assert not (imagenet32 / "harm").exists()
 
 
 @settings(max_examples=100 * TIMES, deadline=None)
 @given(name=some.text(max_size=40) | some.text(max_size=40).map("folder:{}".format))
 def test_any_name_of_a_dataset_is_refused_or_found(name: str) -> None:
-    with contextlib.suppress(DatasetError, DatasetUnavailable):
+    with harmless_or_refused("datasets' names", DatasetError, DatasetUnavailable):
         load_dataset([name], data_directory=Path("/nowhere"), say=lambda line: None)
-    tried["dataset's name"] += 1
 
 
 # Links, tokens, codes and comments
@@ -204,7 +222,7 @@ def test_links_tokens_codes_and_comments(surveyed: Engine, typed: str, prolific:
     token = enrol(surveyed, "cats", consent_version="1", prolific=prolific)
     record_comment(surveyed, token, typed)
     assert withdraw(surveyed, token)
-    tried[f"link, token, code, comment ({surveyed.dialect.name})"] += 4
+    tried[f"links, tokens, codes and comments on {surveyed.dialect.name}"] += 4
 
 
 @settings(max_examples=25 * TIMES, deadline=None, suppress_health_check=quiet)
@@ -224,7 +242,7 @@ def test_pages_of_any_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quer
         st.cache_resource.clear()
     monkeypatch.setenv("HUEJURY_DATABASE", str(database))
     assert not re.search("Traceback|Error|sqlite|went wrong", words(opened(**query)))
-    tried["page of a link"] += 1
+    tried["pages of links"] += 1
 
 
 # What a forged page may send over the socket
@@ -282,7 +300,7 @@ def test_forged_answers_change_nothing_and_the_server_goes_on(tmp_path: Path) ->
             mine.send_vote(value)
             assert mine.stimulus is not None
             assert mine.stimulus[1]["question"] == question
-            tried["forged answer"] += 1
+            tried["forged answers"] += 1
         assert stored_votes(engine) == before
 
         chance = random.Random(0)
@@ -292,7 +310,7 @@ def test_forged_answers_change_nothing_and_the_server_goes_on(tmp_path: Path) ->
                 noise.send(chance.randbytes(chance.randrange(1, 2000)))
                 noise.recv(timeout=0.05)
                 noise.close()
-            tried["frame of noise"] += 1
+            tried["frames of noise"] += 1
         theirs.answer("right")
         mine.answer("left")
         assert len(stored_votes(engine)) == 3

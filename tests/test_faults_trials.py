@@ -1,5 +1,6 @@
 """Trials whose worker is killed or out of memory, for real: tried again, then failed, and all else goes on."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,23 +57,29 @@ def data() -> Dataset:
 def test_a_trial_without_memory_or_worker_is_retried_then_failed_and_the_rest_goes_on(
     ray_here: None, data: Dataset, engine: Engine, tmp_path: Path
 ) -> None:
-    follow, marker, bytes_wanted = script(), tmp_path / "killed once", HOG_BYTES
+    follow, deaths, bytes_wanted = script(), tmp_path / "deaths", HOG_BYTES
+    deaths.mkdir()
 
     def trainable(config: dict[str, Any]) -> None:
         import os
         import signal
+        import tempfile
         import time
 
         arm, number = config["trial"]["arm"], config["trial"]["number"]
 
+        def about_to_die_of(cause: str) -> None:
+            tempfile.mkstemp(prefix=f"{cause}, {arm} {number}: ", dir=deaths)
+
         def loss(epoch: int) -> float:
             if epoch == 3 and number == 1 and arm == "rebalanced":
+                about_to_die_of("memory")
                 held = []
                 for _ in range(bytes_wanted // 2**26):
                     held.append(b"x" * 2**26)
                     time.sleep(0.02)
-            if epoch == 4 and number == 2 and (arm == "rebalanced" or not marker.exists()):
-                marker.touch()
+            if epoch == 4 and number == 2 and (arm == "rebalanced" or not list(deaths.glob("signal, regression *"))):
+                about_to_die_of("signal")
                 os.kill(os.getpid(), signal.SIGKILL)
             return 1 / epoch
 
@@ -91,4 +98,12 @@ def test_a_trial_without_memory_or_worker_is_retried_then_failed_and_the_rest_go
     assert "low on memory" in str(reasons[0])
     assert "its worker died" in str(reasons[1])
     assert len(set(epochs)) == len(epochs)
-    count("trial's worker out of memory or killed (-9): 5 times in 3 trials, retried once each; the others finished")
+    died = Counter(path.name.partition(":")[0] for path in deaths.iterdir())
+    assert died == {"memory, rebalanced 1": 2, "signal, rebalanced 2": 2, "signal, regression 2": 1}
+    ends = Counter(status for trials in trials_by_arm(engine).values() for status, _ in trials)
+    count(
+        "a trial's worker killed, or out of memory (Ray's memory monitor)",
+        f"{died.total()} times in {len(died)} trials",
+        f"{6 - ends.total()} of 6 trials; {ends['failed']} failed as configured, {ends['finished']} finished",
+        "tests/test_faults_trials.py",
+    )
