@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
@@ -21,6 +22,30 @@ ROOT = Path(__file__).parent.parent
 # Tests train on small pictures: one thread is fastest, and beside other work on the same cores by far. Torch reads it
 # when it is first imported, here and in every process that a test starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+# Under `make test` two processes share the tests. What starts Ray never runs beside its like, as it takes all cores, nor
+# does what is looked at in a browser. Any other file is a group of its own, so that its fixtures are made once.
+GROUPS = {
+    "ray": ["test_faults_cluster", "test_faults_trials", "test_platform_module", "test_recorder", "test_sweep"],
+    "browser": ["test_access", "test_dashboard", "test_pictures_view", "test_survey_flow"],
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    groups = {file: group for group, files in GROUPS.items() for file in files}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(groups.get(item.path.stem, item.path.stem)))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):  # one of two processes, whose summary nobody sees
+        session.config.workeroutput["counted"] = counted
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    counted.extend(getattr(node, "workeroutput", {}).get("counted", []))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -270,8 +270,9 @@ def test_failures_retries_and_lost_trials_are_recorded(
 
 
 def test_a_locked_database_delays_records_and_loses_none(
-    ray_here: None, data: Dataset, engine: Engine, tmp_path: Path
+    ray_here: None, data: Dataset, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("platform.recorder.RETRY_AFTER_S", 0.5)  # so that it finds the lock several times
     follow, started, released = script(), tmp_path / "started", tmp_path / "released"
     seen: list[int] = []
 
