@@ -33,8 +33,8 @@ survey-load: $(environment) ## 30 participants at once on a server of its own, a
 bench: $(environment) ## compare with what people would write and with the floor: docs/benchmarks.md, in 10 minutes
 	$(python) -m benchmarks $(ARGS)
 
-test: $(environment) ## run the tests
-	$(python) -m pytest $(ARGS)
+test: $(environment) ## run the tests, two at a time
+	$(python) -m pytest -n 2 --dist loadgroup $(ARGS)
 
 faults: $(environment) ## break things for long: FAULTS=20 times as often as `make test` does; docs/reliability.md
 	HUEJURY_FAULTS=$(FAULTS) $(python) -m pytest -o timeout=7200 tests/test_faults_*.py tests/faults_*.py $(ARGS)

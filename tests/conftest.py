@@ -24,8 +24,8 @@ ROOT = Path(__file__).parent.parent
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-# Under `make test` two processes share the tests. What starts Ray never runs beside its like, as it takes all cores, nor
-# does what is looked at in a browser. Any other file is a group of its own, so that its fixtures are made once.
+# Under `make test` two processes share the tests. What starts Ray never runs beside its like, as it takes all cores,
+# nor does what is looked at in a browser. Any other file is a group of its own, so that its fixtures are made once.
 GROUPS = {
     "ray": ["test_faults_cluster", "test_faults_trials", "test_platform_module", "test_recorder", "test_sweep"],
     "browser": ["test_access", "test_dashboard", "test_pictures_view", "test_survey_flow"],
