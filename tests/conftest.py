@@ -25,7 +25,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 # Under `make test` two processes share the tests. What starts Ray never runs beside its like, as it takes all cores,
-# nor does what is looked at in a browser. Any other file is a group of its own, so that its fixtures are made once.
+# nor does what is looked at in a browser. Any other file is a group of its own, so that its fixtures are made once. The
+# two long groups come first, and what is short fills up the time until both have ended.
 GROUPS = {
     "ray": ["test_faults_cluster", "test_faults_trials", "test_platform_module", "test_recorder", "test_sweep"],
     "browser": ["test_access", "test_dashboard", "test_pictures_view", "test_survey_flow"],
@@ -36,6 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     groups = {file: group for group, files in GROUPS.items() for file in files}
     for item in items:
         item.add_marker(pytest.mark.xdist_group(groups.get(item.path.stem, item.path.stem)))
+    items.sort(key=lambda item: item.path.stem not in groups)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

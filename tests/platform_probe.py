@@ -7,8 +7,6 @@ Every result is one line: RESULT, then JSON with the process's name, the standar
 import importlib
 import inspect
 import json
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -56,8 +54,8 @@ def ask_worker(process: str, resources: dict[str, float] | None = None) -> None:
     tell(ray.get(ask.remote(process, "training")))
 
 
-def workers_of_ray() -> None:
-    """Ask a worker of a local Ray, and one on a second node that joins it, and submit a job to it."""
+def local_ray_and_submitted_job() -> None:
+    """Ask a worker of a local Ray, then submit a job to that Ray."""
     import ray
 
     from platform.workers import ray_runtime_env
@@ -66,33 +64,40 @@ def workers_of_ray() -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     ray.init(num_cpus=2, include_dashboard=True, dashboard_port=port, runtime_env=ray_runtime_env())
-    command = str(Path(sysconfig.get_path("scripts")) / "ray")
-    start = [command, "start", "--block", f"--address={ray.get_runtime_context().gcs_address}", "--num-cpus=1"]
-    start += ["--resources", '{"second_node": 1}']
-    second_node = subprocess.Popen(start, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    try:
-        ask_worker("local worker")
-        submit = [command, "job", "submit", "--address", f"http://127.0.0.1:{port}", "--working-dir", "."]
-        submit += ["--", sys.executable, "-m", "tests.platform_probe", "job"]
-        for _ in range(20):
-            job = subprocess.run(submit, capture_output=True, text=True)
-            if "No available agent to submit job" not in job.stderr:
-                break
-            time.sleep(1)  # the dashboard answers a little before the agent that starts jobs
-        print(job.stdout, job.stderr, sep="\n")
-        ask_worker("second node's worker", {"second_node": 1})
-    finally:
-        os.killpg(second_node.pid, signal.SIGTERM)
-        second_node.wait()
-        ray.shutdown()
+    ask_worker("local worker")
+    command = [str(Path(sysconfig.get_path("scripts")) / "ray"), "job", "submit"]
+    command += ["--address", f"http://127.0.0.1:{port}", "--working-dir", "."]
+    command += ["--", sys.executable, "-m", "tests.platform_probe", "job"]
+    for _ in range(20):
+        job = subprocess.run(command, capture_output=True, text=True)
+        if "No available agent to submit job" not in job.stderr:
+            break
+        time.sleep(1)  # the dashboard answers a little before the agent that starts jobs
+    print(job.stdout, job.stderr, sep="\n")
+    ray.shutdown()
     sys.exit(job.returncode)
+
+
+def second_node() -> None:
+    """Ask a worker on the second node of a cluster."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    from platform.workers import ray_runtime_env
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    cluster.add_node(num_cpus=1, resources={"second_node": 1})
+    ray.init(address=cluster.address, runtime_env=ray_runtime_env())
+    ask_worker("second node's worker", {"second_node": 1})
+    ray.shutdown()
+    cluster.shutdown()
 
 
 def main(process: str) -> None:
     if process == "standard":  # the reference, without our package: run with `python -I`
         tell({"process": process, "answers": answers(), "names": dir(platform)})
-    elif process == "ray":
-        workers_of_ray()
+    elif process == "local":
+        local_ray_and_submitted_job()
     elif process == "job":  # what `ray job submit` starts
         import ray
 
@@ -101,6 +106,8 @@ def main(process: str) -> None:
         tell(result("job's driver", "training"))
         ray.init(runtime_env=ray_runtime_env())
         ask_worker("job's worker")
+    elif process == "second_node":
+        second_node()
     else:
         tell(result(process, "workers"))
 

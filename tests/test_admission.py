@@ -206,6 +206,7 @@ def test_addresses_that_may_not(email: object) -> None:
 
 @given(st.emails(), st.emails())
 def test_an_address_lets_in_itself_alone_and_a_domain_its_own(one: str, other: str) -> None:
+    assume(not one.startswith("*@"))  # which stands for a domain
     assert email_allowed(one, None, [one])
     assert email_allowed(other, None, [one]) == (one.lower() == other.lower())
     one_domain, other_domain = (email.rpartition("@")[2].lower() for email in (one, other))

@@ -241,7 +241,9 @@ def test_pages_of_any_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quer
         engine.dispose()
         st.cache_resource.clear()
     monkeypatch.setenv("HUEJURY_DATABASE", str(database))
-    assert not re.search("Traceback|Error|sqlite|went wrong", words(opened(**query)))
+    said = words(opened(**query))
+    assert re.search(r"\w \w", said)
+    assert not re.search("Traceback|Error|sqlite|went wrong", said)
     tried["pages of links"] += 1
 
 
@@ -308,9 +310,10 @@ def test_forged_answers_change_nothing_and_the_server_goes_on(tmp_path: Path) ->
             with contextlib.suppress(OSError, WebSocketException):
                 noise = Client(server, "study=cats").socket
                 noise.send(chance.randbytes(chance.randrange(1, 2000)))
+                tried["frames of noise"] += 1
                 noise.recv(timeout=0.05)
                 noise.close()
-            tried["frames of noise"] += 1
+        assert tried["frames of noise"] == 20 * TIMES
         theirs.answer("right")
         mine.answer("left")
         assert len(stored_votes(engine)) == 3
