@@ -33,6 +33,7 @@ GROUPS = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     groups = {file: group for group, files in GROUPS.items() for file in files}
     for item in items:

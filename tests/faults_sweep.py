@@ -111,7 +111,7 @@ import ray
 with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
     port = free.getsockname()[1]
-ray.init(num_cpus=2, include_dashboard=True, dashboard_port=port)
+ray.init("local", num_cpus=2, include_dashboard=True, dashboard_port=port)
 command = [sys.argv[1], "job", "submit", "--address", f"http://127.0.0.1:{port}", "--working-dir", ".", "--"]
 for _ in range(20):
     job = subprocess.run([*command, sys.executable, "-m", *sys.argv[2:]], capture_output=True, text=True)

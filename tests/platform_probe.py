@@ -63,7 +63,7 @@ def local_ray_and_submitted_job() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    ray.init(num_cpus=2, include_dashboard=True, dashboard_port=port, runtime_env=ray_runtime_env())
+    ray.init("local", num_cpus=2, include_dashboard=True, dashboard_port=port, runtime_env=ray_runtime_env())
     ask_worker("local worker")
     command = [str(Path(sysconfig.get_path("scripts")) / "ray"), "job", "submit"]
     command += ["--address", f"http://127.0.0.1:{port}", "--working-dir", "."]
