@@ -34,7 +34,7 @@ bench: $(environment) ## compare with what people would write and with the floor
 	$(python) -m benchmarks $(ARGS)
 
 test: $(environment) ## run the tests, two at a time
-	$(python) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	$(python) -m pytest -n 2 --no-loadscope-reorder $(ARGS)
 
 faults: $(environment) ## break things for long: FAULTS=20 times as often as `make test` does; docs/reliability.md
 	HUEJURY_FAULTS=$(FAULTS) $(python) -m pytest -o timeout=7200 tests/test_faults_*.py tests/faults_*.py $(ARGS)
