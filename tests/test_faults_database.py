@@ -295,6 +295,7 @@ def test_a_backup_amid_writes_holds_all_that_was_acknowledged_before(tmp_path: P
                 fingerprints = set(session.scalars(select(Dataset.fingerprint)))
             assert {f"{record}{part}" for record in before["records"] for part in "ab"} <= fingerprints
             copy.dispose()
+            shutil.rmtree(target.parent)
     finally:
         voter.kill()
         sweep.kill()
