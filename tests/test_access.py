@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.util import calc_hash
@@ -24,14 +24,12 @@ from survey_app.dashboard.admission import FREE_ATTEMPTS, TOKEN_LIFETIME_S, new_
 from tests.identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider
 from tests.survey_browser import (
     CHECKOUT,
-    CHROMIUM_ARGUMENTS,
     DESKTOP,
     PHONE,
     Server,
     at,
     button,
     check_looks,
-    chromium,
     consent,
     go,
     press,
@@ -52,15 +50,6 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     create_study(engine, "cats", name="short", practice_count=1, question_count=2, exposures_ms=[50], sentinel_share=0)
     engine.dispose()
     return path
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = chromium()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 class Visitor:

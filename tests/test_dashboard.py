@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from scipy.stats import spearmanr
-from sqlalchemy import Engine, delete, select
+from sqlalchemy import Engine, select
 from statsmodels.stats.proportion import proportion_confint
 
 from db.answers import Inclusion, load_answers
 from db.results import experiment_progress
-from db.schema import Participant, Protocol, Question, Study, Vote
-from db.store import open_database, read_session, write_session
+from db.schema import Protocol, Question, Study, Vote
+from db.store import open_database, read_session
 from db.studies import close_study, create_study, find_study, study_summary
 from survey_app import report
 from survey_app.dashboard import certainty, prediction, results
@@ -35,16 +35,8 @@ from survey_app.dashboard.exhibits import (
 )
 from survey_app.dashboard.page import VIEWS
 from survey_app.simulate import Observer, simulate
-from tests.survey_browser import CHROMIUM_ARGUMENTS, DESKTOP, PHONE, Server, check_looks, chromium
+from tests.survey_browser import DESKTOP, PHONE, Server, check_looks
 from tests.survey_data import ARMS, add_experiment, answer_all
-
-
-@pytest.fixture
-def engine(shared_engine: Engine) -> Iterator[Engine]:
-    yield shared_engine
-    with write_session(shared_engine) as session:
-        session.execute(delete(Participant))
-        session.execute(delete(Study))
 
 
 def study(engine: Engine, protocol: Protocol = "pair") -> None:
@@ -266,15 +258,6 @@ def test_the_report_of_a_blinded_study_has_no_outcomes(tmp_path: Path) -> None:
 
 
 # In a browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = chromium()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

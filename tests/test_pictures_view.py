@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser
 from skimage.color import deltaE_ciede2000, lab2rgb, rgb2lab
-from sqlalchemy import Engine, case, delete, event, func, select, update
+from sqlalchemy import Engine, case, delete, func, select, update
 
 from db.answers import Answers, load_answers
 from db.gallery import contenders, photographs, sample_pngs, truth_pngs
@@ -23,7 +23,8 @@ from survey_app.dashboard.classes import class_exhibits, votes_by_class
 from survey_app.dashboard.exhibits import COLOURS, DataTable, Figure, svg
 from survey_app.dashboard.picture_scores import CELLS, ab_histograms, grey_png, histogram_svg, score_pictures
 from survey_app.simulate import Observer, simulate
-from tests.survey_browser import CHROMIUM_ARGUMENTS, PHONE, Server, check_looks, chromium
+from tests.query_plans import query_plans, scans
+from tests.survey_browser import PHONE, Server, check_looks
 from tests.survey_data import ARMS, add_experiment, colourized, png
 from tests.survey_data import photographs as cut_outs
 
@@ -273,52 +274,41 @@ def test_the_contact_sheet_needs_nothing_else(engine: Engine) -> None:
 
 
 def test_samples_are_never_scanned(engine: Engine) -> None:
-    asked: list[tuple[str, object]] = []
-    event.listen(engine, "before_cursor_execute", lambda *call: asked.append((call[2], call[3])))
-    with read_session(engine) as session:
+    with query_plans(engine) as plans, read_session(engine) as session:
         found = photographs(session, [2, 4, 6])
         sample_pngs(session, [2, 4, 6], [one.image_id for one in found])
         truth_pngs(session, [one.image_id for one in found])
-    queries = [(statement, values) for statement, values in asked if statement.startswith("SELECT")]
-    assert len(queries) == 3
-    with engine.connect() as connection:
-        plans = [
-            str(row[3])
-            for statement, values in queries
-            for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)  # type: ignore[arg-type]
-        ]
-    assert not [step for step in plans if step.startswith("SCAN")]
+    assert len(plans) == 3
+    assert not scans(plans)
 
 
-def test_the_gallery_in_a_browser(tmp_path: Path) -> None:
+def test_the_gallery_in_a_browser(tmp_path: Path, browser: Browser) -> None:
     database = tmp_path / "cats.sqlite"
     engine = open_database(database)
     prepare(engine)
     engine.dispose()
     server = Server(database, tmp_path / "log")
     try:
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium(), args=CHROMIUM_ARGUMENTS)
-            page = browser.new_page(viewport=PHONE)
-            page.goto(f"{server.url}dashboard?view=Pictures&sort={pictures.DISAGREE}")
-            page.locator(".gallery section").nth(pictures.ROWS - 1).wait_for()
-            assert page.locator(".gallery section").count() == pictures.ROWS
-            picture = page.locator(".gallery img").first
-            box = picture.bounding_box()
-            assert box is not None
-            assert box["width"] % 8 == 0  # of pictures 8 pixels wide
-            assert picture.evaluate("image => getComputedStyle(image).imageRendering") == "pixelated"
-            check_looks(page)
-            page.get_by_role("button", name="Enlarge").nth(1).click()
-            dialog = page.get_by_role("dialog")
-            dialog.get_by_role("img", name="in the ab plane").nth(len(ARMS)).wait_for()
-            page.keyboard.press("Escape")
-            dialog.wait_for(state="detached")
-            page.get_by_role("button", name="Next 2 images").click()
-            page.locator(".gallery section").nth(2).wait_for(state="detached")
-            assert page.locator(".gallery section").count() == 2
-            assert "page=2" in page.url
-            browser.close()
+        page = browser.new_page(viewport=PHONE)
+        page.goto(f"{server.url}dashboard?view=Pictures&sort={pictures.DISAGREE}")
+        page.locator(".gallery section").nth(pictures.ROWS - 1).wait_for()
+        assert page.locator(".gallery section").count() == pictures.ROWS
+        picture = page.locator(".gallery img").first
+        box = picture.bounding_box()
+        assert box is not None
+        assert box["width"] % 8 == 0  # of pictures 8 pixels wide
+        assert picture.evaluate("image => getComputedStyle(image).imageRendering") == "pixelated"
+        check_looks(page)
+        page.get_by_role("button", name="Enlarge").nth(1).click()
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_role("img", name="in the ab plane").nth(len(ARMS)).wait_for()
+        page.keyboard.press("Escape")
+        dialog.wait_for(state="detached")
+        page.get_by_role("button", name="Next 2 images").click()
+        page.locator(".gallery section").nth(2).wait_for(state="detached")
+        assert page.locator(".gallery section").count() == 2
+        assert "page=2" in page.url
+        page.close()
     finally:
         server.stop()
     assert "Traceback" not in (tmp_path / "log").read_text()

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,14 +55,6 @@ from survey_app import export, studies
 from tests.survey_data import ARMS, add_experiment, answer_all, photographs, png, survey_results
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture
-def engine(shared_engine: Engine) -> Iterator[Engine]:
-    yield shared_engine
-    with write_session(shared_engine) as session:
-        session.execute(delete(Participant))
-        session.execute(delete(Study))
 
 
 def small_study(engine: Engine, **changes: Any) -> StudySummary:
