@@ -279,7 +279,7 @@ def answers_version(session: Session, study: Study, *, simulated: bool) -> tuple
     return (*counts, *under_way, study.status)
 
 
-def votes_under_way(study_id: int, *, simulated: bool) -> Select[tuple[int, datetime | None]]:
+def votes_under_way(study_id: int, *, simulated: bool) -> Select[int, datetime]:
     """The query of how many votes there are of those who have not finished, and when the last was given."""
     return (
         select(func.count(), func.max(Vote.answered_at))

@@ -167,7 +167,7 @@ def test_every_exhibit_can_be_drawn_read_and_taken_away(engine: Engine, protocol
         assert figure.title.endswith("(simulated participants)")
         assert len(figure.alternative) > 20
         assert re.search(r">[^<]*simulated", svg(figure))
-        assert png(figure).startswith(b"\x89PNG")
+        assert png(svg(figure)).startswith(b"\x89PNG")
     for table in tables(shown).values():
         again = pd.read_csv(io.StringIO(csv(table.frame)))
         numbers = table.frame.select_dtypes("number")

@@ -1,12 +1,15 @@
 """The gallery and the analysis by class: what they count and work out, and how they look in a browser."""
 
 import base64
+import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from PIL import Image as Picture
 from playwright.sync_api import Browser
 from skimage.color import deltaE_ciede2000, lab2rgb, rgb2lab
 from sqlalchemy import Engine, case, delete, func, select, update
@@ -21,6 +24,7 @@ from db.studies import create_study, find_study
 from survey_app.dashboard import pictures
 from survey_app.dashboard.classes import class_exhibits, votes_by_class
 from survey_app.dashboard.exhibits import COLOURS, DataTable, Figure, svg
+from survey_app.dashboard.exhibits import png as drawn_png
 from survey_app.dashboard.picture_scores import CELLS, ab_histograms, grey_png, histogram_svg, score_pictures
 from survey_app.simulate import Observer, simulate
 from tests.query_plans import query_plans, scans
@@ -29,6 +33,7 @@ from tests.survey_data import ARMS, add_experiment, colourized, png
 from tests.survey_data import photographs as cut_outs
 
 STUDY = "cats"
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 @pytest.fixture
@@ -273,6 +278,55 @@ def test_the_contact_sheet_needs_nothing_else(engine: Engine) -> None:
     assert "http" not in sheet
 
 
+def drawings(drawing: str) -> list[tuple[ElementTree.Element, ElementTree.Element]]:
+    """The boxes of a sheet with what is drawn in each."""
+    return [(box, box[0]) for box in ElementTree.fromstring(drawing).iterfind(f"{SVG}svg")]
+
+
+def test_a_saved_sheet_has_the_rows_as_they_are_shown(engine: Engine) -> None:
+    gallery = gallery_of(engine, answers_of(engine))
+    image = gallery.photographs[2].image_id
+    with read_session(engine) as session:
+        drawing = pictures.sheet(session, gallery, [1, 2], pictures.CONVINCING)
+        stored = sample_pngs(session, gallery.trial_ids, [image])
+        truth = truth_pngs(session, [image])[image]
+    words = [element.text or "" for element in ElementTree.fromstring(drawing).iterfind(f"{SVG}text")]
+    assert words[0] == "Pictures (simulated participants)"
+    assert " ".join(words[1:]).startswith(
+        "grey photograph regression classification rebalanced 0.25 <b>frog</b>, image"
+    )
+    assert gallery.picked is not None
+    assert gallery.asked is not None
+    for column in range(len(ARMS)):
+        assert f"ΔE {gallery.scores.delta_e[2, column]:.1f}" in words
+    told = [f"{k}/{n} picked" if n else "not asked" for k, n in zip(gallery.picked[2], gallery.asked[2], strict=True)]
+    assert [text for text in words if re.fullmatch(r"\d+/\d+ picked|not asked", text)][-len(ARMS) :] == told
+    # As PNG, at twice the size: every pixel of every picture is where it should be.
+    with Picture.open(io.BytesIO(drawn_png(drawing))) as opened:
+        sheet = np.asarray(opened.convert("RGB"))
+    shown = drawings(drawing)
+    assert len(shown) == 2 * (2 + len(ARMS))
+    expected = [grey_png(truth), truth, *(stored[trial, image] for trial in gallery.trial_ids)]
+    for (box, _), encoded_picture in zip(shown[2 + len(ARMS) :], expected, strict=True):
+        x, y, width, height = (2 * int(box.attrib[name]) for name in ("x", "y", "width", "height"))
+        step = width // 8
+        inside = sheet[y + step // 2 : y + height : step, x + step // 2 : x + width : step]
+        assert np.array_equal(inside, pixels(encoded_picture))
+
+
+def test_an_enlarged_image_can_be_saved_with_its_histograms(engine: Engine) -> None:
+    gallery = gallery_of(engine, None)
+    with read_session(engine) as session:
+        enlarged = pictures.enlarge(session, gallery, 0)
+    drawing = pictures.enlarged_sheet(enlarged, enlarged.named)
+    shown = drawings(drawing)
+    assert [drawn.tag for _, drawn in shown] == [f"{SVG}image"] * (1 + len(ARMS)) + [f"{SVG}svg"] * (1 + len(ARMS))
+    for (_, histogram), counts in zip(shown[1 + len(ARMS) :], enlarged.histograms, strict=True):
+        assert len(histogram.findall(f"{SVG}rect")) == 1 + np.count_nonzero(counts)  # and the background
+    assert drawn_png(drawing).startswith(b"\x89PNG")
+    assert "picked" not in drawing
+
+
 def test_samples_are_never_scanned(engine: Engine) -> None:
     with query_plans(engine) as plans, read_session(engine) as session:
         found = photographs(session, [2, 4, 6])
@@ -302,6 +356,11 @@ def test_the_gallery_in_a_browser(tmp_path: Path, browser: Browser) -> None:
         page.get_by_role("button", name="Enlarge").nth(1).click()
         dialog = page.get_by_role("dialog")
         dialog.get_by_role("img", name="in the ab plane").nth(len(ARMS)).wait_for()
+        dialog.get_by_role("button", name="Save").click()
+        with page.expect_download() as download:
+            page.get_by_role("button", name="SVG", exact=True).click()
+        assert re.fullmatch(r"image-\d+-simulated\.svg", download.value.suggested_filename)
+        page.keyboard.press("Escape")
         page.keyboard.press("Escape")
         dialog.wait_for(state="detached")
         page.get_by_role("button", name="Next 2 images").click()
