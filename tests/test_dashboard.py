@@ -218,8 +218,12 @@ def test_the_report_is_one_file_that_needs_no_other(
     assert page.count("<svg") >= 5
     assert not re.search(r"""(src|href)=["'](?!#|data:)""", page)
     assert "@import" not in page
-    assert report.main(["cats", "--database", str(database), "--to", str(file)]) == 0
-    assert "observer model" not in file.read_text(encoding="utf-8")
+    assert "published" not in page
+    assert report.main(["cats", "--published", "--database", str(database), "--to", str(file)]) == 0
+    page = file.read_text(encoding="utf-8")
+    assert "observer model" not in page
+    assert page.count("<th scope=\"row\">published: ") == 3
+    assert "not to be ranked with the rows above" in page
 
 
 @pytest.mark.parametrize(
