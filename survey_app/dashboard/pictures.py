@@ -355,6 +355,7 @@ def _show_enlarged(gallery: Gallery, row: int, engine: Engine) -> None:
     photograph = gallery.photographs[row]
     title = _title(_named(gallery, photograph), gallery)
 
+    @st.dialog(title, width="large")
     def draw() -> None:
         access.recheck()
         with read_session(engine) as session:
@@ -364,7 +365,7 @@ def _show_enlarged(gallery: Gallery, row: int, engine: Engine) -> None:
             save_drawing("enlarged", stem, lambda: enlarged_sheet(enlarged, title))
         _component(key="enlarged", data={"html": enlarged_html(enlarged)})
 
-    st.dialog(title, width="large")(draw)()
+    draw()
 
 
 def _cached_scores(session: Session, shown: Sequence[Contender], image_ids: Sequence[int]) -> PictureScores:
