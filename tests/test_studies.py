@@ -22,7 +22,7 @@ from statsmodels.stats.proportion import proportion_confint
 from db.answers import ExclusionRule
 from db.pictures import pixels, sentinel_pngs
 from db.recording import record_arm, record_experiment, record_trial
-from db.results import Share, UnknownExperimentError, arm_results, newest_study, wilson
+from db.results import Share, UnknownExperimentError, arm_results, experiment_progress, newest_study, wilson
 from db.schema import (
     Arm,
     Base,
@@ -47,6 +47,7 @@ from db.studies import (
     find_study,
     list_studies,
     open_study_of,
+    study_names,
     study_summary,
 )
 from db.votes import enrol, progress, withdraw
@@ -131,6 +132,15 @@ def test_names_are_unique_and_experiments_must_exist(engine: Engine) -> None:
         create_study(engine, "cast")
     with pytest.raises(SurveyError, match="no study 'dogs'; there is cats"):
         study_summary(engine, "dogs")
+
+
+def test_an_experiments_studies_are_named_newest_first(engine: Engine) -> None:
+    for name in ("cats", "more cats"):
+        small_study(engine, name=name)
+    with read_session(engine) as session:
+        experiment_id = experiment_progress(session, "cats").id
+        assert study_names(session, experiment_id) == ["more cats", "cats"]
+        assert study_names(session, experiment_id + 1) == []
 
 
 def test_arms_without_pictures_or_finished_trials_cannot_contend(engine: Engine) -> None:
