@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from db.answers import Inclusion, StudyBlinded, load_answers
-from db.results import UnknownExperimentError, experiment_progress, list_experiments, newest_study
+from db.results import UnknownExperimentError, experiment_progress, newest_experiment, newest_study
 from db.store import StoreError, default_database, open_existing, read_session
 from db.studies import SurveyError, find_study, study_summary
 from survey_app.dashboard import certainty, pictures, prediction, results, sweep
@@ -165,12 +165,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         engine = open_existing(options.database)
         with read_session(engine) as session:
-            names = [summary.name for summary in list_experiments(session)]
-        if not names:
-            raise SurveyError("The database holds no experiment yet; run a sweep first (make sweep).")
+            experiment = options.experiment or newest_experiment(session)
         page = report_html(
             engine,
-            options.experiment or names[0],
+            experiment,
             study=options.study,
             simulated=options.simulated,
             attentive=options.attentive,

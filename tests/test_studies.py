@@ -52,7 +52,7 @@ from db.studies import (
 )
 from db.votes import enrol, progress, withdraw
 from platform.results import print_results
-from survey_app import export, studies
+from survey_app import export, report, studies
 from tests.survey_data import ARMS, add_experiment, answer_all, photographs, png, survey_results
 
 ROOT = Path(__file__).parent.parent
@@ -565,6 +565,14 @@ def test_the_command_says_in_one_sentence_what_is_wrong(
     assert message in said.err
     assert said.err.count("\n") == 1
     assert said.out == ""
+
+
+def test_without_an_experiment_the_commands_say_what_to_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tmp_path / "empty.sqlite")
+    open_database(path).dispose()
+    for run, arguments in ((studies.main, ["create"]), (report.main, [])):
+        assert run(["--database", path, *arguments]) == 2
+        assert capsys.readouterr().err == "The database holds no experiment yet; run a sweep first (make sweep).\n"
 
 
 def test_the_command_runs_from_the_checkout_and_reads_the_environment(database: Path) -> None:
