@@ -3,16 +3,22 @@
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from benchmarks.harness import alternate, figure, spread, table
-from db import recording
+from db import gallery, recording, sweeps
+from db.answers import answers_version, load_answers
+from db.pictures import encoded
 from db.results import arm_results, experiment_progress, list_experiments
 from db.schema import SCORE_NAMES
 from db.store import open_database, read_session, write_session
+from db.studies import create_study, find_study, study_names, study_summary
+from tests.survey_data import answer_all
 
 TEXT = """\
 ## The database
@@ -22,13 +28,26 @@ of its own: a trial's start, its three epochs with all scores, and its end with 
 are those of `db/results.py`, each in a session of its own.
 """
 
+DASHBOARD_TEXT = """
+What the dashboard asks, on the same databases. Of the sweep (`db/sweeps.py`): its plan and how far it is, every trial
+with its last measurement, the learning curves of all. Of a study of the best trials, with {votes} votes of {people}
+people (`db/studies.py`, `db/answers.py`): its summary, whether there are new votes, all votes with the contenders'
+scores. Of pictures (`db/gallery.py`): whose and of what they are, and the PNG files of all.
+"""
+
+NAME = "benchmark"
 ARMS = 5
 EPOCHS = 3
 SAMPLES = 10
+PIXELS = 25  # a side of a picture; as noise that is 2 kB
+PEOPLE = 30
+
+Query = Callable[[Session], object]
 
 
 def section(tiny: bool) -> list[str]:
-    rows = []
+    people = 2 if tiny else PEOPLE
+    rows, dashboard_rows = [], []
     for trials in (2, 5) if tiny else (10, 100, 1_000):
         with tempfile.TemporaryDirectory() as folder:
             engine = open_database(str(Path(folder) / "benchmark.sqlite"))
@@ -37,27 +56,77 @@ def section(tiny: bool) -> list[str]:
             for number in range(trials):
                 _record_trial(engine, experiment_id, arms[number % ARMS], images, number)
             seconds = time.perf_counter() - started
-            queries: dict[str, Callable[[Session], object]] = {
-                "list_experiments": list_experiments,
-                "experiment_progress": lambda session: experiment_progress(session, "benchmark"),
-                "arm_results": lambda session: arm_results(session, "benchmark"),
-            }
-
-            def asked(query: Callable[[Session], object], engine: Engine = engine) -> Callable[[], None]:
-                def ask() -> None:
-                    with read_session(engine) as session:
-                        query(session)
-
-                return ask
-
-            times = alternate({name: asked(query) for name, query in queries.items()}, 3 if tiny else 15)
+            create_study(engine, NAME, question_count=SAMPLES, practice_count=0, seed=0)
+            for _ in range(people):
+                answer_all(engine, NAME, wrong={"arm 1"})
+            queries = _result_queries()
+            times = _milliseconds(engine, queries, tiny)
+            dashboard_queries = _dashboard_queries(engine, experiment_id)
+            dashboard_times = _milliseconds(engine, dashboard_queries, tiny)
             engine.dispose()
-        milliseconds = [spread([1e3 * value for value in values]) for values in times.values()]
-        rows.append([f"{trials:,}", figure(seconds), figure(1e3 * seconds / trials), *milliseconds])
-    return [TEXT, *table(["trials", "recording, s", "ms a trial", *(f"`{name}`, ms" for name in queries)], rows)]
+        rows.append([f"{trials:,}", figure(seconds), figure(1e3 * seconds / trials), *times])
+        dashboard_rows.append([f"{trials:,}", *dashboard_times])
+    return [
+        TEXT,
+        *table(["trials", "recording, s", "ms a trial", *(f"`{name}`, ms" for name in queries)], rows),
+        DASHBOARD_TEXT.format(people=people, votes=people * SAMPLES),
+        *table(["trials", *(f"{name}, ms" for name in dashboard_queries)], dashboard_rows),
+    ]
 
 
-def _begin(engine: Engine) -> tuple[int, list[int], list[int]]:
+def _result_queries() -> dict[str, Query]:
+    return {
+        "list_experiments": list_experiments,
+        "experiment_progress": lambda session: experiment_progress(session, NAME),
+        "arm_results": lambda session: arm_results(session, NAME),
+    }
+
+
+def _dashboard_queries(engine: Engine, experiment_id: int) -> dict[str, Query]:
+    """What they return is checked to be there."""
+    with read_session(engine) as session:
+        best = [trial.id for trial in sweeps.best_of_arms(sweeps.swept_trials(session, experiment_id)).values()]
+        curves = sweeps.learning_curves(session, experiment_id, "loss", best)
+        study = find_study(session, NAME)
+        answers = load_answers(session, study)
+        pngs = _gallery(session)
+    assert len(np.unique(curves.trial_id)) >= len(best) == len(answers.contenders) > 0
+    assert len(answers.votes.participant) == answers.participants * SAMPLES > 0
+    assert len(pngs) == len(best) * SAMPLES
+    return {
+        "plan and progress": lambda session: (
+            sweeps.sweep_plan(session, experiment_id),
+            sweeps.sweep_progress(session, experiment_id),
+        ),
+        "trials": lambda session: sweeps.swept_trials(session, experiment_id),
+        "learning curves": lambda session: sweeps.learning_curves(session, experiment_id, "loss", best),
+        "study": lambda session: (study_names(session, experiment_id), study_summary(engine, NAME)),
+        "new votes?": lambda session: answers_version(session, find_study(session, NAME), simulated=False),
+        "all votes": lambda session: load_answers(session, find_study(session, NAME)),
+        "pictures": _gallery,
+    }
+
+
+def _gallery(session: Session) -> dict[tuple[int, int], bytes]:
+    contenders, _ = gallery.contenders(session, NAME, NAME)
+    trials = [contender.trial.trial_id for contender in contenders]
+    images = [photograph.image_id for photograph in gallery.photographs(session, trials)]
+    gallery.truth_pngs(session, images)
+    return gallery.sample_pngs(session, trials, images)
+
+
+def _milliseconds(engine: Engine, queries: dict[str, Query], tiny: bool) -> list[str]:
+    """How long each query takes, in a session of its own."""
+
+    def ask(query: Query) -> None:
+        with read_session(engine) as session:
+            query(session)
+
+    times = alternate({name: partial(ask, query) for name, query in queries.items()}, 3 if tiny else 15)
+    return [spread([1e3 * value for value in values]) for values in times.values()]
+
+
+def _begin(engine: Engine) -> tuple[int, list[int], dict[int, bytes]]:
     with write_session(engine) as session:
         dataset_id = recording.record_dataset(
             session,
@@ -70,7 +139,7 @@ def _begin(engine: Engine) -> tuple[int, list[int], list[int]]:
         )
         experiment_id = recording.record_experiment(
             session,
-            name="benchmark",
+            name=NAME,
             dataset_id=dataset_id,
             config={},
             config_yaml="",
@@ -91,23 +160,28 @@ def _begin(engine: Engine) -> tuple[int, list[int], list[int]]:
             )
             for number in range(ARMS)
         ]
-        images = [
+        images = {
             recording.record_image(
                 session,
                 dataset_id=dataset_id,
                 split="validation",
                 index_in_split=index,
                 class_index=0,
-                truth_png=bytes(2000),
-                width=32,
-                height=32,
-            )
-            for index in range(SAMPLES)
-        ]
+                truth_png=png,
+                width=PIXELS,
+                height=PIXELS,
+            ): png
+            for index, png in enumerate(_noise(index) for index in range(SAMPLES))
+        }
     return experiment_id, arms, images
 
 
-def _record_trial(engine: Engine, experiment_id: int, arm_id: int, images: list[int], number: int) -> None:
+def _noise(seed: int) -> bytes:
+    """A PNG of 2 kB that the survey can show."""
+    return encoded(np.random.default_rng(seed).integers(0, 256, (PIXELS, PIXELS, 3), dtype=np.uint8))
+
+
+def _record_trial(engine: Engine, experiment_id: int, arm_id: int, images: dict[int, bytes], number: int) -> None:
     def record(session: Session, status: str) -> int:
         return recording.record_trial(
             session,
@@ -137,7 +211,7 @@ def _record_trial(engine: Engine, experiment_id: int, arm_id: int, images: list[
             )
     with write_session(engine) as session:
         trial_id = record(session, "finished")
-        for image_id in images:
+        for image_id, png in images.items():
             recording.record_sample(
-                session, trial_id=trial_id, image_id=image_id, epoch=EPOCHS, decoding="mode", png=bytes(2000)
+                session, trial_id=trial_id, image_id=image_id, epoch=EPOCHS, decoding="mode", png=png
             )

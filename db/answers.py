@@ -4,6 +4,7 @@ Whose answers count, and whether they may be seen at all, is decided here for ev
 """
 
 from dataclasses import dataclass, fields, replace
+from datetime import datetime
 from typing import Literal
 
 import numpy as np
@@ -266,12 +267,31 @@ def load_answers(session: Session, study: Study, *, simulated: bool = False) -> 
 
 
 def answers_version(session: Session, study: Study, *, simulated: bool) -> tuple[object, ...]:
-    """Changes whenever load_answers would give something else; some milliseconds with tens
-    of thousands of votes, whose newest it looks for."""
+    """Changes whenever load_answers would give something else.
+
+    Whoever has finished votes no more, so only the votes of those under way are counted: milliseconds, however many
+    have finished, in whatever study. Moments tell newcomers from those who withdrew meanwhile.
+    """
     people = (Participant.study_id == study.id, Participant.simulated.is_(simulated))
-    counts = session.execute(select(func.count(), func.count(Participant.finished_at)).where(*people)).one()
-    votes = session.execute(select(func.count(Vote.id), func.max(Vote.answered_at))).one()
-    return (*counts, *votes, study.status)
+    moment = func.max(Participant.finished_at)
+    counts = session.execute(select(func.count(), func.count(Participant.finished_at), moment).where(*people)).one()
+    under_way = session.execute(votes_under_way(study.id, simulated=simulated)).one()
+    return (*counts, *under_way, study.status)
+
+
+def votes_under_way(study_id: int, *, simulated: bool) -> Select[int, datetime]:
+    """The query of how many votes there are of those who have not finished, and when the last was given."""
+    return (
+        select(func.count(), func.max(Vote.answered_at))
+        .select_from(Participant)
+        .join(Question, Question.participant_id == Participant.id)
+        .join(Vote, Vote.question_id == Question.id)
+        .where(
+            Participant.study_id == study_id,
+            Participant.simulated.is_(simulated),
+            Participant.finished_at.is_(None),
+        )
+    )
 
 
 def votes_of(study_id: int, *, simulated: bool) -> Select[tuple[int, ...]]:

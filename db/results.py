@@ -105,6 +105,15 @@ def list_experiments(session: Session) -> list[ExperimentSummary]:
     return _experiments(session, None)
 
 
+def newest_experiment(session: Session) -> str:
+    """The name of the experiment that was begun last. Raises UnknownExperimentError if there is none."""
+    newest = select(Experiment.name).order_by(Experiment.created_at.desc(), Experiment.id.desc()).limit(1)
+    name = session.scalar(newest)
+    if name is None:
+        raise UnknownExperimentError("The database holds no experiment yet; run a sweep first (make sweep).")
+    return name
+
+
 def experiment_progress(session: Session, name: str) -> ExperimentSummary:
     """How far the experiment `name` has come. Raises UnknownExperimentError."""
     found = _experiments(session, name)

@@ -258,6 +258,11 @@ def list_studies(engine: Engine) -> list[StudySummary]:
         return [_summary(session, study) for study in session.scalars(_newest())]
 
 
+def study_names(session: Session, experiment_id: int) -> list[str]:
+    """The names of an experiment's studies, newest first."""
+    return [study.name for study in session.scalars(_newest().where(Study.experiment_id == experiment_id))]
+
+
 def study_definition(session: Session, study: Study) -> dict[str, Any]:
     """All that the study is, as JSON values: protocol, experiment, data, contenders with their configs, images."""
     experiment = session.get_one(Experiment, study.experiment_id)

@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from db.answers import Inclusion, StudyBlinded, load_answers
-from db.results import UnknownExperimentError, experiment_progress, list_experiments, newest_study
+from db.results import UnknownExperimentError, experiment_progress, newest_experiment, newest_study
 from db.store import StoreError, default_database, open_existing, read_session
 from db.studies import SurveyError, find_study, study_summary
 from survey_app.dashboard import certainty, pictures, prediction, results, sweep
@@ -51,16 +51,23 @@ nav a { margin-right: 1rem; }
 
 
 def report_html(
-    engine: Engine, experiment: str, *, study: str | None = None, simulated: bool = False, attentive: bool = False
+    engine: Engine,
+    experiment: str,
+    *,
+    study: str | None = None,
+    simulated: bool = False,
+    attentive: bool = False,
+    published: bool = False,
 ) -> str:
-    """The report of an experiment and a study of it, by default its newest.
+    """The report of an experiment and a study of it, by default its newest. published: with the original study's
+    figures, marked as such.
 
     Raises UnknownExperimentError, SurveyError: no such study, or it is another experiment's. A blinded study's outcomes
     are not in it.
     """
     with read_session(engine) as session:
         chosen = _chosen(engine, session, experiment, study, simulated=simulated, attentive=attentive)
-        sections: dict[str, list[Exhibit]] = {"Results": results.exhibits(session, chosen)}
+        sections: dict[str, list[Exhibit]] = {"Results": results.exhibits(session, chosen, published=published)}
         if chosen.answers is not None and chosen.study is not None:
             sections["Do scores predict people?"] = prediction.exhibits(chosen.answers, chosen)
             sections["How sure"] = certainty.exhibits(chosen.answers, chosen, chosen.study)
@@ -151,21 +158,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--study", metavar="NAME", help="default: the experiment's newest")
     parser.add_argument("--simulated", action="store_true", help="votes of simulated participants instead of people's")
     parser.add_argument("--attentive", action="store_true", help="only who counts by the study's exclusion rule")
+    parser.add_argument("--published", action="store_true", help="the original study's figures too, marked as such")
     parser.add_argument("--to", type=Path, metavar="FILE", default=Path("report.html"), help="default: %(default)s")
     parser.add_argument("--database", default=default_database(), help="path or URL (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:
         engine = open_existing(options.database)
         with read_session(engine) as session:
-            names = [summary.name for summary in list_experiments(session)]
-        if not names:
-            raise SurveyError("The database holds no experiment yet; run a sweep first (make sweep).")
+            experiment = options.experiment or newest_experiment(session)
         page = report_html(
             engine,
-            options.experiment or names[0],
+            experiment,
             study=options.study,
             simulated=options.simulated,
             attentive=options.attentive,
+            published=options.published,
         )
         options.to.parent.mkdir(parents=True, exist_ok=True)
         options.to.write_text(page, encoding="utf-8")

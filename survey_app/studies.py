@@ -15,7 +15,7 @@ from rich.table import Table
 from sqlalchemy import Engine
 
 from db.answers import StudyBlinded, SurveyResults, load_answers, summarise
-from db.results import Share, UnknownExperimentError, list_experiments
+from db.results import Share, UnknownExperimentError, newest_experiment
 from db.schema import Protocol, Resampling
 from db.store import DATABASE_HELP, StoreError, default_database, open_existing, read_session
 from db.studies import (
@@ -150,10 +150,7 @@ def _create(engine: Engine, options: argparse.Namespace, console: Console) -> in
     experiment = options.experiment
     if experiment is None:
         with read_session(engine) as session:
-            experiments = list_experiments(session)
-        if not experiments:
-            raise SurveyError("The database holds no experiment yet; run a sweep first (make sweep).")
-        experiment = experiments[0].name
+            experiment = newest_experiment(session)
     study = create_study(
         engine,
         experiment,

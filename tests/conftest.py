@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from playwright.sync_api import Browser, sync_playwright
+from sqlalchemy import Engine, delete
 from xdist.scheduler import LoadScopeScheduling
 
-from db.store import open_database
+from db.schema import Participant, Study
+from db.store import open_database, write_session
 from tests.faults import counted
 from tests.postgres import PostgresServer
 from tests.processes import Process, StartPython
+from tests.survey_browser import CHROMIUM_ARGUMENTS, chromium
 from tests.survey_data import add_experiment
 
 ROOT = Path(__file__).parent.parent
@@ -109,6 +112,25 @@ def shared_engine(empty_engine: Engine) -> Engine:
     """A new database on each engine, with an experiment."""
     add_experiment(empty_engine, images=24)
     return empty_engine
+
+
+@pytest.fixture
+def engine(shared_engine: Engine) -> Iterator[Engine]:
+    """The same database; a test's studies and participants are deleted after it."""
+    yield shared_engine
+    with write_session(shared_engine) as session:
+        session.execute(delete(Participant))
+        session.execute(delete(Study))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One Chromium for all tests, each of which opens contexts of its own."""
+    path = chromium()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

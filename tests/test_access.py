@@ -1,5 +1,6 @@
 """Who may see the dashboard, on real servers: by bare websocket, in Chromium, with a real identity provider."""
 
+import ast
 import base64
 import json
 import re
@@ -10,28 +11,28 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+from sqlalchemy import update
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.util import calc_hash
 from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
-from db.store import open_database
+from db.schema import Experiment
+from db.store import open_database, write_session
 from db.studies import create_study
 from survey_app.dashboard.access import COOKIE
 from survey_app.dashboard.admission import FREE_ATTEMPTS, TOKEN_LIFETIME_S, new_token
 from tests.identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider
 from tests.survey_browser import (
     CHECKOUT,
-    CHROMIUM_ARGUMENTS,
     DESKTOP,
     PHONE,
     Server,
     at,
     button,
     check_looks,
-    chromium,
     consent,
     go,
     press,
@@ -48,19 +49,13 @@ REFUSAL = "answers only to the machine"
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("access") / "huejury.sqlite"
     engine = open_database(path)
+    running = add_experiment(engine, "running", images=12)
+    with write_session(engine) as session:
+        session.execute(update(Experiment).where(Experiment.id == running).values(status="running"))
     add_experiment(engine, images=12)
     create_study(engine, "cats", name="short", practice_count=1, question_count=2, exposures_ms=[50], sentinel_share=0)
     engine.dispose()
     return path
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = chromium()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 class Visitor:
@@ -84,12 +79,21 @@ class Visitor:
     def close(self) -> None:
         self.socket.close()
 
-    def send(self, path: str, *, page_hash: str = "", page_name: str = "", fragment: str = "", press: str = "") -> None:
+    def send(
+        self,
+        path: str,
+        *,
+        page_hash: str = "",
+        page_name: str = "",
+        query: str = "",
+        fragment: str = "",
+        press: str = "",
+    ) -> None:
         """Ask for a run of the page, or of one of its fragments."""
         message = BackMsg()
         rerun = message.rerun_script
         rerun.page_script_hash, rerun.page_name, rerun.fragment_id = page_hash, page_name, fragment
-        rerun.context_info.url = self.origin + path
+        rerun.query_string, rerun.context_info.url = query, self.origin + path
         if press:
             rerun.widget_states.widgets.add(id=self.buttons[press]).trigger_value = True
         self.socket.send(message.SerializeToString())
@@ -310,47 +314,49 @@ def test_passphrase(browser: Browser, protected: Server, monkeypatch: pytest.Mon
         assert secret not in told
 
 
-FRAGMENT_APP = """
-import sys
-sys.path.insert(0, {checkout!r})
-import streamlit as st
-from survey_app.dashboard import access
-
-@st.fragment
-def figures():
-    access.recheck()
-    st.write("The figures")
-
-if access.admitted():
-    figures()
-"""
-
-
 def test_fragments_do_not_outlive_signing_out_or_a_new_passphrase(database: Path, tmp_path: Path) -> None:
-    script = tmp_path / "app.py"
-    script.write_text(FRAGMENT_APP.format(checkout=str(CHECKOUT)))
+    """That of the page of a running sweep, which is asked again and again for how far it is."""
+    how_far = "Last asked at"
+    page = {"path": "/dashboard", "page_hash": calc_hash("dashboard"), "query": "experiment=running&view=Sweep"}
     secrets = f'[dashboard]\npassphrase = "{PASSPHRASE}"\n'
-    server = Server(database, tmp_path / "log", secrets=secrets, script=script)
+    server = Server(database, tmp_path / "log", secrets=secrets)
     try:
         for end in ("sign out", "new passphrase"):
             cookie = f"{COOKIE}={new_token(PASSPHRASE)}"
             with closing(Visitor(server, Cookie=cookie)) as one, closing(Visitor(server, Cookie=cookie)) as other:
-                assert "The figures" in one.ask("/")
-                assert "Sign out" in other.ask("/")
+                assert how_far in one.ask(**page)
+                assert "Sign out" in other.ask(**page)
                 (fragment,) = one.fragments
-                seen = one.ask("/", fragment=fragment)
-                assert "The figures" in seen
+                seen = one.ask(**page, fragment=fragment)
+                assert how_far in seen
                 assert "Sign out" not in seen  # the page itself was not run again
                 if end == "sign out":
-                    assert "Passphrase" in other.ask("/", press="Sign out")
+                    assert "Passphrase" in other.ask(**page, press="Sign out")
                 else:
                     server.secrets.write_text('[dashboard]\npassphrase = "another passphrase"\n')
-                    while "Passphrase" not in other.ask("/"):
+                    while "Passphrase" not in other.ask(**page):
                         time.sleep(0.1)
-                seen = one.ask("/", fragment=fragment)
-                assert "The figures" not in seen
+                seen = one.ask(**page, fragment=fragment)
+                assert how_far not in seen
+                assert "Passphrase" in seen
     finally:
         server.stop()
+
+
+def test_every_fragment_of_the_dashboard_asks_first_whether_its_reader_is_still_admitted() -> None:
+    first_lines = []
+    for path in (CHECKOUT / "survey_app" / "dashboard").glob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
+        rerun_alone = [
+            function
+            for function in functions
+            if any(re.search(r"\b(fragment|dialog)\b", ast.unparse(decorator)) for decorator in function.decorator_list)
+        ]
+        assert len(re.findall(r"\bst\.(?:fragment|dialog)\b", source)) == len(rerun_alone), path  # no other way to one
+        first_lines += [ast.unparse(function.body[0]) for function in rerun_alone]
+    assert len(first_lines) >= 3
+    assert set(first_lines) == {"access.recheck()"}
 
 
 # --- An identity provider ---

@@ -1,30 +1,22 @@
 """Votes as arrays: the same as the rows of the database, counted one by one; and who may see them when."""
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
-from sqlalchemy import Engine, delete, select, text
+from sqlalchemy import Engine, select
 
 from db.answers import KINDS, StudyBlinded, answers_version, load_answers, summarise, votes_of
 from db.schema import Arm, Image, Participant, Protocol, Question, Study, StudyArm, Vote
-from db.store import read_session, write_session
+from db.store import read_session
 from db.studies import close_study, create_study, find_study
 from db.votes import own_score, withdraw
 from platform.results import print_results
 from survey_app.export import export_study
+from tests.query_plans import query_plans, scans
 from tests.survey_data import ARMS, answer_all
-
-
-@pytest.fixture
-def engine(shared_engine: Engine) -> Iterator[Engine]:
-    yield shared_engine
-    with write_session(shared_engine) as session:
-        session.execute(delete(Participant))
-        session.execute(delete(Study))
 
 
 def study_with_votes(engine: Engine, protocol: Protocol = "pair") -> None:
@@ -109,6 +101,7 @@ def test_a_study_without_votes_has_empty_arrays(engine: Engine) -> None:
 
 def test_the_version_changes_with_every_vote_and_withdrawal_and_with_closing(engine: Engine) -> None:
     create_study(engine, "cats", question_count=5, practice_count=1)
+    create_study(engine, "cats", name="another", question_count=5, practice_count=1)
 
     def version() -> tuple[object, ...]:
         with read_session(engine) as session:
@@ -118,12 +111,20 @@ def test_the_version_changes_with_every_vote_and_withdrawal_and_with_closing(eng
     assert version() == seen[0]
     answer_all(engine, "cats", wrong=set(), questions=2)
     seen.append(version())
+    answer_all(engine, "another", wrong=set())
+    answer_all(engine, "cats", wrong=set(), simulated=True)
+    assert version() == seen[-1]  # theirs are other answers
     token = answer_all(engine, "cats", wrong=set())
     seen.append(version())
     withdraw(engine, token)
     seen.append(version())
-    answer_all(engine, "cats", wrong=set())  # as many votes as before the withdrawal
+    token = answer_all(engine, "cats", wrong=set())  # as many votes as before the withdrawal
     seen.append(version())
+    withdraw(engine, token)
+    for _ in range(2):
+        token = answer_all(engine, "cats", wrong=set(), questions=4)
+        seen.append(version())
+        withdraw(engine, token)  # and another in their place before anybody asks
     close_study(engine, "cats")
     seen.append(version())
     assert seen[3] == seen[1]  # whoever withdrew left nothing behind
@@ -133,11 +134,14 @@ def test_the_version_changes_with_every_vote_and_withdrawal_and_with_closing(eng
 def test_the_votes_are_found_by_index(engine: Engine) -> None:
     if engine.dialect.name != "sqlite":
         pytest.skip("NOT CHECKED: EXPLAIN QUERY PLAN is SQLite's")
+    study_with_votes(engine)
     with read_session(engine) as session:
-        query = votes_of(1, simulated=False).compile(engine, compile_kwargs={"literal_binds": True})
-        plan = [row.detail for row in session.execute(text(f"EXPLAIN QUERY PLAN {query}"))]
-    assert plan
-    assert not [step for step in plan if step.startswith("SCAN")], plan
+        study_id = find_study(session, "cats").id
+    with query_plans(engine) as plans, read_session(engine) as session:
+        session.execute(votes_of(study_id, simulated=False))
+        answers_version(session, session.get_one(Study, study_id), simulated=False)
+    assert len(plans) == 4
+    assert not scans(plans)
 
 
 def blinded_study(engine: Engine, planned: int) -> None:

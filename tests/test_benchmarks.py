@@ -11,7 +11,7 @@ SECTIONS = {
     "epoch": ["ours", "the usual script", "bare, float32"],
     "step": ["convolutions and matrix products, forward and backward"],
     "scale": ["150", "300"],
-    "database": ["2", "5"],
+    "database": ["2", "5", "learning curves, ms", "all votes, ms", "pictures, ms"],
 }
 
 

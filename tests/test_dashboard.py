@@ -2,20 +2,22 @@
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from urllib.parse import quote_plus
 
 import numpy as np
 import pandas as pd
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from scipy.stats import spearmanr
-from sqlalchemy import Engine, delete, select
+from sqlalchemy import Engine, select, update
 from statsmodels.stats.proportion import proportion_confint
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from db.answers import Inclusion, load_answers
 from db.results import experiment_progress
-from db.schema import Participant, Protocol, Question, Study, Vote
+from db.schema import Protocol, Question, Study, Vote
 from db.store import open_database, read_session, write_session
 from db.studies import close_study, create_study, find_study, study_summary
 from survey_app import report
@@ -35,16 +37,10 @@ from survey_app.dashboard.exhibits import (
 )
 from survey_app.dashboard.page import VIEWS
 from survey_app.simulate import Observer, simulate
-from tests.survey_browser import CHROMIUM_ARGUMENTS, DESKTOP, PHONE, Server, check_looks, chromium
+from tests.survey_browser import DESKTOP, PHONE, Server, check_looks
 from tests.survey_data import ARMS, add_experiment, answer_all
 
-
-@pytest.fixture
-def engine(shared_engine: Engine) -> Iterator[Engine]:
-    yield shared_engine
-    with write_session(shared_engine) as session:
-        session.execute(delete(Participant))
-        session.execute(delete(Study))
+SHARES = re.compile(r"\(\d+/\d+\)|\d+/\d+ picked|>\d+/\d+<")  # as votes are written, k of n
 
 
 def study(engine: Engine, protocol: Protocol = "pair") -> None:
@@ -175,7 +171,7 @@ def test_every_exhibit_can_be_drawn_read_and_taken_away(engine: Engine, protocol
         assert figure.title.endswith("(simulated participants)")
         assert len(figure.alternative) > 20
         assert re.search(r">[^<]*simulated", svg(figure))
-        assert png(figure).startswith(b"\x89PNG")
+        assert png(svg(figure)).startswith(b"\x89PNG")
     for table in tables(shown).values():
         again = pd.read_csv(io.StringIO(csv(table.frame)))
         numbers = table.frame.select_dtypes("number")
@@ -226,8 +222,12 @@ def test_the_report_is_one_file_that_needs_no_other(
     assert page.count("<svg") >= 5
     assert not re.search(r"""(src|href)=["'](?!#|data:)""", page)
     assert "@import" not in page
-    assert report.main(["cats", "--database", str(database), "--to", str(file)]) == 0
-    assert "observer model" not in file.read_text(encoding="utf-8")
+    assert "published" not in page
+    assert report.main(["--published", "--database", str(database), "--to", str(file)]) == 0
+    page = file.read_text(encoding="utf-8")
+    assert "observer model" not in page
+    assert page.count('<th scope="row">published: ') == 3
+    assert "not to be ranked with the rows above" in page
 
 
 @pytest.mark.parametrize(
@@ -256,12 +256,11 @@ def test_the_report_of_a_blinded_study_has_no_outcomes(tmp_path: Path) -> None:
     assert "is blinded" in page
     assert "How sure" not in page
     assert "k/n</th>" in page
-    shares = r"\(\d+/\d+\)|\d+/\d+ picked|>\d+/\d+<"
-    assert not re.search(shares, page)
+    assert not SHARES.search(page)
     with read_session(engine) as session:
         assert session.scalars(select(Study.status)).all() == ["open"]
     close_study(engine, "cats")
-    assert re.search(shares, report.report_html(engine, "cats"))
+    assert SHARES.search(report.report_html(engine, "cats"))
     engine.dispose()
 
 
@@ -269,19 +268,12 @@ def test_the_report_of_a_blinded_study_has_no_outcomes(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = chromium()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("dashboard")
     engine = open_database(folder / "huejury.sqlite")
     add_experiment(engine, images=24)
+    create_study(engine, "cats", name="blind", question_count=5, practice_count=1, planned_participants=2, blinded=True)
+    answer_all(engine, "blind", wrong={*ARMS})
     study(engine)
     simulate(engine, "cats", 6, Observer(), seed=0)
     engine.dispose()
@@ -323,6 +315,50 @@ def test_what_is_chosen_stays_in_the_link_and_tables_can_be_saved(server: Server
     other.goto(link.replace("How+sure", "Nothing").replace("study=cats", "study=gone"))
     other.get_by_text("Accuracy and votes").wait_for()
     other.close()
+
+
+def received(server: Server, browser: Browser, views: Iterable[str]) -> set[str]:
+    """Every element that a new browser is sent when these views of the blinded study are opened."""
+    messages: list[str | bytes] = []
+    page = browser.new_page(viewport=DESKTOP)
+    page.on("websocket", lambda socket: socket.on("framereceived", lambda data: messages.append(data)))
+    page.goto(f"{server.url}dashboard?study=blind")
+    for view in views:
+        drawn(page)
+        page.get_by_role("radio", name=view).click()
+        page.wait_for_url(f"**view={quote_plus(view)}*")
+    drawn(page)
+    page.close()
+    elements = set()
+    for message in messages:
+        forward = ForwardMsg()
+        forward.ParseFromString(message if isinstance(message, bytes) else message.encode())
+        if forward.WhichOneof("type") == "delta":  # a download's address is drawn at random
+            elements.add(re.sub(r'deferred_file_id: "\w+"', "", str(forward.delta)))
+    return elements
+
+
+def test_what_a_blinded_study_sends_to_the_browser_does_not_depend_on_the_answers(
+    server: Server, browser: Browser
+) -> None:
+    views = [*list(VIEWS)[1:], "Results"]
+    before = received(server, browser, views)
+    assert any("is blinded" in element for element in before)
+    assert any("Learning curves" in element for element in before)
+    assert not [element for element in before if SHARES.search(element)]
+    engine = open_database(server.database)
+    with write_session(engine) as session:
+        blind = find_study(session, "blind").id
+        of_study = select(Question.id).where(Question.study_id == blind)
+        session.execute(
+            update(Vote)
+            .where(Vote.question_id.in_(of_study))
+            .values(correct=~Vote.correct, response_time_ms=3 * Vote.response_time_ms)
+        )
+    assert received(server, browser, views) == before
+    answer_all(engine, "blind", wrong=set())  # the last participant who was planned
+    engine.dispose()
+    assert [element for element in received(server, browser, ["Results"]) if SHARES.search(element)]
 
 
 def test_new_votes_appear_by_themselves(tmp_path: Path, browser: Browser) -> None:

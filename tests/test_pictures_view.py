@@ -1,15 +1,18 @@
 """The gallery and the analysis by class: what they count and work out, and how they look in a browser."""
 
 import base64
+import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from playwright.sync_api import sync_playwright
+from PIL import Image as Picture
+from playwright.sync_api import Browser
 from skimage.color import deltaE_ciede2000, lab2rgb, rgb2lab
-from sqlalchemy import Engine, case, delete, event, func, select, update
+from sqlalchemy import Engine, case, delete, func, select, update
 
 from db.answers import Answers, load_answers
 from db.gallery import contenders, photographs, sample_pngs, truth_pngs
@@ -21,13 +24,16 @@ from db.studies import create_study, find_study
 from survey_app.dashboard import pictures
 from survey_app.dashboard.classes import class_exhibits, votes_by_class
 from survey_app.dashboard.exhibits import COLOURS, DataTable, Figure, svg
+from survey_app.dashboard.exhibits import png as drawn_png
 from survey_app.dashboard.picture_scores import CELLS, ab_histograms, grey_png, histogram_svg, score_pictures
 from survey_app.simulate import Observer, simulate
-from tests.survey_browser import CHROMIUM_ARGUMENTS, PHONE, Server, check_looks, chromium
+from tests.query_plans import query_plans, scans
+from tests.survey_browser import PHONE, Server, check_looks
 from tests.survey_data import ARMS, add_experiment, colourized, png
 from tests.survey_data import photographs as cut_outs
 
 STUDY = "cats"
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 @pytest.fixture
@@ -272,53 +278,96 @@ def test_the_contact_sheet_needs_nothing_else(engine: Engine) -> None:
     assert "http" not in sheet
 
 
-def test_samples_are_never_scanned(engine: Engine) -> None:
-    asked: list[tuple[str, object]] = []
-    event.listen(engine, "before_cursor_execute", lambda *call: asked.append((call[2], call[3])))
+def drawings(drawing: str) -> list[tuple[ElementTree.Element, ElementTree.Element]]:
+    """The boxes of a sheet with what is drawn in each."""
+    return [(box, box[0]) for box in ElementTree.fromstring(drawing).iterfind(f"{SVG}svg")]
+
+
+def test_a_saved_sheet_has_the_rows_as_they_are_shown(engine: Engine) -> None:
+    gallery = gallery_of(engine, answers_of(engine))
+    image = gallery.photographs[2].image_id
     with read_session(engine) as session:
+        drawing = pictures.sheet(session, gallery, [1, 2], pictures.CONVINCING)
+        stored = sample_pngs(session, gallery.trial_ids, [image])
+        truth = truth_pngs(session, [image])[image]
+    words = [element.text or "" for element in ElementTree.fromstring(drawing).iterfind(f"{SVG}text")]
+    assert words[0] == "Pictures (simulated participants)"
+    assert " ".join(words[1:]).startswith(
+        "grey photograph regression classification rebalanced 0.25 <b>frog</b>, image"
+    )
+    assert gallery.picked is not None
+    assert gallery.asked is not None
+    for column in range(len(ARMS)):
+        assert f"ΔE {gallery.scores.delta_e[2, column]:.1f}" in words
+    told = [f"{k}/{n} picked" if n else "not asked" for k, n in zip(gallery.picked[2], gallery.asked[2], strict=True)]
+    assert [text for text in words if re.fullmatch(r"\d+/\d+ picked|not asked", text)][-len(ARMS) :] == told
+    # As PNG, at twice the size: every pixel of every picture is where it should be.
+    with Picture.open(io.BytesIO(drawn_png(drawing))) as opened:
+        sheet = np.asarray(opened.convert("RGB"))
+    shown = drawings(drawing)
+    assert len(shown) == 2 * (2 + len(ARMS))
+    expected = [grey_png(truth), truth, *(stored[trial, image] for trial in gallery.trial_ids)]
+    for (box, _), encoded_picture in zip(shown[2 + len(ARMS) :], expected, strict=True):
+        x, y, width, height = (2 * int(box.attrib[name]) for name in ("x", "y", "width", "height"))
+        step = width // 8
+        inside = sheet[y + step // 2 : y + height : step, x + step // 2 : x + width : step]
+        assert np.array_equal(inside, pixels(encoded_picture))
+
+
+def test_an_enlarged_image_can_be_saved_with_its_histograms(engine: Engine) -> None:
+    gallery = gallery_of(engine, None)
+    with read_session(engine) as session:
+        enlarged = pictures.enlarge(session, gallery, 0)
+    drawing = pictures.enlarged_sheet(enlarged, enlarged.named)
+    shown = drawings(drawing)
+    assert [drawn.tag for _, drawn in shown] == [f"{SVG}image"] * (1 + len(ARMS)) + [f"{SVG}svg"] * (1 + len(ARMS))
+    for (_, histogram), counts in zip(shown[1 + len(ARMS) :], enlarged.histograms, strict=True):
+        assert len(histogram.findall(f"{SVG}rect")) == 1 + np.count_nonzero(counts)  # and the background
+    assert drawn_png(drawing).startswith(b"\x89PNG")
+    assert "picked" not in drawing
+
+
+def test_samples_are_never_scanned(engine: Engine) -> None:
+    with query_plans(engine) as plans, read_session(engine) as session:
         found = photographs(session, [2, 4, 6])
         sample_pngs(session, [2, 4, 6], [one.image_id for one in found])
         truth_pngs(session, [one.image_id for one in found])
-    queries = [(statement, values) for statement, values in asked if statement.startswith("SELECT")]
-    assert len(queries) == 3
-    with engine.connect() as connection:
-        plans = [
-            str(row[3])
-            for statement, values in queries
-            for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)  # type: ignore[arg-type]
-        ]
-    assert not [step for step in plans if step.startswith("SCAN")]
+    assert len(plans) == 3
+    assert not scans(plans)
 
 
-def test_the_gallery_in_a_browser(tmp_path: Path) -> None:
+def test_the_gallery_in_a_browser(tmp_path: Path, browser: Browser) -> None:
     database = tmp_path / "cats.sqlite"
     engine = open_database(database)
     prepare(engine)
     engine.dispose()
     server = Server(database, tmp_path / "log")
     try:
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium(), args=CHROMIUM_ARGUMENTS)
-            page = browser.new_page(viewport=PHONE)
-            page.goto(f"{server.url}dashboard?view=Pictures&sort={pictures.DISAGREE}")
-            page.locator(".gallery section").nth(pictures.ROWS - 1).wait_for()
-            assert page.locator(".gallery section").count() == pictures.ROWS
-            picture = page.locator(".gallery img").first
-            box = picture.bounding_box()
-            assert box is not None
-            assert box["width"] % 8 == 0  # of pictures 8 pixels wide
-            assert picture.evaluate("image => getComputedStyle(image).imageRendering") == "pixelated"
-            check_looks(page)
-            page.get_by_role("button", name="Enlarge").nth(1).click()
-            dialog = page.get_by_role("dialog")
-            dialog.get_by_role("img", name="in the ab plane").nth(len(ARMS)).wait_for()
-            page.keyboard.press("Escape")
-            dialog.wait_for(state="detached")
-            page.get_by_role("button", name="Next 2 images").click()
-            page.locator(".gallery section").nth(2).wait_for(state="detached")
-            assert page.locator(".gallery section").count() == 2
-            assert "page=2" in page.url
-            browser.close()
+        page = browser.new_page(viewport=PHONE)
+        page.goto(f"{server.url}dashboard?view=Pictures&sort={pictures.DISAGREE}")
+        page.locator(".gallery section").nth(pictures.ROWS - 1).wait_for()
+        assert page.locator(".gallery section").count() == pictures.ROWS
+        picture = page.locator(".gallery img").first
+        box = picture.bounding_box()
+        assert box is not None
+        assert box["width"] % 8 == 0  # of pictures 8 pixels wide
+        assert picture.evaluate("image => getComputedStyle(image).imageRendering") == "pixelated"
+        check_looks(page)
+        page.get_by_role("button", name="Enlarge").nth(1).click()
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_role("img", name="in the ab plane").nth(len(ARMS)).wait_for()
+        dialog.get_by_role("button", name="Save").click()
+        with page.expect_download() as download:
+            page.get_by_role("button", name="SVG", exact=True).click()
+        assert re.fullmatch(r"image-\d+-simulated\.svg", download.value.suggested_filename)
+        page.keyboard.press("Escape")
+        page.keyboard.press("Escape")
+        dialog.wait_for(state="detached")
+        page.get_by_role("button", name="Next 2 images").click()
+        page.locator(".gallery section").nth(2).wait_for(state="detached")
+        assert page.locator(".gallery section").count() == 2
+        assert "page=2" in page.url
+        page.close()
     finally:
         server.stop()
     assert "Traceback" not in (tmp_path / "log").read_text()

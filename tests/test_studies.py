@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from statsmodels.stats.proportion import proportion_confint
 from db.answers import ExclusionRule
 from db.pictures import pixels, sentinel_pngs
 from db.recording import record_arm, record_experiment, record_trial
-from db.results import Share, UnknownExperimentError, arm_results, newest_study, wilson
+from db.results import Share, UnknownExperimentError, arm_results, experiment_progress, newest_study, wilson
 from db.schema import (
     Arm,
     Base,
@@ -48,22 +47,15 @@ from db.studies import (
     find_study,
     list_studies,
     open_study_of,
+    study_names,
     study_summary,
 )
 from db.votes import enrol, progress, withdraw
 from platform.results import print_results
-from survey_app import export, studies
+from survey_app import export, report, studies
 from tests.survey_data import ARMS, add_experiment, answer_all, photographs, png, survey_results
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture
-def engine(shared_engine: Engine) -> Iterator[Engine]:
-    yield shared_engine
-    with write_session(shared_engine) as session:
-        session.execute(delete(Participant))
-        session.execute(delete(Study))
 
 
 def small_study(engine: Engine, **changes: Any) -> StudySummary:
@@ -140,6 +132,15 @@ def test_names_are_unique_and_experiments_must_exist(engine: Engine) -> None:
         create_study(engine, "cast")
     with pytest.raises(SurveyError, match="no study 'dogs'; there is cats"):
         study_summary(engine, "dogs")
+
+
+def test_an_experiments_studies_are_named_newest_first(engine: Engine) -> None:
+    for name in ("cats", "more cats"):
+        small_study(engine, name=name)
+    with read_session(engine) as session:
+        experiment_id = experiment_progress(session, "cats").id
+        assert study_names(session, experiment_id) == ["more cats", "cats"]
+        assert study_names(session, experiment_id + 1) == []
 
 
 def test_arms_without_pictures_or_finished_trials_cannot_contend(engine: Engine) -> None:
@@ -564,6 +565,14 @@ def test_the_command_says_in_one_sentence_what_is_wrong(
     assert message in said.err
     assert said.err.count("\n") == 1
     assert said.out == ""
+
+
+def test_without_an_experiment_the_commands_say_what_to_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tmp_path / "empty.sqlite")
+    open_database(path).dispose()
+    for run, arguments in ((studies.main, ["create"]), (report.main, [])):
+        assert run(["--database", path, *arguments]) == 2
+        assert capsys.readouterr().err == "The database holds no experiment yet; run a sweep first (make sweep).\n"
 
 
 def test_the_command_runs_from_the_checkout_and_reads_the_environment(database: Path) -> None:

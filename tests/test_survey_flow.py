@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page
 from sqlalchemy import Engine, func, select
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
@@ -25,7 +25,6 @@ from db.studies import create_study
 from db.votes import SHORTEST_BREAK_STUDY
 from tests.survey_browser import (
     CHECKOUT,
-    CHROMIUM_ARGUMENTS,
     DESKTOP,
     PHONE,
     Server,
@@ -33,7 +32,6 @@ from tests.survey_browser import (
     at,
     button,
     check_looks,
-    chromium,
     consent,
     go,
     participant,
@@ -42,15 +40,6 @@ from tests.survey_browser import (
     to_practice,
 )
 from tests.survey_data import ARMS, add_experiment
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = chromium()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

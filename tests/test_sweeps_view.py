@@ -10,7 +10,7 @@ import pytest
 import streamlit as st
 import vl_convert
 from ray.tune.schedulers.async_hyperband import _Bracket
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine
 from streamlit.testing.v1 import AppTest
 
 from db.recording import (
@@ -29,6 +29,7 @@ from survey_app.dashboard import access, sweep
 from survey_app.dashboard.exhibits import DataTable, Figure, svg
 from survey_app.dashboard.hyperparameters import ranks
 from survey_app.dashboard.measures import MEASURES
+from tests.query_plans import query_plans, scans
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 FAILURE = "the loss is not finite (nan) in epoch 2"
@@ -274,22 +275,13 @@ def test_a_sweep_that_has_hardly_begun(
 
 def test_big_tables_are_never_scanned(engine: Engine) -> None:
     experiment_id = add_sweep(engine)
-    asked: list[tuple[str, object]] = []
-    event.listen(engine, "before_cursor_execute", lambda *call: asked.append((call[2], call[3])))
-    with read_session(engine) as session:
+    with query_plans(engine) as plans, read_session(engine) as session:
         swept_trials(session, experiment_id)
         learning_curves(session, experiment_id, "loss", [1, 2])
         sweep_progress(session, experiment_id)
-    queries = [(statement, values) for statement, values in asked if statement.startswith("SELECT")]
-    assert len(queries) == 5
-    with engine.connect() as connection:
-        plans = [
-            str(row[3])
-            for statement, values in queries
-            for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)  # type: ignore[arg-type]
-        ]
-    assert not [step for step in plans if step.startswith("SCAN")]
-    assert [step for step in plans if "measurements USING INDEX" in step]
+    assert len(plans) == 5
+    assert not scans(plans)
+    assert [step for plan in plans for step in plan if "measurements USING INDEX" in step]
 
 
 def sweep_page() -> None:

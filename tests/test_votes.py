@@ -3,7 +3,6 @@
 import io
 import json
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image as Picture
-from sqlalchemy import Engine, delete, func, select
+from sqlalchemy import Engine, func, select
 from sqlalchemy.exc import IntegrityError
 
 from db.pictures import pixels, served
-from db.schema import Image, Participant, Question, Sample, SentinelPicture, Study, Vote
+from db.schema import Image, Participant, Question, Sample, SentinelPicture, Vote
 from db.store import open_database, read_session, write_session
 from db.studies import close_study, create_study
 from db.votes import (
@@ -44,15 +43,12 @@ SENT = {"response_time_ms": 512.5, "exposure_measured_ms": 1003.2, "input": "key
 
 
 @pytest.fixture
-def engine(shared_engine: Engine) -> Iterator[Engine]:
+def engine(engine: Engine) -> Engine:
     """The experiment with two studies: "pairs" and "singles" of 12 questions after 4 for practice."""
     small: Any = {"question_count": 12, "practice_count": 4, "sentinel_share": 0.2, "seed": 0}
-    create_study(shared_engine, "cats", name="pairs", completion_url="https://example.org/done", **small)
-    create_study(shared_engine, "cats", name="singles", protocol="single", exposures_ms=(None, 500), **small)
-    yield shared_engine
-    with write_session(shared_engine) as session:
-        session.execute(delete(Participant))
-        session.execute(delete(Study))
+    create_study(engine, "cats", name="pairs", completion_url="https://example.org/done", **small)
+    create_study(engine, "cats", name="singles", protocol="single", exposures_ms=(None, 500), **small)
+    return engine
 
 
 def enrolled(engine: Engine, study: str = "pairs", **options: Any) -> str:

@@ -4,7 +4,7 @@ A view returns its exhibits; the page draws them with Streamlit, the report as H
 """
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -87,9 +87,9 @@ def arm_scale(arms: Sequence[str], shown: Sequence[str] | None = None) -> dict[s
     }
 
 
-def file_stem(exhibit: Figure | DataTable) -> str:
-    """The name of its files, without ending; it says where nobody voted, as a CSV file has no title to say so."""
-    return exhibit.name + ("-simulated" if exhibit.title.endswith(f"({SIMULATED})") else "")
+def file_stem(name: str, title: str) -> str:
+    """The name of an exhibit's files, without ending; it says where nobody voted, as a CSV file has no title to."""
+    return name + ("-simulated" if title.endswith(f"({SIMULATED})") else "")
 
 
 def titled(text: str, *, simulated: bool) -> str:
@@ -116,10 +116,9 @@ def show_exhibits(exhibits: Sequence[Exhibit]) -> None:
 
 
 def _show_figure(figure: Figure) -> None:
-    stem = file_stem(figure)
-    with _headed(figure.title, figure.name):
-        st.download_button("SVG", lambda: svg(figure), f"{stem}.svg", "image/svg+xml", key=f"svg {figure.name}")
-        st.download_button("PNG", lambda: png(figure), f"{stem}.png", "image/png", key=f"png {figure.name}")
+    stem = file_stem(figure.name, figure.title)
+    with headed(figure.title, figure.name):
+        save_drawing(figure.name, stem, lambda: svg(figure))
         data = figure.data
         if data is not None:
             st.download_button("Data as CSV", lambda: csv(data), f"{stem}.csv", "text/csv", key=f"csv {figure.name}")
@@ -142,8 +141,8 @@ def _show_chart(figure: Figure) -> None:
 
 
 def _show_table(table: DataTable) -> None:
-    stem = file_stem(table)
-    with _headed(table.title, table.name):
+    stem = file_stem(table.name, table.title)
+    with headed(table.title, table.name):
         for label, write, ending, mime in (
             ("CSV, all digits", lambda: csv(table.frame), "csv", "text/csv"),
             ("Markdown", lambda: markdown(table), "md", "text/markdown"),
@@ -155,7 +154,13 @@ def _show_table(table: DataTable) -> None:
         st.caption(table.note)
 
 
-def _headed(title: str, name: str) -> AbstractContextManager[object]:
+def save_drawing(name: str, stem: str, draw: Callable[[], str]) -> None:
+    """Buttons that save what `draw` gives, an SVG, as SVG and as PNG. It is drawn when it is asked for, not before."""
+    st.download_button("SVG", draw, f"{stem}.svg", "image/svg+xml", key=f"svg {name}")
+    st.download_button("PNG", lambda: png(draw()), f"{stem}.png", "image/png", key=f"png {name}")
+
+
+def headed(title: str, name: str) -> AbstractContextManager[object]:
     """Draw a title, and beside it the menu to save what stands below; returns the menu, to be filled."""
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         st.markdown(f"#### {title}", width="content")
@@ -169,9 +174,9 @@ def svg(figure: Figure) -> str:
     return str(vl_convert.vegalite_to_svg(_titled(figure).to_json()))
 
 
-def png(figure: Figure) -> bytes:
-    """At twice the size on the page, for slides and papers."""
-    return bytes(vl_convert.vegalite_to_png(_titled(figure).to_json(), scale=2))
+def png(drawing: str) -> bytes:
+    """An SVG at twice its size on the page, for slides and papers."""
+    return bytes(vl_convert.svg_to_png(drawing, scale=2))
 
 
 def csv(frame: pd.DataFrame) -> str:

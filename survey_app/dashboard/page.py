@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from db.answers import Answers, Inclusion, StudyBlinded, answers_version, load_answers
 from db.results import list_experiments
 from db.store import StoreError, read_session
-from db.studies import StudySummary, find_study, list_studies
+from db.studies import StudySummary, find_study, study_names, study_summary
 from survey_app.dashboard import access, certainty, pictures, prediction, results, sweep
 from survey_app.dashboard.chosen import SIMULATED_VOTES, Chosen, choose, what_is_shown
 from survey_app.dashboard.exhibits import SIMULATED
@@ -78,11 +78,13 @@ def _choose(engine: Engine) -> Chosen | None:
     columns = st.columns(4)
     with columns[0]:
         experiment = experiments[choose("Experiment", list(experiments), key="experiment")]
-    studies = {study.view.name: study for study in list_studies(engine) if study.experiment == experiment.name}
+    with read_session(engine) as session:
+        studies = study_names(session, experiment.id)
     with columns[1]:
-        study = studies.get(choose("Study", list(studies) or [NO_STUDY], key="study"))
-    if study is None:
+        name = choose("Study", studies or [NO_STUDY], key="study")
+    if not studies:
         return Chosen(engine, experiment, None, simulated=False)
+    study = study_summary(engine, name)
     with columns[2]:
         # Where nobody answered but simulated participants did, that is what there is to see; it is said below.
         default = SIMULATED if study.simulated and not study.participants else PEOPLE

@@ -12,15 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import streamlit as st
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from db.answers import Answers, Contender
 from db.gallery import Classes, Photograph, classes, contenders, photographs, sample_pngs, truth_pngs
 from db.pictures import pixels
 from db.store import read_session
+from survey_app.dashboard import access
 from survey_app.dashboard.chosen import Chosen, choose
 from survey_app.dashboard.classes import class_exhibits
-from survey_app.dashboard.exhibits import SIMULATED, Exhibit, show_exhibits, titled
+from survey_app.dashboard.exhibits import SIMULATED, Exhibit, file_stem, headed, save_drawing, show_exhibits, titled
 from survey_app.dashboard.picture_scores import (
     PictureScores,
     ab_histograms,
@@ -29,6 +31,7 @@ from survey_app.dashboard.picture_scores import (
     mean_chroma,
     score_pictures,
 )
+from survey_app.dashboard.sheets import Cell, picture, sheet_svg
 
 ROWS = 12  # a page
 PICTURE_PX = (96, 128, 160)  # about so wide on a phone, on a wide page, and opened
@@ -85,9 +88,9 @@ def show(chosen: Chosen) -> None:
         if not gallery.photographs:
             st.markdown(why_empty(gallery))
             return
-        opened = _show_gallery(session, gallery)
-        if opened is not None:
-            _show_enlarged(session, gallery, opened)
+        opened = _show_gallery(session, gallery, chosen.engine)
+    if opened is not None:
+        _show_enlarged(gallery, opened, chosen.engine)
     show_exhibits(class_exhibits(gallery.classes, gallery.arms, gallery.contenders, answers))
 
 
@@ -225,34 +228,98 @@ def rows_html(session: Session, gallery: Gallery, rows: Sequence[int], order: st
     return "".join(sections)
 
 
-def enlarged_html(session: Session, gallery: Gallery, row: int) -> str:
-    """One image as large as may be, with the colours of the photograph and of each contender's picture."""
+def sheet(session: Session, gallery: Gallery, rows: Sequence[int], order: str) -> str:
+    """The rows of the gallery as one SVG, to be saved."""
+    image_ids = [gallery.photographs[row].image_id for row in rows]
+    truths = truth_pngs(session, image_ids)
+    pngs = sample_pngs(session, gallery.trial_ids, image_ids)
+    lines = []
+    for row, image in zip(rows, image_ids, strict=True):
+        cells = [Cell(picture(grey_png(truths[image]))), Cell(picture(truths[image]))]
+        for column, trial in enumerate(gallery.trial_ids):
+            png = pngs.get((trial, image))
+            drawing = None if png is None else picture(png)
+            cells.append(Cell(drawing, _told(gallery, row, column)[0], column == _leader(gallery, row, order)))
+        lines.append((_named(gallery, gallery.photographs[row]), cells))
+    columns = ["grey", "photograph", *(contender.arm for contender in gallery.contenders)]
+    box_px = _box_px(truths[image_ids[0]], PICTURE_PX[0])
+    return sheet_svg(_title("Pictures", gallery), columns, lines, gallery_note(gallery, order), box_px=box_px)
+
+
+@dataclass(frozen=True, eq=False)
+class Enlarged:
+    """One image, and the colours of its pictures.
+
+    pictures: the photograph's and each contender's as (name, PNG, its numbers, alternative text). histograms: of each,
+    see ab_histograms, and `half`, the part of the ab plane that they show.
+    """
+
+    named: str
+    truth: bytes
+    pictures: list[tuple[str, bytes, list[str], str]]
+    histograms: list[np.ndarray]
+    half: int
+
+    @property
+    def note(self) -> str:
+        return (
+            f"Below each picture its colours in the ab plane, from −{self.half} to {self.half}: grey in the middle, "
+            "green to the left, red to the right, blue below, yellow above; the more solid, the more pixels. Chroma: "
+            "the mean distance from grey."
+        )
+
+    def drawn(self, column: int) -> str:
+        """The histogram of a picture as SVG."""
+        name, png, *_ = self.pictures[column]
+        label = html.escape(f"The colours of {name} in the ab plane: mean chroma {mean_chroma(png):.1f}")
+        return histogram_svg(self.histograms[column], self.half, label)
+
+
+def enlarge(session: Session, gallery: Gallery, row: int) -> Enlarged:
+    """One image of the gallery with all its pictures."""
     photograph = gallery.photographs[row]
     truth = truth_pngs(session, [photograph.image_id])[photograph.image_id]
     pngs = sample_pngs(session, gallery.trial_ids, [photograph.image_id])
     named = _named(gallery, photograph)
-    coloured: list[tuple[str, bytes, list[str], str]] = [("photograph", truth, [], f"{named}, the photograph")]
+    shown: list[tuple[str, bytes, list[str], str]] = [("photograph", truth, [], f"{named}, the photograph")]
     for column, contender in enumerate(gallery.contenders):
         png = pngs.get((contender.trial.trial_id, photograph.image_id))
         if png is not None:
             lines, words = _told(gallery, row, column)
-            coloured.append((contender.arm, png, lines, f"{named}, coloured by {contender.arm}: {words}"))
-    histograms, half = ab_histograms([png for _, png, _, _ in coloured])
-    cells = [_cell(grey_png(truth), "grey", f"{named}, in grey", ["what a model sees"])]
-    for (name, png, lines, alternative), counts in zip(coloured, histograms, strict=True):
-        chroma = f"chroma {mean_chroma(png):.1f}"
-        drawn = histogram_svg(counts, half, html.escape(f"The colours of {name} in the ab plane: mean {chroma}"))
-        cells.append(_cell(png, name, alternative, [*lines, f"mean {chroma}"], below=drawn))
+            shown.append((contender.arm, png, lines, f"{named}, coloured by {contender.arm}: {words}"))
+    numbers = [(name, png, [*lines, f"mean chroma {mean_chroma(png):.1f}"], words) for name, png, lines, words in shown]
+    return Enlarged(named, truth, numbers, *ab_histograms([png for _, png, _, _ in shown]))
+
+
+def enlarged_html(enlarged: Enlarged) -> str:
+    """The image as large as may be, with the colours of the photograph and of each contender's picture."""
+    cells = [_cell(grey_png(enlarged.truth), "grey", f"{enlarged.named}, in grey", ["what a model sees"])]
+    for column, (name, png, lines, alternative) in enumerate(enlarged.pictures):
+        cells.append(_cell(png, name, alternative, lines, below=enlarged.drawn(column)))
     return (
-        f"<section>{_row(truth, cells, PICTURE_PX[1], PICTURE_PX[2])}"
-        f"<p>Below each picture its colours in the ab plane, from −{half} to {half}: grey in the middle, green to the "
-        "left, red to the right, blue below, yellow above; the more solid, the more pixels. Chroma: the mean distance "
-        "from grey.</p></section>"
+        f"<section>{_row(enlarged.truth, cells, PICTURE_PX[1], PICTURE_PX[2])}<p>{html.escape(enlarged.note)}</p>"
+        "</section>"
     )
 
 
-def _show_gallery(session: Session, gallery: Gallery) -> int | None:
+def enlarged_sheet(enlarged: Enlarged, title: str) -> str:
+    """The same as one SVG, to be saved."""
+    numbers = [lines for *_, lines, _ in enlarged.pictures]
+    rows = [
+        ("picture", [Cell(picture(png)) for _, png, _, _ in enlarged.pictures]),
+        ("colours in the ab plane", [Cell(enlarged.drawn(column), lines) for column, lines in enumerate(numbers)]),
+    ]
+    box_px = _box_px(enlarged.truth, PICTURE_PX[1])
+    return sheet_svg(title, [name for name, *_ in enlarged.pictures], rows, enlarged.note, box_px=box_px)
+
+
+def _show_gallery(session: Session, gallery: Gallery, engine: Engine) -> int | None:
     """Draw what can be chosen and a page of the gallery; return which row was opened just now, if any."""
+
+    def save() -> str:
+        with read_session(engine) as session:
+            return sheet(session, gallery, shown, order)
+
     orders = [DISAGREE, WORST, CLOSEST, IN_ORDER]
     first, second, third = st.columns(3)
     with first:
@@ -264,9 +331,11 @@ def _show_gallery(session: Session, gallery: Gallery) -> int | None:
     pages = -(-len(rows) // ROWS)
     with third:
         page = int(choose(f"Page (of {pages})", [str(number + 1) for number in range(pages)], key="page"))
-    st.subheader(titled("Pictures", simulated=gallery.simulated and gallery.asked is not None), anchor=False)
-    st.caption(gallery_note(gallery, order))
     shown = rows[(page - 1) * ROWS : page * ROWS]
+    title = _title("Pictures", gallery)
+    with headed(title, "pictures"):
+        save_drawing("pictures", file_stem("pictures", title), save)
+    st.caption(gallery_note(gallery, order))
     result = _component(
         key="gallery",
         data={"html": rows_html(session, gallery, shown, order, can_open=True)},
@@ -282,12 +351,21 @@ def _turn_to(page: int) -> None:
     st.session_state["page"] = str(page)
 
 
-def _show_enlarged(session: Session, gallery: Gallery, row: int) -> None:
-    def draw() -> None:
-        _component(key="enlarged", data={"html": enlarged_html(session, gallery, row)})
+def _show_enlarged(gallery: Gallery, row: int, engine: Engine) -> None:
+    photograph = gallery.photographs[row]
+    title = _title(_named(gallery, photograph), gallery)
 
-    title = titled(_named(gallery, gallery.photographs[row]), simulated=gallery.simulated and gallery.asked is not None)
-    st.dialog(title, width="large")(draw)()
+    @st.dialog(title, width="large")
+    def draw() -> None:
+        access.recheck()
+        with read_session(engine) as session:
+            enlarged = enlarge(session, gallery, row)
+        with st.popover("Save", type="tertiary"):
+            stem = file_stem(f"image-{photograph.number}", title)
+            save_drawing("enlarged", stem, lambda: enlarged_sheet(enlarged, title))
+        _component(key="enlarged", data={"html": enlarged_html(enlarged)})
+
+    draw()
 
 
 def _cached_scores(session: Session, shown: Sequence[Contender], image_ids: Sequence[int]) -> PictureScores:
@@ -347,6 +425,10 @@ def _named(gallery: Gallery, photograph: Photograph) -> str:
     return f"{gallery.class_of(photograph)}, image {photograph.number}"
 
 
+def _title(text: str, gallery: Gallery) -> str:
+    return titled(text, simulated=gallery.simulated and gallery.asked is not None)
+
+
 def _told(gallery: Gallery, row: int, column: int) -> tuple[list[str], str]:
     """A picture's numbers, as short lines and in words."""
     delta_e = gallery.scores.delta_e[row, column]
@@ -362,11 +444,18 @@ def _told(gallery: Gallery, row: int, column: int) -> tuple[list[str], str]:
 def _row(truth: bytes, cells: Sequence[str], narrow_px: int, wide_px: int) -> str:
     """Cells of pictures of the photograph's size, enlarged by whole numbers."""
     height, width = pixels(truth).shape[:2]
-    narrow, wide = (max(1, round(target / width)) for target in (narrow_px, wide_px))
+    narrow, wide = (_box_px(truth, target)[0] // width for target in (narrow_px, wide_px))
     return (
         f'<div class="pictures" style="--width:{width};--height:{height};--narrow:{narrow};--wide:{wide}">'
         f"{''.join(cells)}</div>"
     )
+
+
+def _box_px(truth: bytes, target_px: int) -> tuple[int, int]:
+    """Width and height of the photograph, enlarged by a whole number to about this width."""
+    height, width = pixels(truth).shape[:2]
+    scale = max(1, round(target_px / width))
+    return scale * width, scale * height
 
 
 def _truth_cell(truth: bytes, named: str) -> str:
