@@ -50,6 +50,7 @@ CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog
 IMAGENET32_FILES = (*(f"train_data_batch_{number}.npz" for number in range(1, 11)), "val_data.npz")
 IMAGENET32_CLASSES = 1000
 IMAGENET32_MOST_ROWS = 1_281_167  # all training images of ImageNet; no single file may claim more
+NPY_HEADER_BYTES = 10_000  # at most, as numpy has it; those of the publisher are shorter than 128
 NPZ_MEND = "unpack the publisher's npz version again"
 
 # Of the colour pictures inside scikit-image's wheel these are photographs of everyday things; retina.jpg,
@@ -452,7 +453,11 @@ def _open_npy(path: Path, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...
     """
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
-            if np.lib.format.read_magic(file) == (1, 0):
+            version = np.lib.format.read_magic(file)
+            if int.from_bytes(file.read(2 if version == (1, 0) else 4), "little") > NPY_HEADER_BYTES:
+                raise ValueError(f"the header of its {name} is too long")  # numpy would unpack all of it first
+            file.seek(np.lib.format.MAGIC_LEN)
+            if version == (1, 0):
                 shape, _, dtype = np.lib.format.read_array_header_1_0(file)
             else:
                 shape, _, dtype = np.lib.format.read_array_header_2_0(file)

@@ -27,7 +27,7 @@ from sqlalchemy.orm import Session
 
 from db import recording
 from db.schema import ExperimentStatus, TrialStatus
-from db.store import write_session
+from db.store import explain, shown_name, write_session
 from platform.color import bin_centers
 from platform.config import BASELINE_ARMS, SweepConfig
 from platform.datasets import Dataset
@@ -163,6 +163,7 @@ class Recording:
         self, engine: Engine, experiment_id: int, arms: dict[str, int], images: dict[int, int], progress: Progress
     ) -> None:
         self.problems: list[str] = []  # what could not be recorded at all
+        self.unwritten: str | None = None  # after `close`: what a resumed sweep has to write, and why
         self._engine = engine
         self._experiment_id = experiment_id
         self._arms = arms
@@ -170,6 +171,7 @@ class Recording:
         self._progress = progress
         self._queue: deque[Write] = deque()
         self._retry_at = 0.0
+        self._reason = ""
         self._reconciled = False
         self._known: dict[str, Trial] = {}
         self._ended: dict[str, TrialStatus] = {}
@@ -251,8 +253,8 @@ class Recording:
         give_up_at = time.monotonic() + LAST_RETRIES_S
         while not self._flush() and time.monotonic() < give_up_at:
             time.sleep(1)
-        if self._queue:
-            self.problems.append(f"{len(self._queue)} records could not be written, as the database stayed locked")
+        waiting = len(self._queue)
+        self.unwritten = f"{waiting} records could not be written. {self._reason}" if waiting else None
         return status
 
     # Writing
@@ -336,8 +338,9 @@ class Recording:
                 with write_session(self._engine) as session:
                     self._queue[0](session)
             except OperationalError as error:  # locked, or the disk is full
+                self._reason = explain(error, shown_name(self._engine.url))
                 if not self._retry_at:
-                    self._progress.say(f"The database cannot be written now ({error.orig}); results wait in memory.")
+                    self._progress.say(f"{self._reason} Until then results wait in memory.")
                 self._retry_at = time.monotonic() + RETRY_AFTER_S
                 return False
             except Exception as error:

@@ -371,10 +371,14 @@ def _run(
     for problem in recording.problems:
         say(f"Not recorded: {problem}.")
     failures = report_failures(engine, experiment_id, say)
+    if recording.unwritten:
+        say(f"{recording.unwritten} Ray has kept them; to write them then: {resumed_by}")
     if status == "interrupted":
         why = f"Ray stopped the sweep ({_first_line(failure)})" if failure else "Interrupted"
         say(f"{why}; {len(recording.ended)} of {trials} trials have ended. To go on: {resumed_by}")
         return 1 if failure else 130
+    if recording.unwritten:
+        return 1
     _open_survey(engine, config.experiment, say)
     say(f"Everything is in {engine.url.render_as_string()}; again: python -m platform.results '{config.experiment}'")
     return 1 if failures or recording.problems else 0

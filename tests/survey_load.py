@@ -1,44 +1,59 @@
 """Many participants at once, each over Streamlit's own protocol: `make survey-load`, or
 
     python -m tests.survey_load --participants 100 --questions 20 --postgresql --servers 2
+    python -m tests.survey_load --limit --postgresql
 
-A server of its own on a new database; every participant goes from consent to completion code, answering as soon as
-they are asked. Prints the time from answer to next stimulus (the data's arrival: the browser adds its fixation mark),
-and checks that the database holds exactly the answers given.
+A server of its own on a new database; every participant goes from consent to completion code, at people's pace. Prints
+the time from answer to next stimulus (the data's arrival: the browser adds its fixation mark), and checks that the
+database holds exactly the answers given.
+
+--limit finds where the server ends: with ever more participants, all of whom have come before the measurement begins,
+until the 95th percentile is above half a second; then with numbers between. Each server then has a core for itself, and
+participants and PostgreSQL the others, so that the limit is the server's; how busy both were is printed.
 """
 
 import argparse
 import json
+import math
+import os
 import random
 import re
 import tempfile
-import threading
 import time
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from contextlib import ExitStack
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import func, select
+from sqlalchemy import select
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from db.schema import Participant, Question, Vote
+from db.schema import Question, Vote
 from db.store import open_database, read_session
 from db.studies import create_study
 from tests.postgres import PostgresServer
 from tests.survey_browser import Server
 from tests.survey_data import add_experiment
 
+PROCESSES = 4  # of participants: threads of one would wait for each other
+LIMIT_MS = 500
+MEASURED_S = 20.0
+MOST_ANSWERS = 60  # more than anybody gives in that time
+COMING_S = 0.1  # for each participant to come, before the measurement
+
 
 class Client:
     """One participant's page, without the browser."""
 
-    def __init__(self, server: Server, query: str) -> None:
+    def __init__(self, port: int, query: str) -> None:
         self.query = query
-        address = f"ws://127.0.0.1:{server.port}/_stcore/stream"
+        address = f"ws://127.0.0.1:{port}/_stcore/stream"
         self.socket = connect(
             address, subprotocols=[Subprotocol("streamlit")], max_size=None, open_timeout=60, legacy=True
         )
@@ -110,33 +125,101 @@ class Client:
         self.run(f"$$STREAMLIT_INTERNAL_KEY_{self.stimulus[0]}__events", {"event": "vote", "value": value})
 
 
-def take_part(server: Server, questions: int, think_s: float, seconds: list[float], given: list[list[str]]) -> None:
+@dataclass(frozen=True)
+class Taken:
+    """What came of some participants: each one's answers, and the seconds from every answer to the next stimulus.
+    core_share: of a core, what they took of it while they answered."""
+
+    answers: list[list[str]]
+    seconds: list[float]
+    core_share: float
+
+
+def take_part(port: int, questions: int, think_s: float, begin: float, end: float, seconds: list[float]) -> list[str]:
+    """Consent, and from `begin` on answer so many questions, or as many as are possible until `end` (Unix times).
+
+    Returns the answers. seconds: gets those from each answer to the next stimulus.
+    """
     chance = random.Random()
-    time.sleep(chance.uniform(0, think_s))
-    client = Client(server, "study=load")
+    time.sleep(chance.uniform(0, 0.8) * max(begin - time.time(), think_s))  # they do not come all at once
+    client = Client(port, "study=load")
     client.press("I agree")
     client.press("Next: a short look")
     client.press("Next: practice")
+    time.sleep(max(begin - time.time(), 0) + chance.uniform(0, think_s))
     answers: list[str] = []
-    while len(answers) < questions:
+    while len(answers) < questions and time.time() < end:
         if client.stimulus is None:
             client.press("Go on")
             continue
-        time.sleep(chance.uniform(0.5, 1.5) * think_s)
         answers.append(chance.choice(["left", "right"]))
         took = client.answer(answers[-1])
         if took is not None:
             seconds.append(took)
-    client.press("Finish")
-    assert "completion code" in client.text
+        time.sleep(chance.uniform(0.5, 1.5) * think_s)
+    if len(answers) == questions:
+        client.press("Finish")
+        assert "completion code" in client.text
     client.socket.close()
-    given.append(answers)
+    return answers
+
+
+def crowd(ports: list[int], questions: int, think_s: float, begin: float, end: float) -> Taken:
+    """A participant for each port, all at once, in this process."""
+    seconds: list[float] = []
+    with ThreadPoolExecutor(len(ports)) as threads:
+        taking = [threads.submit(take_part, port, questions, think_s, begin, end, seconds) for port in ports]
+        time.sleep(max(begin - time.time(), 0))
+        began, before_s = time.monotonic(), time.process_time()
+        answers = [each.result() for each in taking]
+        return Taken(answers, seconds, (time.process_time() - before_s) / (time.monotonic() - began))
+
+
+def processor_s(server: Server) -> float:
+    """The processor time that a server's process has had, in seconds."""
+    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def largest_memory(server: Server) -> float:
     """The most memory that the server's process has had, in MB."""
     status = Path(f"/proc/{server.process.pid}/status").read_text()
     return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 1000
+
+
+def step(
+    processes: Executor, servers: list[Server], participants: int, questions: int, think_s: float, seconds: float | None
+) -> tuple[list[list[str]], float]:
+    """Have so many participants at once, and print how it went.
+
+    seconds: how long they answer, after all have come; None has each come and answer all questions. Returns each one's
+    answers, and the 95th percentile of the time from answer to next stimulus, in ms.
+    """
+    coming_s = 0.0 if seconds is None else 5 + COMING_S * participants
+    begin = time.time() + coming_s
+    ports = [servers[number % len(servers)].port for number in range(participants)]
+    crowds = [
+        processes.submit(crowd, part, questions, think_s, begin, math.inf if seconds is None else begin + seconds)
+        for part in (ports[number::PROCESSES] for number in range(PROCESSES))
+        if part
+    ]
+    time.sleep(coming_s)
+    began, before_s = time.monotonic(), [processor_s(server) for server in servers]
+    wait(crowds, seconds)
+    took, after_s = time.monotonic() - began, [processor_s(server) for server in servers]
+    taken = [each.result() for each in crowds]
+    answers = [each for part in taken for each in part.answers]
+    votes = sum(map(len, answers))
+    median, high = np.percentile([1000 * second for part in taken for second in part.seconds], [50, 95])
+    busy = " and ".join(f"{(after - before) / took:.0%}" for before, after in zip(before_s, after_s, strict=True))
+    print(
+        f"{participants} participants at once: {votes} votes, {votes / took:.1f}/s; answer to next stimulus: median "
+        f"{median:.0f} ms, 95th percentile {high:.0f} ms. Of a core: server {busy}, participants "
+        f"{sum(part.core_share for part in taken):.0%}. Memory of a server at most: "
+        f"{' and '.join(f'{largest_memory(server):.0f}' for server in servers)} MB.",
+        flush=True,
+    )
+    return answers, float(high)
 
 
 def main() -> None:
@@ -146,54 +229,60 @@ def main() -> None:
     parser.add_argument("--think", type=float, default=2.0, help="mean seconds until an answer (default: %(default)s)")
     parser.add_argument("--postgresql", action="store_true", help="on a PostgreSQL of its own, not on SQLite")
     parser.add_argument("--servers", type=int, default=1, help="processes; each participant stays with one of them")
+    parser.add_argument("--limit", action="store_true", help="ever more participants: find where the server ends")
     arguments = parser.parse_args()
+    cores = sorted(os.sched_getaffinity(0))
+    own, rest = cores[: arguments.servers], cores[arguments.servers :]
+    if arguments.limit and not rest:
+        parser.error(f"--limit needs a core for each server and one for the participants; here are {len(cores)}")
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         database = str(Path(folder) / "survey.sqlite")
+        servers = []
         if arguments.postgresql:
+            if arguments.limit:
+                os.sched_setaffinity(0, rest)  # what is started from here inherits it
             postgres = PostgresServer()
             stack.callback(postgres.stop)
             database = postgres.new_database()
         engine = open_database(database)
         stack.callback(engine.dispose)
-        add_experiment(engine, images=arguments.questions, size=32)
-        create_study(engine, "cats", name="load", question_count=arguments.questions, practice_count=0)
-        servers = [Server(database, Path(folder) / f"log{number}") for number in range(arguments.servers)]
-        for server in servers:
-            stack.callback(server.stop)
-        seconds: list[float] = []
+        questions = MOST_ANSWERS if arguments.limit else arguments.questions
+        add_experiment(engine, images=questions, size=32)
+        create_study(engine, "cats", name="load", question_count=questions, practice_count=0)
+        for number in range(arguments.servers):
+            if arguments.limit:
+                os.sched_setaffinity(0, own[number : number + 1])
+            servers.append(Server(database, Path(folder) / f"log{number}"))
+            stack.callback(servers[-1].stop)
+        if arguments.limit:
+            os.sched_setaffinity(0, rest)
+        processes = stack.enter_context(ProcessPoolExecutor(PROCESSES, get_context("spawn")))
+        list(processes.map(time.sleep, [1.0] * PROCESSES))  # until they have imported all
+        print(
+            f"{'PostgreSQL' if arguments.postgresql else 'SQLite'}, {len(servers)} server process(es); participants "
+            f"think {arguments.think:g} s on average.",
+            flush=True,
+        )
         given: list[list[str]] = []
-        began = time.perf_counter()
-        threads = [
-            threading.Thread(
-                target=take_part,
-                args=(servers[number % len(servers)], arguments.questions, arguments.think, seconds, given),
-            )
-            for number in range(arguments.participants)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        took = time.perf_counter() - began
-        megabytes = ", ".join(f"{largest_memory(server):.0f}" for server in servers)
+        held, broken, participants = 0, None, arguments.participants
+        while arguments.limit and (broken is None or 0 < held < 0.8 * broken):
+            answers, high = step(processes, servers, participants, questions, arguments.think, MEASURED_S)
+            given += answers
+            held, broken = (participants, broken) if high <= LIMIT_MS else (held, participants)
+            participants = 2 * held if broken is None else (held + broken) // 2
+        if arguments.limit:
+            print(f"Within {LIMIT_MS} ms (95th percentile): {held} participants at once, and no longer {broken}.")
+        else:
+            given, _ = step(processes, servers, participants, questions, arguments.think, None)
+        stored: dict[int, list[str]] = {}
         with read_session(engine) as session:
-            stored = [
-                list(session.scalars(query.where(Question.participant_id == row)))
-                for row in session.scalars(select(Participant.id))
-                for query in [select(Vote.answer).join(Question).order_by(Question.position)]
-            ]
-            votes = session.scalar(select(func.count()).select_from(Vote)) or 0
+            votes = select(Question.participant_id, Vote.answer).join(Vote)
+            for participant, answer in session.execute(votes.order_by(Question.participant_id, Question.position)):
+                stored.setdefault(participant, []).append(answer)
         for server in servers:
             assert "Traceback" not in server.log.read_text(), server.log.read_text()
-    assert len(given) == arguments.participants, "some participants did not come through"
-    assert sorted(stored) == sorted(given), "the database holds other answers than were given"
-    median, high = np.percentile(np.array(seconds) * 1000, [50, 95])
-    print(
-        f"{len(given)} participants at once on {'PostgreSQL' if arguments.postgresql else 'SQLite'}, {len(servers)} "
-        f"server process(es): {votes} votes in {took:.0f} s ({votes / took:.1f}/s), each stored once, no error on any "
-        f"page. Answer to next stimulus: median {median:.0f} ms, 95th percentile {high:.0f} ms. "
-        f"Most memory of a server: {megabytes} MB."
-    )
+    assert sorted(stored.values()) == sorted(filter(None, given)), "the database holds other answers than were given"
+    print(f"{sum(map(len, given))} votes, each stored once; no page showed an error.")
 
 
 if __name__ == "__main__":

@@ -6,12 +6,15 @@ import io
 import itertools
 import os
 import pickle
+import stat
 import struct
 import subprocess
 import sys
 import tarfile
 import threading
 import time
+import tracemalloc
+import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -192,7 +195,9 @@ def test_broken_cifar10_file(cifar10: Path, spoil: Callable[[Path], object], wor
 # CIFAR-10's archive and download
 
 
-def tar_bytes(members: dict[str, bytes], links: dict[str, str] | None = None) -> bytes:
+def tar_bytes(
+    members: dict[str, bytes], links: dict[str, str] | None = None, kind_of_link: bytes = tarfile.SYMTYPE
+) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         for name, content in members.items():
@@ -201,7 +206,7 @@ def tar_bytes(members: dict[str, bytes], links: dict[str, str] | None = None) ->
             tar.addfile(member, io.BytesIO(content))
         for name, target in (links or {}).items():
             member = tarfile.TarInfo(name)
-            member.type, member.linkname = tarfile.SYMTYPE, target
+            member.type, member.linkname = kind_of_link, target
             tar.addfile(member)
     return buffer.getvalue()
 
@@ -239,8 +244,12 @@ def test_archive_with_another_checksum(tmp_path: Path, monkeypatch: pytest.Monke
         (b"<html>log in first</html>", "cannot be read"),
         (tar_bytes(dict(list(GOOD_MEMBERS.items())[:5])), "lacks test_batch.bin"),
         (tar_bytes(GOOD_MEMBERS | {"cifar-10-batches-bin/test_batch.bin": b"short"}), "5 bytes instead of"),
+        (
+            tar_bytes(GOOD_MEMBERS | {"cifar-10-batches-bin/test_batch.bin": bytes(1 << 24)}),
+            "16,777,216 bytes instead",
+        ),
     ],
-    ids=["short", "not a tar", "member missing", "member short"],
+    ids=["short", "not a tar", "member missing", "member short", "decompression bomb"],
 )
 def test_broken_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, archive: bytes, words: str) -> None:
     publish(archive, monkeypatch)
@@ -250,7 +259,10 @@ def test_broken_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, archive
     assert words in message
 
 
-def test_hostile_archive_writes_nothing_and_reads_no_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind_of_link", [tarfile.SYMTYPE, tarfile.LNKTYPE], ids=["symbolic links", "hard links"])
+def test_hostile_archive_writes_nothing_and_reads_no_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind_of_link: bytes
+) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(CIFAR10_BYTES["test_batch.bin"])
     data_directory = tmp_path / "data"
@@ -260,10 +272,10 @@ def test_hostile_archive_writes_nothing_and_reads_no_link(tmp_path: Path, monkey
         str(tmp_path / "absolute.bin"): b"x",
         "cifar-10-batches-bin/../../test_batch.bin": CIFAR10_BYTES["test_batch.bin"],
     }
-    archive = tar_bytes(members, links={"cifar-10-batches-bin/test_batch.bin": str(secret)})
+    archive = tar_bytes(members, {"cifar-10-batches-bin/test_batch.bin": str(secret)}, kind_of_link)
     publish(archive, monkeypatch)
     (data_directory / "cifar-10-binary.tar.gz").write_bytes(archive)
-    assert "lacks test_batch.bin" in refused("cifar10", data_directory)
+    assert "lacks test_batch.bin" in refused("cifar10", data_directory)  # also where its link leads is not read
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["cifar-10-binary.tar.gz", "data", "secret"]
 
 
@@ -487,6 +499,40 @@ def test_broken_imagenet32_file(imagenet32: Path, spoil: Callable[[Path], object
     assert str(imagenet32) in message
     assert "publisher's npz" in message
     assert words in message
+
+
+def test_hostile_npz_writes_nothing(imagenet32: Path) -> None:
+    with zipfile.ZipFile(imagenet32 / "val_data.npz", "a") as batch:
+        batch.writestr("../escaped.npy", b"x")
+        batch.writestr(str(imagenet32 / "absolute.npy"), b"x")
+        link = zipfile.ZipInfo("link.npy")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        batch.writestr(link, "/etc/passwd")
+    before = sorted(imagenet32.parent.rglob("*"))
+    assert len(load_imagenet32(imagenet32).validation_images) == 6
+    assert sorted(imagenet32.parent.rglob("*")) == before
+
+
+@pytest.mark.parametrize("bomb", ["labels", "header"])
+def test_npz_decompression_bombs_are_refused_before_they_unfold(imagenet32: Path, bomb: str) -> None:
+    """64 MB of blanks or zeros that are some 64 kB in the file."""
+    size = 1 << 26
+    if bomb == "labels":
+        buffer = io.BytesIO()
+        np.save(buffer, np.zeros(size, np.uint8))
+        labels = buffer.getvalue()
+    else:
+        labels = b"\x93NUMPY\x02\x00" + struct.pack("<I", size) + b" " * size
+    with zipfile.ZipFile(imagenet32 / "val_data.npz", "w", zipfile.ZIP_DEFLATED) as batch:
+        batch.writestr("labels.npy", labels)
+    assert (imagenet32 / "val_data.npz").stat().st_size < 100_000
+    del labels
+    tracemalloc.start()
+    try:
+        assert "not a sound npz batch" in refused("imagenet32", imagenet32)
+        assert tracemalloc.get_traced_memory()[1] < size / 8
+    finally:
+        tracemalloc.stop()
 
 
 # Photographs

@@ -8,49 +8,62 @@ import signal
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import Engine, func, select
 
 from db.schema import Arm, Measurement, Trial
 from db.store import open_database, read_session
+from platform.datasets import load_dataset
 from tests.faults import count
 from tests.processes import Process, hear_from, say_to
 from tests.test_platform_module import ENVIRONMENT
 from tests.test_sweep import CHECKOUT, CONFIG, command
 
 EPOCHS = 8
+SLOTS = 2  # trials at once on each of two nodes
+MAPPING = re.compile(  # of /proc/…/smaps, readable memory only: begin, end, offset, inode, name, resident kB
+    r"^(\w+)-(\w+) r\S+ (\w+) \S+ (\d+) *(.*)\n(?:.*\n)*?Rss: *(\d+) kB$", re.MULTILINE
+)
 UNSHARE = ["unshare", "--user", "--map-root-user", "--mount"]
 CLUSTER = """
 import json, sys, time
 import ray
+from ray._private.internal_api import node_stats
 from ray.cluster_utils import Cluster
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+nodes = [cluster.add_node(num_cpus=int(sys.argv[1]), object_store_memory=80 * 2**20) for _ in range(2)]
 cluster.wait_for_nodes()
 raylets = [node.all_processes["raylet"][0].process.pid for node in nodes]
 print(json.dumps([cluster.address, raylets]), flush=True)
 for line in sys.stdin:
+    answer = None
     if line == "kill\\n":
         cluster.remove_node(nodes.pop(), allow_graceful=False)
+    elif line == "store\\n":
+        stats = node_stats(nodes[0].node_ip_address, nodes[0].node_manager_port, include_memory_info=False)
+        answer = stats.store_stats.cumulative_created_bytes
     else:
         cluster.connect()
         while sum(node["Alive"] for node in ray.nodes()) < int(line):
             time.sleep(0.1)
         ray.shutdown()
-    print("done", flush=True)
+    print(json.dumps(answer), flush=True)
 cluster.shutdown()
 """
 
 
 @pytest.fixture
 def cluster() -> Iterator[Process]:
-    """A process that holds a head without CPUs and two nodes with one each; the line "kill" to it kills a node, a
-    number waits for so many."""
+    """A process with a head without CPUs and two nodes with some. It answers in JSON: to "kill" by killing the
+    last, to "store" with the bytes ever put into the first one's object store, to a number when there are so many."""
     with subprocess.Popen(
-        [sys.executable, "-c", CLUSTER],
+        [sys.executable, "-c", CLUSTER, str(SLOTS)],
         cwd=CHECKOUT,
         env=ENVIRONMENT,
         stdin=subprocess.PIPE,
@@ -62,49 +75,123 @@ def cluster() -> Iterator[Process]:
         process.communicate(timeout=60)  # its input ends, and with it the cluster
 
 
-def parents_of_trials() -> set[int]:
-    """The parents of the processes that Ray Tune trains in: each is its node's raylet."""
-    parents = set()
+def ask(cluster: Process, line: str) -> Any:
+    say_to(cluster, line)
+    return json.loads(hear_from(cluster))
+
+
+def trial_processes() -> dict[int, int]:
+    """The processes that Ray Tune trains in, and the parent of each: its node's raylet."""
+    parents = {}
     for folder in Path("/proc").glob("[0-9]*"):
-        try:
+        with suppress(OSError):  # it has ended
             if (folder / "cmdline").read_text().startswith("ray::ImplicitFunc"):
-                parents.add(int((folder / "stat").read_text().rpartition(")")[2].split()[1]))
-        except OSError:
-            continue  # it has ended
+                parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
     return parents
 
 
-def test_trials_spread_and_outlive_a_node(cluster: Process, tmp_path: Path) -> None:
+def places(process: int, patterns: list[bytes]) -> list[set[tuple[str, int]]]:
+    """Where in a process's memory each pattern is: names of what is mapped there, and the positions in it.
+
+    Looked at is all that is writable or shared memory, so everything but libraries. `process` has to stand still.
+    """
+    found: list[set[tuple[str, int]]] = [set() for _ in patterns]
+    smallest = min(map(len, patterns))
+    with Path(f"/proc/{process}/mem").open("rb", buffering=0) as memory:
+        for begin, end, offset, inode, name, resident_kb in MAPPING.findall(Path(f"/proc/{process}/smaps").read_text()):
+            shared = name.startswith("/dev/shm/")
+            if (name.startswith("/") and not shared) or (not shared and int(resident_kb) * 1024 < smallest):
+                continue
+            memory.seek(int(begin, 16))
+            content = memory.read(int(end, 16) - int(begin, 16))
+            where = f"{name}, inode {inode}" if shared else f"private memory at {begin}"
+            for of_pattern, pattern in zip(found, patterns, strict=True):
+                at = content.find(pattern)
+                while at >= 0:
+                    of_pattern.add((where, int(offset, 16) + at))
+                    at = content.find(pattern, at + 1)
+    return found
+
+
+def has_data(process: int) -> bool:
+    """Whether the process has opened its node's object store, which a trial does to get its data."""
+    with suppress(OSError):
+        return "/dev/shm/plasma" in Path(f"/proc/{process}/maps").read_text()
+    return False
+
+
+def signal_all(processes: Iterable[int], which: signal.Signals) -> None:
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.kill(process, which)
+
+
+def epochs_done(engine: Engine) -> dict[int, int]:
+    """How far the trials are that have been started."""
+    begun = select(Trial.id, Trial.epochs_done).join(Arm, Arm.id == Trial.arm_id)
+    with read_session(engine) as session:
+        return dict(session.execute(begun.where(Arm.kind != "baseline", Trial.status != "pending")).all())
+
+
+def test_trials_share_their_nodes_data_spread_and_outlive_a_node(cluster: Process, tmp_path: Path) -> None:
     address, raylets = json.loads(hear_from(cluster))
-    (tmp_path / "tiny.yaml").write_text(CONFIG.replace(", 1e30]", "]").replace("epochs: 3", f"epochs: {EPOCHS}"))
+    config = CONFIG.replace(", 1e30]", "]").replace("epochs: 3", f"epochs: {EPOCHS}")
+    config = config.replace("_images: 40", "_images: 160").replace("_images: 20", "_images: 140")
+    (tmp_path / "tiny.yaml").write_text(config)
+    data = load_dataset(["photos"], train_images=160, validation_images=140, say=lambda line: None)
+    data_bytes = data.train_images.nbytes + data.validation_images.nbytes
+    # Neighbours whom no batch brings together.
+    patterns = [data.train_images[140:160].tobytes(), data.validation_images[115:135].tobytes()]
     # From another folder than the checkout's own: the workers get `platform` and `db` from the driver.
     arguments = [sys.executable, "-m", "platform.sweep", *command(tmp_path, "--address", address)]
-    output, spread = "", set[int]()
+    engine = open_database(tmp_path / "d.sqlite")
+    held: dict[int, int] = {}  # trials' processes that were stopped, and their raylets
     with subprocess.Popen(
         arguments, cwd=CHECKOUT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as sweep:
         assert sweep.stdout is not None
-        for line in sweep.stdout:
-            output += line
-            if re.match(r"\[[2-8]/8\]", line):
-                spread |= parents_of_trials() & set(raylets)
-            if line.startswith("[3/8]"):
-                say_to(cluster, "kill")
-                assert hear_from(cluster) == "done"
-        assert sweep.wait() == 0, output
-    assert spread == set(raylets), output
+        try:
+            while len(held) < SLOTS * len(raylets):  # so that the first trials do not end before the last begin
+                assert sweep.poll() is None, sweep.stdout.read()
+                for process, raylet in trial_processes().items():
+                    if raylet in raylets and process not in held and has_data(process):
+                        os.kill(process, signal.SIGSTOP)
+                        held[process] = raylet
+                time.sleep(0.05)
+            begun = epochs_done(engine).keys()
+            signal_all(held, signal.SIGCONT)
+            while not all(epochs_done(engine)[trial] for trial in begun):
+                assert sweep.poll() is None, sweep.stdout.read()
+                time.sleep(0.05)
+            signal_all(held, signal.SIGSTOP)
+            found = {process: places(process, patterns) for process in held}
+            ask(cluster, "kill")
+        finally:
+            signal_all(held, signal.SIGCONT)
+        output = sweep.communicate()[0]
+        assert sweep.returncode == 0, output
+    # Each trial has its data at one place alone, which is its node's object store's and the same for all of the node.
+    for raylet in raylets:
+        of_node = [found[process] for process in held if held[process] == raylet]
+        assert len(of_node) == SLOTS
+        for first, *others in zip(*of_node, strict=True):
+            [(mapped, _)] = first
+            assert mapped.startswith("/dev/shm/plasma")
+            assert others == [first] * (SLOTS - 1)
+    # What was left of the cluster trained the rest, and never got the data again.
+    assert data_bytes < ask(cluster, "store") < 1.5 * data_bytes
     assert "failed and is tried again from its checkpoint" in output
-    engine = open_database(tmp_path / "d.sqlite")
     with read_session(engine) as session:
         of_arms = select(Trial.status, func.count()).join(Arm, Arm.id == Trial.arm_id).where(Arm.kind != "baseline")
         assert session.execute(of_arms.group_by(Trial.status)).all() == [("finished", 8)]
         epochs = session.execute(select(Measurement.trial_id, Measurement.epoch).where(Measurement.epoch > 0)).all()
         assert len(epochs) == 2 * len(set(epochs)) == 2 * 8 * EPOCHS  # each epoch once, on two splits
     engine.dispose()
+    lost = 8 * EPOCHS - len(set(epochs))
     count(
-        "a cluster's node killed in mid-sweep",
-        "once, in every run",
-        f"{8 * EPOCHS - len(set(epochs))} of {8 * EPOCHS} epochs",
+        "a cluster's node killed in mid-sweep, whose trials shared their node's one copy of the data",
+        f"once, in every run, under {len(held)} trials at once",
+        f"{lost} of {8 * EPOCHS} epochs",
         "tests/test_faults_cluster.py -k outlive_a_node",
     )
 
@@ -138,8 +225,7 @@ def test_a_cluster_that_does_not_share_the_storage_is_refused(cluster: Process, 
                 if node.wait() in (1, 77) and "Traceback" not in log:
                     pytest.skip(f"NO MOUNT: a cluster without shared storage was not tried ({log.strip()}).")
                 pytest.fail(log)
-            say_to(cluster, "4")  # a node is started some time before the cluster knows of it
-            assert hear_from(cluster) == "done"
+            ask(cluster, "4")  # a node is started some time before the cluster knows of it
             sweep = [sys.executable, "-m", "platform.sweep", *command(tmp_path, "--address", address)]
             done = subprocess.run(sweep, cwd=CHECKOUT, env=ENVIRONMENT, capture_output=True, text=True)
             assert done.returncode == 2, done.stdout + done.stderr

@@ -264,7 +264,7 @@ def test_forged_answers_change_nothing_and_the_server_goes_on(tmp_path: Path) ->
     me, other = to_first_question(engine, "cats"), to_first_question(engine, "cats")
     server = Server(tmp_path / "survey.sqlite", tmp_path / "log")
     try:
-        mine, theirs = Client(server, f"participant={me}"), Client(server, f"participant={other}")
+        mine, theirs = Client(server.port, f"participant={me}"), Client(server.port, f"participant={other}")
         assert mine.stimulus is not None
         assert theirs.stimulus is not None
         mine.answer("left")
@@ -308,7 +308,7 @@ def test_forged_answers_change_nothing_and_the_server_goes_on(tmp_path: Path) ->
         chance = random.Random(0)
         for _ in range(20 * TIMES):  # what is no message at all costs its sender the connection at most
             with contextlib.suppress(OSError, WebSocketException):
-                noise = Client(server, "study=cats").socket
+                noise = Client(server.port, "study=cats").socket
                 noise.send(chance.randbytes(chance.randrange(1, 2000)))
                 tried["frames of noise"] += 1
                 noise.recv(timeout=0.05)

@@ -37,7 +37,7 @@ class Browsers:
         chance = random.Random()
         while not self.over.is_set():
             try:
-                client = Client(self.server, query)
+                client = Client(self.server.port, query)
                 while not self.over.is_set():
                     if client.stimulus is not None:
                         question, answer = client.stimulus[1]["question"], chance.choice(["left", "right"])

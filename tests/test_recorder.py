@@ -6,6 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import pytest
 import ray
 from ray import tune
 from rich.console import Console
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, event, select
 
 from db.schema import Arm, Experiment, Measurement, Trial
 from db.store import open_database, read_session, write_session
+from platform import recorder
 from platform.config import SweepConfig
 from platform.datasets import Dataset, load_dataset
 from platform.progress import Progress
@@ -310,4 +312,35 @@ def test_a_locked_database_delays_records_and_loses_none(
     with read_session(engine) as session:
         epochs = session.execute(select(Measurement.trial_id, Measurement.epoch).where(Measurement.epoch > 0)).all()
     assert len(epochs) == 2 * len(set(epochs)) == 2 * 2 * EPOCHS
+    assert experiment_status(engine) == "finished"
+
+
+def test_a_full_database_is_said_and_its_records_wait(
+    ray_here: None, data: Dataset, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite's own limit of pages fills it here; a full disk, and a sweep that is resumed: faults_sweep_disk.py."""
+    monkeypatch.setattr(recorder, "RETRY_AFTER_S", 0.1)
+    monkeypatch.setattr(recorder, "LAST_RETRIES_S", 0.5)
+    follow = script()
+    config = sweep_config({"method": "grid", "space": {"learning_rate": [0.1, 0.2, 0.3]}})
+    statistics = colour_statistics(data.train_images, 5.0, "reachable")
+    record_start(
+        engine, Start(config, "", None, "test", {}, str(tmp_path), data, statistics, baselines(data, statistics), [])
+    )
+    with closing(sqlite3.connect(tmp_path / "sweep.sqlite")) as connection:
+        connection.execute("VACUUM")  # there are no free pages left
+        [(pages,)] = connection.execute("PRAGMA page_count")
+
+    @event.listens_for(engine, "checkout")
+    def limit(connection: sqlite3.Connection, *_: object) -> None:
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    recording = sweep(config, lambda config: follow(config, lambda epoch: 1 / epoch), data, engine, tmp_path)
+    assert recording.problems == []
+    assert f"The disk of the database {tmp_path / 'sweep.sqlite'} is full" in str(recording.unwritten)
+    assert experiment_status(engine) == "running"  # so that the command goes on with it
+    pages *= 100
+    assert recording.close(6) == "finished"
+    assert recording.unwritten is None
+    assert trials_by_arm(engine) == {arm: [("finished", EPOCHS)] * 3 for arm in ("regression", "rebalanced")}
     assert experiment_status(engine) == "finished"
