@@ -122,7 +122,7 @@ def _milliseconds(engine: Engine, queries: dict[str, Query], tiny: bool) -> list
         with read_session(engine) as session:
             query(session)
 
-    times = alternate({name: partial(ask, query) for name, query in queries.items()}, 3 if tiny else 15)
+    times = alternate({name: partial(ask, query) for name, query in queries.items()}, 1 if tiny else 15)
     return [spread([1e3 * value for value in values]) for values in times.values()]
 
 
