@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from sqlalchemy import select
@@ -30,8 +31,8 @@ TEXT = """\
 `python -m platform.sweep tune_configs/quick.yaml` with the settings below, on the photographs that come with
 scikit-image.
 
-**What Ray costs a trial.** The same trials, one at a time and on one thread: by the sweep, recorded and with sample
-pictures, and bare, `platform.training.train` alone one after another in this process, once before and once after the
+**What Ray costs a trial.** The same trials, one at a time and on one thread: three times by the sweep, recorded and
+with sample pictures, and bare, `platform.training.train` alone one after another in this process, before and after each
 sweep. The sweep's time runs from the end of its first trial to the end of its last, so that Ray's start is left out,
 and the first trial is left out of the other times too. *Trainings in the sweep* is the part of it that its trials spent
 in `train`, by their own clock: Ray runs them in another process, with lower priority (nice 15) than whatever else the
@@ -69,20 +70,21 @@ def _overhead(tiny: bool) -> list[str]:
         "resources": {"max_concurrent": 1},
     }
     config = read_config(CONFIG, _as_settings(settings)).configs["cpu"]
-    before = _bare_seconds(config)
-    outcome = _swept(settings)
-    swept = outcome.first_ended_to_last_ended_s
-    after = _bare_seconds(config)
-    bare = [sum(seconds[1:]) for seconds in (before, after)]
     count = trials - 1
+    bare = [_bare_seconds(config)]
+    outcomes = []
+    for _ in range(1 if tiny else 3):
+        outcomes.append(_swept(settings))
+        bare.append(_bare_seconds(config))
+    swept = [outcome.first_ended_to_last_ended_s for outcome in outcomes]
+    trained = [outcome.trained_s for outcome in outcomes]
     rows = [
-        ["the sweep", figure(swept), figure(swept / count)],
-        ["trainings in the sweep", figure(outcome.trained_s), figure(outcome.trained_s / count)],
-        ["bare, before", figure(bare[0]), figure(bare[0] / count)],
-        ["bare, after", figure(bare[1]), figure(bare[1] / count)],
+        [name, spread(seconds), spread([each / count for each in seconds])]
+        for name, seconds in (("the sweep", swept), ("trainings in the sweep", trained), ("bare", bare))
     ]
-    mean = sum(bare) / 2
-    more = swept - mean
+    means = [(before + after) / 2 for before, after in pairwise(bare)]
+    more = [sweep - mean for sweep, mean in zip(swept, means, strict=True)]
+    beyond = [(each - 0.05 * mean) / count for each, mean in zip(more, means, strict=True)]
     return [
         f"`{' '.join(_as_settings(settings))}`",
         "",
@@ -91,17 +93,18 @@ def _overhead(tiny: bool) -> list[str]:
         "- "
         + goal(
             "seconds a trial that the sweep takes beyond 105 % of the bare trainings",
-            [(more - 0.05 * mean) / count],
+            [statistics.median(beyond)],
             at_most=0.1,
         ),
         "",
-        f"The sweep took {figure(more)} s longer than the mean of the two bare runs: {figure(100 * more / mean, 2)} %, "
-        f"or {figure(more / count, 2)} s a trial. Beyond its own trainings it took "
-        f"{figure((swept - outcome.trained_s) / count, 2)} s a trial.",
+        f"The sweep took {spread(more)} s longer than the mean of the bare runs before and after it, or "
+        f"{spread([each / count for each in more])} s a trial; beyond its own trainings "
+        f"{spread([(sweep - own) / count for sweep, own in zip(swept, trained, strict=True)])} s a trial.",
     ]
 
 
-def _bare_seconds(config: SweepConfig) -> list[float]:
+def _bare_seconds(config: SweepConfig) -> float:
+    """Seconds of all trainings but the first."""
     data = load_dataset(
         config.dataset,
         train_images=config.train_images,
@@ -117,7 +120,7 @@ def _bare_seconds(config: SweepConfig) -> list[float]:
         for _ in train(trial.run, data, colours, device="cpu"):
             pass
         seconds.append(time.perf_counter() - started)
-    return seconds
+    return sum(seconds[1:])
 
 
 def _early_stopping(tiny: bool) -> list[str]:

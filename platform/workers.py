@@ -6,8 +6,13 @@ from typing import Any
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 # Where Python runs on glibc: it returns the memory of every batch to the system at once and takes it anew for the next,
-# which costs a tenth of a training step.
-KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(512 << 20)}
+# which costs a tenth of a training step. The thresholds hold for the process's first arena alone, and each trial of a
+# worker runs in a thread of its own, which would get another: so there is only one.
+KEEP_FREED_MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(512 << 20),
+}
 
 
 def ray_runtime_env() -> dict[str, Any]:
