@@ -110,7 +110,7 @@ class TrainingDiverged(Exception):  # noqa: N818 - a result of the trial, not a 
 
 
 def colour_statistics(images: np.ndarray, sigma: float, bins: BinSet) -> ColourStatistics:
-    """Measure the colours of uint8 images (n, height, width, 3), about 0.06 ms a 32x32 image on one core."""
+    """Measure the colours of uint8 images (n, height, width, 3), about 0.04 ms a 32x32 image on one core."""
     table = bin_table(bins)
     soft = torch.zeros(len(table.grid_bins), dtype=torch.float64)
     hard = torch.zeros(BINS, dtype=torch.float64)
