@@ -55,7 +55,7 @@ def section(tiny: bool) -> list[str]:
         finally:
             server.stop()
     line = goal("seconds until a view is drawn", medians, at_most=2)
-    return [TEXT, *table(["view", "first, s", f"{loads} further loads, s"], rows), "", f"- {line}"]
+    return [TEXT, *table(["view", "first, s", f"{loads} further loads, s"], rows), "", line]
 
 
 def _load_s(browser: Browser, url: str) -> float:

@@ -100,8 +100,7 @@ def section(tiny: bool) -> list[str]:
             at_least=0.9,
         ),
     ]
-    lines = [TEXT, *table(["contender", "images/s", "× ours", "× ours, float32, 400 bins"], rows), ""]
-    return lines + [f"- {line}" for line in goals]
+    return [TEXT, *table(["contender", "images/s", "× ours", "× ours, float32, 400 bins"], rows), "", *goals]
 
 
 def _bare(run: Run, images: np.ndarray) -> Callable[[], None]:

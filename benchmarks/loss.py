@@ -69,7 +69,7 @@ def section(tiny: bool) -> list[str]:
             )
     goals = [goal(f"time of *{name}* over ours", faster[name], at_least=wanted) for name, wanted in GOALS.items()]
     goals += [goal(f"{name}memory of the dense ones over ours", smaller[name], at_least=20) for name in smaller]
-    return [TEXT, *table(head, rows), "", *(f"- {line}" for line in goals)]
+    return [TEXT, *table(head, rows), "", *goals]
 
 
 def _sizes(tiny: bool) -> list[tuple[BinSet, int, int, int]]:
@@ -123,7 +123,7 @@ def _contenders(bins: BinSet, width: int, batch: int) -> tuple[Contenders, float
     def hard_labels() -> tuple[Tensor, ...]:
         return gradients(functional.cross_entropy(functional.linear(features, weight, bias), hard), features)
 
-    chunk = 1024 * max(1, losses.CPU_CHUNK_LOGITS // (1024 * heads))
+    chunk = losses.cpu_chunk_pixels(heads)
     x, gradient = features.detach()[:chunk], torch.randn(chunk, heads, generator=generator)
 
     def products() -> None:

@@ -59,7 +59,7 @@ def section(tiny: bool) -> list[str]:
                     at_most=10,
                 )
             )
-    return [TEXT, f"{source}\n", *table(head, rows), "", *(f"- {line}" for line in goals)]
+    return [TEXT, f"{source}\n", *table(head, rows), "", *goals]
 
 
 def _measure(kind: str, count: int) -> tuple[str, float, float, float | None]:

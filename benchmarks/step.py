@@ -32,8 +32,7 @@ def section(tiny: bool) -> list[str]:
     lines += table(["part", *(f"width {width}" for width in widths)], [*rows, ["what is left", *map(_percent, rest)]])
     lines += [
         "",
-        "- "
-        + goal(
+        goal(
             f"percent of a step that `{largest[1]}` takes, the largest that is neither convolution nor matrix product",
             [100 * largest[0]],
             at_most=20,

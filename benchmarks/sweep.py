@@ -90,8 +90,7 @@ def _overhead(tiny: bool) -> list[str]:
         "",
         *table([f"the last {count} of {trials} trials", "s", "s a trial"], rows),
         "",
-        "- "
-        + goal(
+        goal(
             "seconds a trial that the sweep takes beyond 105 % of the bare trainings",
             [statistics.median(beyond)],
             at_most=0.1,
@@ -160,7 +159,7 @@ def _early_stopping(tiny: bool) -> list[str]:
         "",
         *table(["sweep", "images trained", "s", "best validation loss"], rows),
         "",
-        "- " + goal("images that full sweeps train over those of ASHA", [statistics.median(fewer)], at_least=3),
+        goal("images that full sweeps train over those of ASHA", [statistics.median(fewer)], at_least=3),
         "",
         f"ASHA trained {spread(fewer)} times fewer images and took {spread(shorter)} times less time. Its best "
         f"validation loss was higher by {higher}; the standard deviation between the seeds of the full sweeps' best is "

@@ -45,7 +45,7 @@ def soft_label_cross_entropy(
     if chunk_pixels is None:
         chunk_pixels = GPU_CHUNK_PIXELS
         if features.device.type == "cpu":
-            chunk_pixels = 1024 * max(1, CPU_CHUNK_LOGITS // (1024 * len(weight)))
+            chunk_pixels = cpu_chunk_pixels(len(weight))
     # Asked here, as a Function's forward cannot tell: in it gradients are never enabled, and its inputs want them even
     # under no_grad.
     wants_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in (features, weight, bias))
@@ -53,6 +53,11 @@ def soft_label_cross_entropy(
         features, weight, bias, outputs, label_weights, pixel_weights, chunk_pixels, wants_gradient
     )
     return loss
+
+
+def cpu_chunk_pixels(heads: int) -> int:
+    """How many pixels are computed at a time on a CPU, whole images of 1024."""
+    return 1024 * max(1, CPU_CHUNK_LOGITS // (1024 * heads))
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):

@@ -7,6 +7,7 @@ import os
 
 TIMES = int(os.environ.get("HUEJURY_FAULTS", "1"))
 
+UNSHARE = ["unshare", "--user", "--map-root-user", "--mount"]  # before a command that mounts something for itself alone
 counted: list[str] = []  # printed at the end, see tests/conftest.py
 
 

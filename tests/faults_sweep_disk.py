@@ -13,9 +13,8 @@ from db.schema import Arm, Experiment, Measurement, Trial
 from db.store import open_database, read_session
 from platform.config import read_config
 from platform.search import plan_trials
-from tests.faults import count
+from tests.faults import UNSHARE, count
 from tests.processes import check_integrity
-from tests.test_faults_cluster import UNSHARE
 from tests.test_sweep import CHECKOUT, CONFIG
 
 EPOCHS = 6

@@ -20,7 +20,7 @@ from sqlalchemy import Engine, func, select
 from db.schema import Arm, Measurement, Trial
 from db.store import open_database, read_session
 from platform.datasets import load_dataset
-from tests.faults import count
+from tests.faults import UNSHARE, count
 from tests.processes import Process, hear_from, say_to
 from tests.test_platform_module import ENVIRONMENT
 from tests.test_sweep import CHECKOUT, CONFIG, command
@@ -30,7 +30,6 @@ SLOTS = 2  # trials at once on each of two nodes
 MAPPING = re.compile(  # of /proc/…/smaps, readable memory only: begin, end, offset, inode, name, resident kB
     r"^(\w+)-(\w+) r\S+ (\w+) \S+ (\d+) *(.*)\n(?:.*\n)*?Rss: *(\d+) kB$", re.MULTILINE
 )
-UNSHARE = ["unshare", "--user", "--map-root-user", "--mount"]
 CLUSTER = """
 import json, sys, time
 import ray

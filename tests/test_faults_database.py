@@ -22,7 +22,7 @@ from db.schema import Dataset, Question, Vote
 from db.store import StoreError, open_database, read_session, write_session
 from db.studies import create_study
 from db.votes import VoteResult, progress, record_vote, take_break
-from tests.faults import TIMES, count
+from tests.faults import TIMES, UNSHARE, count
 from tests.postgres import PostgresServer
 from tests.processes import StartPython, check_integrity
 from tests.survey_data import add_experiment, to_first_question
@@ -103,7 +103,7 @@ def test_a_full_disk_refuses_votes_and_loses_none() -> None:
         pytest.skip("NO unshare: a full disk was not tried, as this machine cannot mount a small one for a test.")
     # The small disk is mounted for this process alone, and gone with it.
     script = 'mount -t tmpfs -o "size=$4" tmpfs "$1" || exit 77; exec "$0" -c "$2" "$1" "$3"'
-    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, sys.executable]
+    command = [*UNSHARE, "sh", "-c", script, sys.executable]
     done = subprocess.run(
         [*command, "/mnt", ON_A_SMALL_DISK, str(2 * TIMES), f"{2 + 2 * TIMES}m"],
         cwd=ROOT,
