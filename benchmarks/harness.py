@@ -54,7 +54,7 @@ def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
 
 
 def goal(what: str, values: Sequence[float], *, at_least: float | None = None, at_most: float | None = None) -> str:
-    """Say as an entry of a list whether all values are where they were wanted, how many are, and how far apart they lie."""
+    """Say as an entry of a list whether all values are as wanted, how many are, and how far they lie apart."""
     low, high = -math.inf if at_least is None else at_least, math.inf if at_most is None else at_most
     met = sum(low <= value <= high for value in values)
     limit = f"at least {low:g}" if at_most is None else f"at most {high:g}"
