@@ -5,7 +5,7 @@ values, and each `record_...` returns the row's id. Nothing is committed here.
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,16 +14,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from db.schema import (
-    SCORE_NAMES,
     Arm,
-    ArmKind,
     Base,
     Dataset,
-    Decoding,
     Experiment,
     ExperimentStatus,
     Image,
-    Measurement,
+    Report,
+    Run,
     Sample,
     Split,
     Trial,
@@ -40,23 +38,23 @@ def record_dataset(
     note: str,
     class_names: Sequence[str],
     train_count: int,
+    tuning_count: int,
     validation_count: int,
-    validation_class_counts: Sequence[int] | None = None,
+    validation_class_counts: Sequence[int],
+    colour_counts: bytes,
 ) -> int:
     """Record a dataset, known by its fingerprint."""
-    return _upsert(
-        session,
-        Dataset,
-        {"fingerprint": fingerprint},
-        {
-            "name": name,
-            "note": note,
-            "class_names": list(class_names),
-            "train_count": train_count,
-            "validation_count": validation_count,
-            "validation_class_counts": None if validation_class_counts is None else list(validation_class_counts),
-        },
-    )
+    values = {
+        "name": name,
+        "note": note,
+        "class_names": list(class_names),
+        "train_count": train_count,
+        "tuning_count": tuning_count,
+        "validation_count": validation_count,
+        "validation_class_counts": list(validation_class_counts),
+        "colour_counts": colour_counts,
+    }
+    return _upsert(session, Dataset, {"fingerprint": fingerprint}, values)
 
 
 def record_experiment(
@@ -67,9 +65,6 @@ def record_experiment(
     config: Mapping[str, Any],
     config_yaml: str,
     profile: str | None,
-    decoding: Decoding,
-    code_version: str,
-    environment: Mapping[str, Any],
     storage_path: str,
     at: datetime | None = None,
 ) -> int:
@@ -91,12 +86,29 @@ def record_experiment(
         "config": dict(config),
         "config_yaml": config_yaml,
         "profile": profile,
-        "decoding": decoding,
-        "code_version": code_version,
-        "environment": dict(environment),
         "storage_path": storage_path,
     }
     return _upsert(session, Experiment, {"name": name}, values, only_new={"created_at": at or datetime.now(UTC)})
+
+
+def record_run(
+    session: Session,
+    experiment_id: int,
+    *,
+    code_version: str,
+    environment: Mapping[str, Any],
+    at: datetime | None = None,
+) -> int:
+    """Record that a driver begins the experiment, or goes on with it, now (or `at`, UTC): each call is a run."""
+    run = Run(
+        experiment_id=experiment_id,
+        started_at=at or datetime.now(UTC),
+        code_version=code_version,
+        environment=dict(environment),
+    )
+    session.add(run)
+    session.flush()
+    return run.id
 
 
 def finish_experiment(
@@ -112,15 +124,25 @@ def finish_experiment(
 
 
 def record_arm(
-    session: Session, *, experiment_id: int, name: str, position: int, kind: ArmKind, rebalancing: float | None
+    session: Session,
+    *,
+    experiment_id: int,
+    name: str,
+    position: int,
+    options: Mapping[str, Any],
+    baseline: bool = False,
+    rebalancing: float | None = None,
+    centers: Sequence[Sequence[float]] | None = None,
 ) -> int:
-    """Record an arm: its place in tables, and rebalancing, lambda in [0, 1], or None where it means nothing."""
-    return _upsert(
-        session,
-        Arm,
-        {"experiment_id": experiment_id, "name": name},
-        {"position": position, "kind": kind, "rebalancing": rebalancing},
-    )
+    """Record an arm: see `db.schema.Arm`."""
+    values = {
+        "position": position,
+        "baseline": baseline,
+        "rebalancing": rebalancing,
+        "options": dict(options),
+        "centers": None if centers is None else [list(center) for center in centers],
+    }
+    return _upsert(session, Arm, {"experiment_id": experiment_id, "name": name}, values)
 
 
 def record_trial(
@@ -128,8 +150,8 @@ def record_trial(
     *,
     experiment_id: int,
     arm_id: int,
-    ray_id: str,
-    config: Mapping[str, Any],
+    number: int,
+    hyperparameters: Mapping[str, Any],
     seed: int,
     status: TrialStatus,
     failure_reason: str | None = None,
@@ -144,8 +166,8 @@ def record_trial(
     started_at = None if status == "pending" else at
     ended_at = None if status in ("pending", "running") else at
     values = {
-        "arm_id": arm_id,
-        "config": dict(config),
+        "experiment_id": experiment_id,
+        "hyperparameters": dict(hyperparameters),
         "seed": seed,
         "status": status,
         "failure_reason": failure_reason,
@@ -155,73 +177,65 @@ def record_trial(
     kept = {"started_at": _kept_or(Trial.started_at, started_at)}
     if ended_at is not None:
         kept["ended_at"] = _kept_or(Trial.ended_at, ended_at)
-    return _upsert(session, Trial, {"experiment_id": experiment_id, "ray_id": ray_id}, values, on_update=kept)
+    return _upsert(session, Trial, {"arm_id": arm_id, "number": number}, values, on_update=kept)
 
 
 def record_report(
     session: Session,
     trial_id: int,
     *,
+    run_id: int,
     epoch: int,
     images_seen: int,
     seconds: float,
-    train: Mapping[str, float],
-    validation: Mapping[str, float],
-    train_standard_errors: Mapping[str, float] | None = None,
-    validation_standard_errors: Mapping[str, float] | None = None,
-    train_class_bin_accuracy: Sequence[float | None] | None = None,
-    validation_class_bin_accuracy: Sequence[float | None] | None = None,
+    device: str,
+    loss: float | None,
+    scores: Mapping[Split, Mapping[str, float]],
+    standard_errors: Mapping[Split, Mapping[str, float]],
+    class_bin_accuracy: Mapping[Split, Sequence[float | None]],
+    checkpoint: str | None = None,
 ) -> None:
-    """Record a trial's measurements after `epoch` (0 for a baseline), and how far the trial has come.
+    """Record what a trial measured after `epoch` (0 for a baseline): see `db.schema.Report`.
 
-    train, validation: "loss" and any of SCORE_NAMES, finite; their standard errors by name.
-    images_seen and seconds count from the trial's start.
-    Raises ValueError for an unknown score or one that is not finite.
+    checkpoint: where the trial's weights lie and it can go on from. Raises ValueError for a score that is not finite.
     """
-    _record_measurement(session, trial_id, epoch, "train", train, train_standard_errors, train_class_bin_accuracy)
-    _record_measurement(
-        session, trial_id, epoch, "validation", validation, validation_standard_errors, validation_class_bin_accuracy
-    )
+    for split, values in scores.items():
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise ValueError(f"The {split} {name} after epoch {epoch} is {value}; leave out what is undefined.")
+    recorded: dict[str, Any] = {
+        "run_id": run_id,
+        "images_seen": images_seen,
+        "seconds": seconds,
+        "device": device,
+        "loss": loss,
+        "scores": {split: dict(values) for split, values in scores.items()},
+        "standard_errors": {split: dict(values) for split, values in standard_errors.items()},
+        "class_bin_accuracy": {split: list(values) for split, values in class_bin_accuracy.items()},
+    }
+    _upsert(session, Report, {"trial_id": trial_id, "epoch": epoch}, recorded)
     session.execute(
         update(Trial)
         .where(Trial.id == trial_id, Trial.epochs_done <= epoch)
-        .values(epochs_done=epoch, images_seen=images_seen, seconds=seconds)
+        .values(epochs_done=epoch, images_seen=images_seen, seconds=seconds, checkpoint=checkpoint)
         .execution_options(synchronize_session=False)
     )
 
 
 def drop_reports_above(session: Session, trial_id: int, epoch: int) -> None:
-    """Forget what a trial measured and painted after `epoch`: it goes on from its checkpoint of that epoch."""
-    session.execute(delete(Measurement).where(Measurement.trial_id == trial_id, Measurement.epoch > epoch))
+    """Forget what a trial measured and painted after `epoch`: it goes on from there, or begins anew (0)."""
+    session.execute(delete(Report).where(Report.trial_id == trial_id, Report.epoch > epoch))
     session.execute(delete(Sample).where(Sample.trial_id == trial_id, Sample.epoch > epoch))
+    last = session.execute(
+        select(Report.images_seen, Report.seconds).where(Report.trial_id == trial_id, Report.epoch == epoch)
+    ).one_or_none()
+    images_seen, seconds = (0, 0.0) if last is None else last
     session.execute(
         update(Trial)
         .where(Trial.id == trial_id, Trial.epochs_done > epoch)
-        .values(epochs_done=epoch)
+        .values(epochs_done=epoch, images_seen=images_seen, seconds=seconds)
         .execution_options(synchronize_session=False)
     )
-
-
-def mark_lost_trials(session: Session, experiment_id: int, known_ray_ids: Collection[str]) -> int:
-    """Mark as lost every trial of the experiment that Ray does not know (any more), and return how many were marked.
-
-    Finished ones too: Ray tries in their place again, and an arm may not choose among more trials than another.
-    Baselines are not Ray's and stay.
-    """
-    baselines = select(Arm.id).where(Arm.experiment_id == experiment_id, Arm.kind == "baseline")
-    marked = session.execute(
-        update(Trial)
-        .where(
-            Trial.experiment_id == experiment_id,
-            Trial.arm_id.not_in(baselines),
-            Trial.ray_id.not_in(list(known_ray_ids)),
-            Trial.status != "lost",
-        )
-        .values(status="lost", ended_at=_kept_or(Trial.ended_at, datetime.now(UTC)))
-        .returning(Trial.id)
-        .execution_options(synchronize_session=False)
-    )
-    return len(marked.all())
 
 
 def record_image(
@@ -245,37 +259,18 @@ def record_image(
 
 
 def record_sample(
-    session: Session, *, trial_id: int, image_id: int, epoch: int, decoding: Decoding | None, png: bytes
-) -> int:
-    """Record a trial's colourization of an image after `epoch`; decoding is None where the model gives ab directly."""
-    return _upsert(
-        session,
-        Sample,
-        {"trial_id": trial_id, "image_id": image_id},
-        {"epoch": epoch, "decoding": decoding, "png": png},
-    )
-
-
-def _record_measurement(
     session: Session,
+    *,
     trial_id: int,
+    image_id: int,
     epoch: int,
-    split: Split,
+    decoding: str | None,
+    png: bytes,
     scores: Mapping[str, float],
-    standard_errors: Mapping[str, float] | None,
-    class_bin_accuracy: Sequence[float | None] | None,
-) -> None:
-    unknown = set(scores) - {"loss", *SCORE_NAMES}
-    if unknown:
-        raise ValueError(f"Unknown score {', '.join(sorted(unknown))}; the scores are {', '.join(SCORE_NAMES)}.")
-    for name, value in scores.items():
-        if not math.isfinite(value):
-            raise ValueError(f"The {split} {name} after epoch {epoch} is {value}; leave out what is undefined.")
-    # Every column is given, so that a report that lacks a score also clears it.
-    values: dict[str, Any] = {name: scores.get(name) for name in ("loss", *SCORE_NAMES)}
-    values["standard_errors"] = None if standard_errors is None else dict(standard_errors)
-    values["class_bin_accuracy"] = None if class_bin_accuracy is None else list(class_bin_accuracy)
-    _upsert(session, Measurement, {"trial_id": trial_id, "epoch": epoch, "split": split}, values)
+) -> int:
+    """Record a trial's colourization of an image after `epoch`, and this picture's scores: see `db.schema.Sample`."""
+    values = {"epoch": epoch, "decoding": decoding, "png": png, "scores": dict(scores)}
+    return _upsert(session, Sample, {"trial_id": trial_id, "image_id": image_id}, values)
 
 
 def _kept_or(column: InstrumentedAttribute[datetime | None], moment: datetime | None) -> ColumnElement[datetime | None]:

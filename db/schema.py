@@ -1,4 +1,4 @@
-"""The tables, and the names that the rest of the project may use for splits, kinds, states and scores.
+"""The tables, and the names that the rest of the project may use for splits, kinds and states.
 
 Rows of a sweep are written through `db.recording`, those of a survey through `db.studies` and `db.votes`; both are
 read through `db.results`. A change here needs a migration in `db/migrations/versions`; a test holds the two equal.
@@ -20,15 +20,12 @@ from sqlalchemy import (
     String,
     TypeDecorator,
     UniqueConstraint,
-    false,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-Split = Literal["train", "validation"]
-ArmKind = Literal["regression", "classification", "baseline"]
-Decoding = Literal["mode", "mean", "annealed_mean"]
+Split = Literal["train", "tuning", "validation"]
 ExperimentStatus = Literal["running", "finished", "interrupted", "failed"]
-TrialStatus = Literal["pending", "running", "finished", "stopped_early", "failed", "lost"]
+TrialStatus = Literal["pending", "running", "finished", "stopped_early", "failed"]
 StudyStatus = Literal["open", "closed"]
 Protocol = Literal["pair", "single"]
 Resampling = Literal["nearest", "lanczos"]
@@ -38,20 +35,7 @@ Side = Literal["left", "right"]
 Answer = Literal["left", "right", "real", "fake"]
 InputKind = Literal["key", "click", "tap"]
 
-SPLITS: tuple[Split, ...] = get_args(Split)
 TRIAL_STATUSES: tuple[TrialStatus, ...] = get_args(TrialStatus)
-
-SCORE_NAMES = (
-    "exact_accuracy",
-    "bin_accuracy",
-    "balanced_bin_accuracy",
-    "raw_auc",
-    "rebalanced_auc",
-    "psnr_db",
-    "delta_e_2000",
-    "colourfulness_ratio",
-)
-"""Every score of a measurement, each a column of that name; accuracies and AuCs are shares in [0, 1]."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -93,10 +77,7 @@ class Base(DeclarativeBase):
 
 
 class Dataset(Base):
-    """A dataset as trained on, after caps: two datasets are the same exactly when their fingerprints are.
-
-    validation_class_counts: images of each class in the validation split; NULL where an older HueJury recorded it.
-    """
+    """A dataset as trained on, after caps: two datasets are the same exactly when their fingerprints are."""
 
     __tablename__ = "datasets"
 
@@ -106,15 +87,17 @@ class Dataset(Base):
     note: Mapped[str]
     class_names: Mapped[list[str]] = mapped_column(JSON)
     train_count: Mapped[int]
+    tuning_count: Mapped[int]
     validation_count: Mapped[int]
-    validation_class_counts: Mapped[list[int] | None] = mapped_column(JSON(none_as_null=True))
+    validation_class_counts: Mapped[list[int]] = mapped_column(JSON)  # images of each class
+    colour_counts: Mapped[bytes]  # training pixels by their rounded ab, see `platform.palettes.ColourCounts`
 
 
 class Experiment(Base):
-    """One sweep: its whole resolved config, the file as written, and where and with what code it ran."""
+    """One sweep: its whole resolved config, the file as written, and the storage of its checkpoints."""
 
     __tablename__ = "experiments"
-    __table_args__ = (_one_of("status", ExperimentStatus), _one_of("decoding", Decoding))
+    __table_args__ = (_one_of("status", ExperimentStatus),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
@@ -125,92 +108,101 @@ class Experiment(Base):
     config: Mapped[dict[str, Any]] = mapped_column(JSON)
     config_yaml: Mapped[str]
     profile: Mapped[str | None]
-    decoding: Mapped[Decoding] = mapped_column(String)
-    code_version: Mapped[str]
-    environment: Mapped[dict[str, Any]] = mapped_column(JSON)
     storage_path: Mapped[str]
 
 
+class Run(Base):
+    """One run of the sweep's driver: what began an experiment or went on with it, with which code and where."""
+
+    __tablename__ = "runs"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    experiment_id: Mapped[int] = mapped_column(ForeignKey("experiments.id", ondelete="CASCADE"), index=True)
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    code_version: Mapped[str]
+    environment: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
 class Arm(Base):
-    """What people compare: a kind of model and its rebalancing, or a baseline."""
+    """What people compare. What an arm is, only `platform.arms` asks; here are its options, as configured."""
 
     __tablename__ = "arms"
     __table_args__ = (
         UniqueConstraint("experiment_id", "name"),
         # The target of trials' foreign key, which keeps a trial's arm inside the trial's experiment.
         UniqueConstraint("experiment_id", "id"),
-        _one_of("kind", ArmKind),
         CheckConstraint("rebalancing BETWEEN 0 AND 1", name="rebalancing"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     experiment_id: Mapped[int] = mapped_column(ForeignKey("experiments.id", ondelete="CASCADE"))
     name: Mapped[str]
-    position: Mapped[int]
-    kind: Mapped[ArmKind] = mapped_column(String)
-    rebalancing: Mapped[float | None]
+    position: Mapped[int]  # in tables
+    baseline: Mapped[bool]  # nothing is trained or tuned, and a study does not ask about it unless told to
+    rebalancing: Mapped[float | None]  # λ, of the loss or of the decoding; NULL where it means nothing
+    options: Mapped[dict[str, Any]] = mapped_column(JSON)
+    centers: Mapped[list[list[float]] | None] = mapped_column(JSON(none_as_null=True))  # (Q, 2) in ab, of its palette
 
 
 class Trial(Base):
-    """One training inside an arm. A baseline is an arm with one finished trial, measured at epoch 0.
+    """One training inside an arm, or one reading of it (an arm that renders another has a trial for each of that arm's,
+    of the same number). A baseline has one finished trial, reported at epoch 0.
 
-    epochs_done, images_seen and seconds are as of the trial's last report; its last measurements are those of
-    epochs_done.
+    epochs_done, images_seen and seconds are those of the trial's last report.
     """
 
     __tablename__ = "trials"
     __table_args__ = (
-        UniqueConstraint("experiment_id", "ray_id"),
+        UniqueConstraint("arm_id", "number"),
         ForeignKeyConstraint(["experiment_id", "arm_id"], ["arms.experiment_id", "arms.id"], ondelete="CASCADE"),
         Index(None, "arm_id", "status"),
         # The target of study_arms' foreign key, which keeps a contender inside its arm and its study's experiment.
         Index(None, "experiment_id", "arm_id", "id", unique=True),
         _one_of("status", TrialStatus),
+        CheckConstraint("number >= 1", name="number"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     experiment_id: Mapped[int]
     arm_id: Mapped[int]
-    ray_id: Mapped[str]
-    config: Mapped[dict[str, Any]] = mapped_column(JSON)
+    number: Mapped[int]  # from 1, as planned: the same number has the same seed in every arm
+    hyperparameters: Mapped[dict[str, Any]] = mapped_column(JSON)
     seed: Mapped[int] = mapped_column(BigInteger)
     status: Mapped[TrialStatus] = mapped_column(String)
     failure_reason: Mapped[str | None]
     epochs_done: Mapped[int] = mapped_column(default=0)
     images_seen: Mapped[int] = mapped_column(BigInteger, default=0)
     seconds: Mapped[float] = mapped_column(default=0.0)
+    checkpoint: Mapped[str | None]  # folder or URL of the last report's: its weights, and where it goes on from
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
-class Measurement(Base):
-    """Loss and scores of one trial after one epoch on one split. A score that was undefined is NULL.
+class Report(Base):
+    """What one trial measured after one epoch.
 
-    standard_errors: of the scores by name, over the choice of images; NULL where an older HueJury measured.
+    loss: on the tuning split, what trials are chosen by. scores and standard_errors: by split, then by the score's
+    name, {"validation": {"bin_accuracy": 0.23, ...}, "train": {...}}; what was undefined is left out.
+    class_bin_accuracy: by split, a value or null for each class.
     """
 
-    __tablename__ = "measurements"
+    __tablename__ = "reports"
     __table_args__ = (
-        UniqueConstraint("trial_id", "epoch", "split"),
-        _one_of("split", Split),
+        UniqueConstraint("trial_id", "epoch"),
         CheckConstraint("epoch >= 0", name="epoch"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     trial_id: Mapped[int] = mapped_column(ForeignKey("trials.id", ondelete="CASCADE"))
     epoch: Mapped[int]
-    split: Mapped[Split] = mapped_column(String)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), index=True)
+    images_seen: Mapped[int] = mapped_column(BigInteger)  # since the trial's beginning, as are seconds
+    seconds: Mapped[float]
+    device: Mapped[str]
     loss: Mapped[float | None]
-    exact_accuracy: Mapped[float | None]
-    bin_accuracy: Mapped[float | None]
-    balanced_bin_accuracy: Mapped[float | None]
-    raw_auc: Mapped[float | None]
-    rebalanced_auc: Mapped[float | None]
-    psnr_db: Mapped[float | None]
-    delta_e_2000: Mapped[float | None]
-    colourfulness_ratio: Mapped[float | None]
-    standard_errors: Mapped[dict[str, float] | None] = mapped_column(JSON(none_as_null=True))
-    class_bin_accuracy: Mapped[list[float | None] | None] = mapped_column(JSON(none_as_null=True))
+    scores: Mapped[dict[str, dict[str, float]]] = mapped_column(JSON)
+    standard_errors: Mapped[dict[str, dict[str, float]]] = mapped_column(JSON)
+    class_bin_accuracy: Mapped[dict[str, list[float | None]]] = mapped_column(JSON)
 
 
 class Image(Base):
@@ -230,26 +222,28 @@ class Image(Base):
 
 
 class Sample(Base):
-    """A trial's colourization of an image, as PNG bytes; decoding is NULL where the model gives ab directly."""
+    """A trial's colourization of an image, as PNG bytes."""
 
     __tablename__ = "samples"
-    __table_args__ = (UniqueConstraint("trial_id", "image_id"), _one_of("decoding", Decoding))
+    __table_args__ = (UniqueConstraint("trial_id", "image_id"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     trial_id: Mapped[int] = mapped_column(ForeignKey("trials.id", ondelete="CASCADE"))
     image_id: Mapped[int] = mapped_column(ForeignKey("images.id", ondelete="RESTRICT"), index=True)
     epoch: Mapped[int]
-    decoding: Mapped[Decoding | None] = mapped_column(String)
+    decoding: Mapped[str | None]  # how colours were read off the model; NULL where it gives ab directly
     png: Mapped[bytes]
+    scores: Mapped[dict[str, float]] = mapped_column(JSON)  # of this picture, by name
 
 
 class Study(Base):
     """A survey of one experiment, hence of one dataset. Triggers (see migration 0002) refuse to change any column but
     status and closed_at, and to change its contenders once somebody takes part.
 
-    exposures_ms: each question has one of these; null shows until answered. exclusion_rule: which participants an
-    analysis of the attentive leaves out, fixed here beforehand (see `db.answers.ExclusionRule`). blinded: outcomes stay
-    hidden until planned_participants have finished or the study is closed (see `db.answers`).
+    exposure_ms: null shows until answered. exclusion_rule: which participants an analysis of the attentive leaves out,
+    fixed here beforehand (see `db.answers.ExclusionRule`). id_parameter: of the link, by which a recruiting system
+    tells its participants apart. blinded: outcomes stay hidden until planned_participants have finished or the study is
+    closed (see `db.answers`).
     """
 
     __tablename__ = "studies"
@@ -264,6 +258,7 @@ class Study(Base):
         CheckConstraint("practice_count >= 0", name="practice_count"),
         CheckConstraint("sentinel_count BETWEEN 0 AND question_count", name="sentinel_count"),
         CheckConstraint("planned_participants >= 1", name="planned_participants"),
+        CheckConstraint("exposure_ms > 0", name="exposure_ms"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -276,14 +271,15 @@ class Study(Base):
     question_count: Mapped[int]
     practice_count: Mapped[int]
     sentinel_count: Mapped[int]
-    exposures_ms: Mapped[list[int | None]] = mapped_column(JSON)
+    exposure_ms: Mapped[int | None]
     resampling: Mapped[Resampling] = mapped_column(String)
     seed: Mapped[int] = mapped_column(BigInteger)
     planned_participants: Mapped[int]
     exclusion_rule: Mapped[dict[str, Any]] = mapped_column(JSON)
     consent_version: Mapped[str]
     completion_url: Mapped[str | None]
-    blinded: Mapped[bool] = mapped_column(default=False, server_default=false())
+    blinded: Mapped[bool]
+    id_parameter: Mapped[str]
 
 
 class StudyArm(Base):
@@ -334,13 +330,14 @@ class Participant(Base):
 
     token_hash: hexadecimal SHA-256 of their token. pseudonym: how exports call them. seed and tally: all that their
     schedule was drawn from (see `db.schedule`). finished_at: their last main answer. ended_at: they are past the
-    comment. check: answers and flags of the display check.
+    comment. check: answers and flags of the display check. external_id, external_session_id, external_study_id: what
+    the link of a recruiting system said (Prolific's PROLIFIC_PID, SESSION_ID and STUDY_ID).
     """
 
     __tablename__ = "participants"
     __table_args__ = (
         UniqueConstraint("study_id", "pseudonym"),
-        UniqueConstraint("study_id", "prolific_pid"),
+        UniqueConstraint("study_id", "external_id"),
         # The target of questions' foreign key, which keeps a question inside its participant's study.
         UniqueConstraint("study_id", "id"),
     )
@@ -361,9 +358,9 @@ class Participant(Base):
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     comment: Mapped[str | None]
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    prolific_pid: Mapped[str | None]
-    prolific_study_id: Mapped[str | None]
-    prolific_session_id: Mapped[str | None]
+    external_id: Mapped[str | None]
+    external_session_id: Mapped[str | None]
+    external_study_id: Mapped[str | None]
 
 
 class Question(Base):
@@ -391,7 +388,6 @@ class Question(Base):
         ),
         CheckConstraint("(kind = 'sentinel') = (sentinel_picture_id IS NOT NULL)", name="sentinel"),
         CheckConstraint("kind <> 'real' OR real_side IS NULL", name="real"),
-        CheckConstraint("exposure_ms > 0", name="exposure_ms"),
         Index(None, "study_id", "phase"),
     )
 
@@ -409,15 +405,15 @@ class Question(Base):
         ForeignKey("sentinel_pictures.id", ondelete="RESTRICT"), index=True
     )
     real_side: Mapped[Side | None] = mapped_column(String)
-    exposure_ms: Mapped[int | None]
-    first_shown_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class Vote(Base):
     """The answer to a question; the unique key on question_id refuses a second one.
 
     answer: the side taken for the photograph (pair), or what the picture was taken for (single). correct: whether that
-    is so. response_time_ms and exposure_measured_ms are the browser's; scale: screen pixels a picture's pixel.
+    is so. response_time_ms, exposure_measured_ms and device_pixel_ratio are the browser's; scale: screen pixels per
+    pixel of the picture. flags: what an analysis may want to leave out, such as "hidden" (the page was out of sight
+    while the pictures were on show).
     """
 
     __tablename__ = "votes"
@@ -438,3 +434,5 @@ class Vote(Base):
     exposure_measured_ms: Mapped[float | None]
     input: Mapped[InputKind] = mapped_column(String)
     scale: Mapped[int]
+    device_pixel_ratio: Mapped[float | None]
+    flags: Mapped[list[str]] = mapped_column(JSON)
