@@ -1,0 +1,36 @@
+"""How each score is called and printed: one line per score, and everything that shows scores reads it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Score:
+    words: str
+    unit: str  # "" for plain numbers
+    factor: float  # from the stored value to that unit
+    form: str  # as for format(), of the value in its unit
+    higher_is_better: bool | None  # None where neither is
+    of_decoded_colour: bool = True  # else of the likeliest entry of the palette, or of the whole distribution
+
+    @property
+    def heading(self) -> str:
+        return f"{self.words} ({self.unit})" if self.unit else self.words
+
+    def write(self, value: float) -> str:
+        """A stored value in this score's unit, as text without the unit."""
+        return format(self.factor * value, self.form)
+
+
+SCORES = {
+    "loss": Score("loss", "", 1.0, ".4g", False, False),  # its unit differs between kinds of arm and with λ
+    "bin_accuracy": Score("bin accuracy", "%", 100.0, ".2f", True, False),
+    "balanced_bin_accuracy": Score("class-balanced bin accuracy", "%", 100.0, ".2f", True, False),
+    "information": Score("information", "nats per pixel", 1.0, ".3f", True, False),
+    "exact_accuracy": Score("exact accuracy", "%", 100.0, ".3f", True),
+    "raw_auc": Score("AuC", "%", 100.0, ".1f", True),
+    "rebalanced_auc": Score("rebalanced AuC", "%", 100.0, ".1f", True),
+    "delta_e_2000": Score("colour error", "ΔE2000", 1.0, ".2f", False),
+    "psnr_db": Score("PSNR", "dB", 1.0, ".2f", True),
+    "colourfulness_ratio": Score("colourfulness", "photographs = 1", 1.0, ".2f", None),
+}
+"""By the names under which `evaluation` reports them and the database stores them."""
