@@ -9,7 +9,8 @@ import math
 import torch
 from torch import Tensor
 
-from platform.color import BINS, ab_to_bin, lab_to_rgb
+from platform.color import lab_to_rgb
+from platform.palettes import BINS, ab_to_bin
 
 AUC_MAXIMUM_DISTANCE = 150  # Lab units; Zhang et al. 2016, section 3.1
 # The error of rounding to 8 bits, uniform in one step: the smallest that a picture of 8 bits can be said to have.
@@ -20,7 +21,7 @@ GROUPS = 20  # of images, for standard errors: their own relative error is then 
 COUNTS = ("images", "exact_pixels")
 BY_BIN = ("bin_pixels", "bin_hits", "bin_areas")
 BY_CLASS = ("class_pixels", "class_hits")
-SUMS = ("delta_e", "psnr_db", "colourfulness_truth", "colourfulness_predicted")
+SUMS = ("delta_e", "log_probability", "psnr_db", "colourfulness_truth", "colourfulness_predicted")
 
 
 def psnr_db(rgb_truth: Tensor, rgb_predicted: Tensor) -> Tensor:
@@ -108,13 +109,16 @@ class ScoreSums:
     GROUPS groups of images, to which images go in turn: the standard errors follow from how much the groups differ.
     """
 
-    def __init__(self, class_count: int, rebalanced_pixel_weights: Tensor) -> None:
+    def __init__(self, class_count: int, bin_rarity: Tensor, bin_entropy: float) -> None:
         """Start empty.
 
-        rebalanced_pixel_weights: float (400,), finite, the weight of a pixel by its true bin in the rebalanced AuC:
-        `rarity_weights(p̄, 0.0)` of the training pixels. All tensors given to `add` must be on its device.
+        bin_rarity: float (400,), finite, the weight of a pixel by its true bin in the rebalanced AuC: w_0 of the
+        training pixels. All tensors given to `add` must be on its device. bin_entropy: of the training pixels' bins,
+        nats.
         """
-        self._weights = rebalanced_pixel_weights.double().cpu()
+        self._weights = bin_rarity.double().cpu()
+        self._entropy = bin_entropy
+        self._has_distribution = True
         self._images = 0
         sizes = dict.fromkeys((*COUNTS, *SUMS), (1,)) | dict.fromkeys(BY_BIN, (BINS,))
         sizes |= dict.fromkeys(BY_CLASS, (class_count,))
@@ -122,19 +126,27 @@ class ScoreSums:
             name: torch.zeros(
                 (GROUPS, *size),
                 dtype=torch.float64 if name in SUMS else torch.int64,
-                device=rebalanced_pixel_weights.device,
+                device=bin_rarity.device,
             )
             for name, size in sizes.items()
         }
 
     @torch.no_grad()
     def add(
-        self, rgb_truth: Tensor, lab_truth: Tensor, ab_predicted: Tensor, bin_predicted: Tensor, labels: Tensor
+        self,
+        rgb_truth: Tensor,
+        lab_truth: Tensor,
+        labels: Tensor,
+        *,
+        ab_predicted: Tensor,
+        bin_predicted: Tensor,
+        log_probability: Tensor | None = None,
     ) -> None:
         """Add a batch of n images.
 
-        rgb_truth: uint8 (n, h, w, 3). lab_truth: float32 (n, h, w, 3), its Lab. ab_predicted: float (n, h, w, 2).
-        bin_predicted: int64 (n, h, w), in [0, 399]. labels: int64 (n,), the images' classes.
+        rgb_truth: uint8 (n, h, w, 3). lab_truth: float32 (n, h, w, 3), its Lab. labels: int64 (n,), the images'
+        classes. ab_predicted: float (n, h, w, 2). bin_predicted: int64 (n, h, w), in [0, 399]. log_probability: float
+        (n, h, w), of the true bin, nats; None where nothing says how likely it is.
         """
         # All in planes, as `rgb_to_lab` has them: see color.py.
         lab_planes = lab_truth.movedim(-1, 0)
@@ -160,8 +172,12 @@ class ScoreSums:
         self._count("class_hits", classes, hits.sum(1))
         # A product of matrices, not index_add_: on a GPU that one adds fractions in another order each time.
         membership = torch.nn.functional.one_hot(group, GROUPS).double()
+        self._has_distribution &= log_probability is not None
+        if log_probability is None:
+            log_probability = torch.zeros_like(ab_truth[..., 0])
         for name, values in {
             "delta_e": delta_e,
+            "log_probability": log_probability.flatten(1).sum(1, dtype=torch.float64),
             "psnr_db": psnr_db(rgb_truth, rgb_predicted),
             "colourfulness_truth": colourfulness(rgb_truth),
             "colourfulness_predicted": colourfulness(rgb_predicted),
@@ -176,6 +192,8 @@ class ScoreSums:
 
         exact_accuracy: share of pixels whose a and b, rounded to integers, are both right.
         bin_accuracy: share of pixels whose bin is right; balanced_bin_accuracy: the mean over the true bins of theirs.
+        information: entropy of the training pixels' bins less the mean of − log p(true bin), nats per pixel; undefined
+        without a distribution over bins.
         raw_auc: share of pixels whose ab is within t of the truth, averaged over t from 0 to 150 Lab units (trapezoids
         over the integers); rebalanced_auc: the same of pixels weighted by their true bin (Zhang et al. 2016).
         psnr_db: mean over images, in decibels. delta_e_2000: mean over pixels.
@@ -228,6 +246,8 @@ class ScoreSums:
             "psnr_db": float(sums["psnr_db"]) / int(sums["images"]),
             "delta_e_2000": float(sums["delta_e"]) / pixels,
         }
+        if self._has_distribution:
+            scores["information"] = self._entropy + float(sums["log_probability"]) / pixels
         bin_weights = self._weights[present] * bin_pixels
         if float(bin_weights.sum()) > 0:
             bin_aucs = sums["bin_areas"][present] / (2 * AUC_MAXIMUM_DISTANCE * bin_pixels)

@@ -1,0 +1,60 @@
+"""Pictures in colour, as PNG bytes: the photographs that samples are made of, and what a model makes of them.
+
+The truth takes the same way through Lab and back as every colourization, so that colour is all that differs.
+"""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from platform.arms import Task
+from platform.color import lab_to_rgb, rgb_to_lab
+from platform.evaluation import as_tensor, features, predict
+from platform.metrics import delta_e_2000
+from platform.models import Colorizer
+
+
+@dataclass(frozen=True)
+class Picture:
+    png: bytes
+    scores: dict[str, float]  # of this picture, by name
+
+
+def sample_indices(labels: np.ndarray, count: int) -> list[int]:
+    """Choose `count` images by index, the classes in turn, each class's images in their order: fixed for a split."""
+    by_class = [np.flatnonzero(labels == label).tolist() for label in np.unique(labels)]
+    longest = max(len(indices) for indices in by_class)
+    in_turn = [indices[turn] for turn in range(longest) for indices in by_class if turn < len(indices)]
+    return in_turn[:count]
+
+
+def truth_pngs(images: np.ndarray) -> list[bytes]:
+    """Encode uint8 images (n, height, width, 3), sent through Lab and back."""
+    return [png_bytes(rgb) for rgb in lab_to_rgb(rgb_to_lab(as_tensor(images)))]
+
+
+@torch.no_grad()
+def paint(task: Task, model: Colorizer | None, images: np.ndarray) -> dict[str, list[Picture]]:
+    """Colour uint8 images (n, height, width, 3) by every reading of the task, by the arms' names; the model must be in
+    eval mode."""
+    lab = rgb_to_lab(as_tensor(images).to(task.device))
+    result = {}
+    for name, found in predict(task, model, features(task, model, lab)).items():
+        ab = found.ab.view(*lab.shape[:3], 2)
+        errors = delta_e_2000(lab[..., 1:], ab).flatten(1).mean(1).tolist()
+        pictures = lab_to_rgb(torch.cat((lab[..., :1], ab), dim=-1))
+        result[name] = [
+            Picture(png_bytes(rgb), {"delta_e_2000": error}) for rgb, error in zip(pictures, errors, strict=True)
+        ]
+    return result
+
+
+def png_bytes(rgb: Tensor) -> bytes:
+    """Encode one uint8 picture (height, width, 3) without loss and without any text or time in the file."""
+    buffer = io.BytesIO()
+    Image.fromarray(rgb.cpu().numpy()).save(buffer, format="PNG")
+    return buffer.getvalue()

@@ -1,0 +1,137 @@
+"""How good an arm's colours are: every reading of a task, scored on the splits of a dataset in one pass."""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from platform.arms import Prediction, Task
+from platform.color import rgb_to_lab
+from platform.datasets import Dataset
+from platform.metrics import ScoreSums
+from platform.models import Colorizer, pixel_rows
+
+IMAGES_AT_A_TIME = 125
+CPU_PIXELS_AT_A_TIME, GPU_PIXELS_AT_A_TIME = 1 << 12, 1 << 18  # the outputs of all would not fit a cache
+
+
+@dataclass(frozen=True)
+class Scores:
+    values: dict[str, float]  # by name, see `platform.scores`
+    standard_errors: dict[str, float]  # of the scores, over the choice of images: see `metrics.ScoreSums`
+    class_bin_accuracy: list[float | None]  # of each image class; None for a class without images
+
+
+@torch.no_grad()
+def evaluate_splits(
+    task: Task, model: Colorizer | None, data: Dataset, dtype: torch.dtype | None = None
+) -> dict[str, dict[str, Scores]]:
+    """Score every reading of the task on the training split (a fixed part of it, as large as validation) and on
+    validation, and measure the loss on the tuning split.
+
+    Returns the scores by arm and by split. Where something is trained they hold its "loss", the arm's own, on each
+    split; of "tuning" they hold nothing else. The model must be in eval mode.
+    """
+    count = len(data.validation_images)
+    splits = {
+        "train": (data.train_images[:count], data.train_labels[:count]),
+        "validation": (data.validation_images, data.validation_labels),
+    }
+    result: dict[str, dict[str, Scores]] = {name: {} for name in task.readings}
+    for split, (images, labels) in splits.items():
+        for name, scores in _evaluate(task, model, images, labels, len(data.class_names), dtype).items():
+            result[name][split] = scores
+    if model is not None:
+        loss = sum(
+            float(_loss(task, model, rows, lab)) * len(lab)
+            for _, lab, rows in _batches(task, model, data.tuning_images, dtype)
+        ) / len(data.tuning_images)
+        for splits_of_arm in result.values():
+            splits_of_arm["tuning"] = Scores({"loss": loss}, {}, [])
+    return result
+
+
+def predict(task: Task, model: Colorizer | None, rows: Tensor, truth: Tensor | None = None) -> dict[str, Prediction]:
+    """Read the colours of pixels off their features, for every reading of the task.
+
+    rows: (pixels, width). truth: ab float (pixels, 2), where its probability is asked for.
+    """
+    parts: dict[str, list[Prediction]] = {name: [] for name in task.readings}
+    size = CPU_PIXELS_AT_A_TIME if rows.device.type == "cpu" else GPU_PIXELS_AT_A_TIME
+    for start in range(0, len(rows), size):
+        part = slice(start, start + size)
+        outputs = rows[part] if model is None else model.head(rows[part].float())
+        for name, reading in task.readings.items():
+            parts[name].append(reading.read(outputs, None if truth is None else truth[part]))
+    return {name: _joined(found) for name, found in parts.items()}
+
+
+def features(task: Task, model: Colorizer | None, lab: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Return the features of every pixel of pictures (n, height, width, 3), (pixels, width), in the precision that they
+    were computed in; without a model they have no width."""
+    if model is None:
+        return lab.new_empty(lab[..., 0].numel(), 0)
+    with torch.autocast(task.device.type, dtype=dtype, enabled=dtype is not None):
+        found = model(lab[..., 0].unsqueeze(1))
+    return pixel_rows(found)
+
+
+def as_tensor(images: np.ndarray) -> Tensor:
+    """Wrap an array without a copy; arrays in Ray's object store are read-only, of which torch warns."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(images)
+
+
+def _evaluate(
+    task: Task, model: Colorizer | None, images: np.ndarray, labels: np.ndarray, classes: int, dtype: torch.dtype | None
+) -> dict[str, Scores]:
+    sums = {name: ScoreSums(classes, task.bin_rarity, task.bin_entropy) for name in task.readings}
+    loss_sum = 0.0
+    label_batches = torch.tensor(labels).to(task.device).split(IMAGES_AT_A_TIME)
+    for label, (rgb, lab, rows) in zip(label_batches, _batches(task, model, images, dtype), strict=True):
+        if model is not None:
+            loss_sum += float(_loss(task, model, rows, lab)) * len(rgb)
+        shape = lab.shape[:3]
+        for name, found in predict(task, model, rows, lab[..., 1:].reshape(-1, 2)).items():
+            log_probability = found.log_probability
+            sums[name].add(
+                rgb,
+                lab,
+                label,
+                ab_predicted=found.ab.view(*shape, 2),
+                bin_predicted=found.bins.view(shape),
+                log_probability=None if log_probability is None else log_probability.view(shape),
+            )
+    loss = {} if model is None else {"loss": loss_sum / len(images)}
+    return {
+        name: Scores(loss | found.scores(), found.standard_errors(), found.class_bin_accuracy())
+        for name, found in sums.items()
+    }
+
+
+def _batches(
+    task: Task, model: Colorizer | None, images: np.ndarray, dtype: torch.dtype | None
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """RGB, Lab and features of some images at a time."""
+    for rgb in as_tensor(images).split(IMAGES_AT_A_TIME):
+        rgb = rgb.to(task.device)
+        lab = rgb_to_lab(rgb)
+        yield rgb, lab, features(task, model, lab, dtype)
+
+
+def _loss(task: Task, model: Colorizer, rows: Tensor, lab: Tensor) -> Tensor:
+    assert task.loss is not None  # whatever has a model has been trained
+    return task.loss(model.head, rows, lab[..., 1:])
+
+
+def _joined(parts: list[Prediction]) -> Prediction:
+    known = [part.log_probability for part in parts if part.log_probability is not None]
+    return Prediction(
+        torch.cat([part.ab for part in parts]),
+        torch.cat([part.bins for part in parts]),
+        torch.cat(known) if known else None,
+    )

@@ -1,0 +1,288 @@
+"""Palettes: the colours that a classifier can name, and everything that follows from them for every pixel.
+
+Soft labels, the right entry and the bin of the grid depend on a pixel's rounded (a, b) alone, of which there are 256 x
+256. So a palette is a table over those, soft labels are looked up, and all that training pixels tell of colours is how
+often each of the 65,536 stands among them: `ColourCounts`.
+"""
+
+import functools
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from platform.color import rgb_to_lab
+
+SIDE = 256  # whole values of a and of b, from -128 to 127
+COLOURS = SIDE * SIDE
+GRID = 20  # cells along a and along b
+BINS = GRID * GRID
+CELL = SIDE / GRID  # 12.8 Lab units
+NEIGHBOURS = 9  # entries of a soft label
+ANNEALED_MEAN_TEMPERATURE = 0.38  # Zhang et al. 2016, section 2.3
+SOFT_LABEL_SIGMA = 5.0  # Lab units, likewise
+KMEANS_STEPS = 100
+KMEANS_STARTS = 3
+IMAGES_AT_A_TIME = 125
+
+Decoding = Literal["mode", "mean", "annealed_mean"]
+
+
+def ab_to_colour(ab: Tensor) -> Tensor:
+    """Return the rounded ab (..., 2), clipped to [-128, 127], as one number int64 (...) in [0, 65535]."""
+    values = ab.round().add_(128).clamp_(0, SIDE - 1).long()
+    return values[..., 0] * SIDE + values[..., 1]
+
+
+def all_colours() -> Tensor:
+    """Return the ab of every colour number, float32 (65536, 2)."""
+    axis = torch.arange(SIDE, dtype=torch.float32) - 128
+    return torch.stack((axis.repeat_interleave(SIDE), axis.repeat(SIDE)), dim=-1)
+
+
+def ab_to_bin(ab: Tensor, cells: int = GRID) -> Tensor:
+    """Return the bin of ab (..., 2) in a grid of cells x cells, cells * i_a + i_b, as int64 (...).
+
+    i = floor(cells * v / 256) of v = round(ab) + 128: the grid lies on the whole values, as the study counted them, so
+    that a pixel whose rounded a and b are right is in the right bin.
+    """
+    cell = ab.round().add_(128).clamp_(0, SIDE - 1).long() * cells // SIDE
+    return cell[..., 0] * cells + cell[..., 1]
+
+
+def bin_centers(cells: int = GRID) -> Tensor:
+    """Return the ab of every cell's centre, float32 (cells², 2)."""
+    axis = (torch.arange(cells) + 0.5) * (SIDE / cells) - 128
+    return torch.stack((axis.repeat_interleave(cells), axis.repeat(cells)), dim=-1)
+
+
+@functools.lru_cache
+def reachable_colours() -> Tensor:
+    """Return which colour numbers some sRGB colour rounds to, bool (65536,).
+
+    The shadow of a solid on a plane is the shadow of its surface, so the six faces of the RGB cube reach, up to
+    rounding, whatever any colour reaches; a test compares the bins with those of all 16.7 million colours.
+    """
+    code = torch.arange(256, dtype=torch.uint8)
+    first, second = torch.meshgrid(code, code, indexing="ij")
+    reached = torch.zeros(COLOURS, dtype=torch.bool)
+    for axis in range(3):
+        for value in (0, 255):
+            channels = [first.flatten(), second.flatten()]
+            channels.insert(axis, torch.full((256 * 256,), value, dtype=torch.uint8))
+            reached[ab_to_colour(rgb_to_lab(torch.stack(channels, dim=-1))[:, 1:])] = True
+    return reached
+
+
+@dataclass(frozen=True, eq=False)
+class Palette:
+    """The entries of a classifier, and for each of the 65,536 colours what it is called. All on one device."""
+
+    centers: Tensor  # float32 (Q, 2): the ab of each entry
+    entries: Tensor  # int64 (65536, k): a colour's own entry first, then its neighbours
+    weights: Tensor  # float32 (65536, k): of the soft label Z, summing to 1; 0 where there is no such neighbour
+    cells: int | None = None  # along a and b, of a grid; None for other palettes
+
+    def to(self, device: torch.device | str) -> "Palette":
+        return replace(
+            self, centers=self.centers.to(device), entries=self.entries.to(device), weights=self.weights.to(device)
+        )
+
+    @property
+    def size(self) -> int:
+        """The Q of λ / Q: all cells of a grid, also where only the reachable ones are entries."""
+        return len(self.centers) if self.cells is None else self.cells**2
+
+    @functools.cached_property
+    def bins(self) -> Tensor:
+        """The bin of the 20x20 grid that each entry's centre is in, int64 (Q,)."""
+        return ab_to_bin(self.centers)
+
+    def soft_labels(self, ab: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the soft label of each pixel of ab (..., 2): entries int64 (pixels, k) and weights float32 (pixels,
+        k)."""
+        colour = ab_to_colour(ab).flatten()
+        return self.entries.index_select(0, colour), self.weights.index_select(0, colour)
+
+    def own_entry(self, ab: Tensor) -> Tensor:
+        """Return the entry that each pixel of ab (..., 2) is called by, int64 (pixels,)."""
+        return self.entries[:, 0].index_select(0, ab_to_colour(ab).flatten())
+
+
+def grid_palette(cells: int = GRID, *, reachable: bool = True, sigma: float = SOFT_LABEL_SIGMA) -> Palette:
+    """Make the palette of a grid over ab: every cell, or those that sRGB reaches (167 of the 400).
+
+    The soft label has the own cell and the eight around it, Gaussian (sigma, Lab units) in the distance from the
+    rounded ab to their centres. Over the reachable cells it is conditioned on being a colour that sRGB has: cells that
+    none reaches get no weight. (Colours that sRGB does not have are called by the nearest cell that is there.)
+    """
+    centers, colours = bin_centers(cells), all_colours()
+    present = torch.ones(cells * cells, dtype=torch.bool)
+    if reachable:
+        present = torch.zeros_like(present)
+        present[ab_to_bin(colours[reachable_colours()], cells).unique()] = True
+    entry_of = torch.where(present, present.cumsum(0) - 1, -1)
+    own = ab_to_bin(colours, cells)
+    steps = torch.tensor([0, 0] + [step for step in _AROUND for step in step]).view(-1, 2)
+    around = torch.stack((own // cells, own % cells), dim=-1)[:, None] + steps
+    inside = ((around >= 0) & (around < cells)).all(-1)
+    bins = (around[..., 0] * cells + around[..., 1]).where(inside, own[:, None])
+    entries = entry_of[bins].masked_fill(~inside, -1)
+    lost = entries[:, 0] < 0
+    if bool(lost.any()):
+        entries[lost] = -1
+        entries[lost, 0] = torch.cdist(colours[lost], centers[present]).argmin(1)
+    return _palette(centers[present], entries, sigma, cells)
+
+
+_AROUND = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if (i, j) != (0, 0)]
+
+
+def nearest_palette(centers: Tensor, *, sigma: float = SOFT_LABEL_SIGMA) -> Palette:
+    """Make the palette of any centres, float (Q, 2) in ab: a colour is called by the nearest, its soft label has the
+    nine nearest, Gaussian (sigma, Lab units) in the distance to them."""
+    centers = centers.float()
+    distance = torch.cdist(all_colours().double(), centers.double())
+    entries = distance.topk(min(NEIGHBOURS, len(centers)), largest=False).indices
+    return _palette(centers, entries, sigma)
+
+
+def _palette(centers: Tensor, entries: Tensor, sigma: float, cells: int | None = None) -> Palette:
+    """entries: -1 where a colour has no such neighbour."""
+    missing = entries < 0
+    entries = entries.where(~missing, entries[:, :1])
+    squares = (centers[entries].double() - all_colours().double()[:, None]).square().sum(-1)
+    # Less the own one's, as the exponentials of far colours would all be zero.
+    weights = (-(squares - squares[:, :1]) / (2 * sigma**2)).exp().masked_fill(missing, 0)
+    return Palette(centers, entries.contiguous(), (weights / weights.sum(1, keepdim=True)).float(), cells)
+
+
+@dataclass(frozen=True, eq=False)
+class ColourCounts:
+    """How many training pixels have each rounded ab, int64 (65536,): all that losses and baselines know of the data."""
+
+    counts: Tensor
+
+    def share(self, palette: Palette) -> Tensor:
+        """Return the share of pixels that each entry is the own one of, float64 (Q,)."""
+        hard = torch.bincount(palette.entries[:, 0].cpu(), self.counts.double(), minlength=len(palette.centers))
+        return hard / hard.sum()
+
+    def mean_soft_label(self, palette: Palette) -> Tensor:
+        """Return p̄, the mean of Z over all pixels, float64 (Q,)."""
+        mass = self.counts.double()[:, None] * palette.weights.cpu().double()
+        soft = torch.bincount(palette.entries.cpu().flatten(), mass.flatten(), minlength=len(palette.centers))
+        return soft / soft.sum()
+
+    def rarity_weights(self, palette: Palette, rebalancing: float) -> Tensor:
+        """Return w_λ of the palette's entries, float64 (Q,): see `rarity_weights`."""
+        return rarity_weights(self.mean_soft_label(palette), rebalancing, palette.size)
+
+    def to_bytes(self) -> bytes:
+        return zlib.compress(self.counts.numpy().astype("<i8").tobytes())
+
+    @staticmethod
+    def from_bytes(packed: bytes) -> "ColourCounts":
+        return ColourCounts(torch.from_numpy(np.frombuffer(zlib.decompress(packed), "<i8").astype(np.int64)))
+
+
+def count_colours(images: np.ndarray) -> ColourCounts:
+    """Count the colours of uint8 images (n, height, width, 3)."""
+    counts = torch.zeros(COLOURS, dtype=torch.int64)
+    for start in range(0, len(images), IMAGES_AT_A_TIME):
+        rgb = torch.from_numpy(images[start : start + IMAGES_AT_A_TIME].copy())
+        counts += torch.bincount(ab_to_colour(rgb_to_lab(rgb)[..., 1:]).flatten(), minlength=COLOURS)
+    return ColourCounts(counts)
+
+
+def rarity_weights(mean_soft_label: Tensor, rebalancing: float, size: int) -> Tensor:
+    """Return the weight w of each entry, float64 (Q,): w proportional to 1 / ((1 - λ) p̄ + λ / size).
+
+    mean_soft_label: p̄, non-negative, (Q,). rebalancing: λ in [0, 1]; 1 gives 1 everywhere, 0 full inverse frequency.
+    Normalised so that Σ p̄ w = 1 (Zhang et al. 2016, equation 4, with the soft labels as the smoothing). At λ = 0 an
+    entry that no training pixel touches would get an infinite weight; it gets that of the rarest that was seen.
+
+    Raises ValueError for λ outside [0, 1] or p̄ that is negative or all zero.
+    """
+    if not 0 <= rebalancing <= 1:
+        raise ValueError(f"rebalancing (λ) is {rebalancing}, expected a number from 0 to 1")
+    share = mean_soft_label.double()
+    if bool((share < 0).any()) or not float(share.sum()) > 0:
+        raise ValueError("mean_soft_label must be non-negative with a positive sum")
+    share = share / share.sum()
+    weights = 1 / ((1 - rebalancing) * share + rebalancing / size)
+    weights = weights.masked_fill(weights.isinf(), float(weights[weights.isfinite()].max()))
+    return weights / (share @ weights)
+
+
+def decode(logits: Tensor, centers: Tensor, decoding: Decoding) -> Tensor:
+    """Turn logits (..., Q) into ab (..., 2): the likeliest entry's centre, the mean, or the annealed mean.
+
+    The annealed mean is the mean of the distribution re-normalised at temperature T = 0.38 (Zhang et al. 2016,
+    equation 5).
+    """
+    if decoding == "mode":
+        return centers[logits.argmax(-1)]
+    temperature = 1.0 if decoding == "mean" else ANNEALED_MEAN_TEMPERATURE
+    # The softmax, to base 2 (see losses.py), divided by its sum at the end, where a pixel has two numbers.
+    scaled = logits * (1 / (temperature * math.log(2)))
+    exponentials = scaled.sub_(scaled.amax(-1, keepdim=True)).exp2_()
+    return (exponentials @ centers) / exponentials.sum(-1, keepdim=True)
+
+
+def kmeans_centers(colours: ColourCounts, count: int, seed: int) -> Tensor:
+    """Return `count` centres of the training colours, float32 (count, 2), by K-means on the rounded ab.
+
+    Each colour weighs the square root of its share: by the share itself most centres would lie near grey. k-means++
+    starts (Arthur & Vassilvitskii 2007), Lloyd's steps until nothing moves; of KMEANS_STARTS the one with the least
+    inertia. With fewer different colours than centres there is one for each colour.
+    """
+    present = colours.counts > 0
+    points = all_colours()[present].double()
+    weights = colours.counts[present].double().sqrt()
+    if len(points) <= count:
+        return points.float()
+    chance = np.random.default_rng(seed)
+    found = [_lloyd(points, weights, _spread(points, weights, count, chance)) for _ in range(KMEANS_STARTS)]
+    return min(found, key=lambda result: result[1])[0].float()
+
+
+def _spread(points: Tensor, weights: Tensor, count: int, chance: np.random.Generator) -> Tensor:
+    """Draw the first centres, each in proportion to the weighted square of the distance to those drawn before."""
+    chosen: list[int] = []
+    nearest = torch.ones_like(weights)
+    for _ in range(count):
+        mass = (weights * nearest).numpy()
+        chosen.append(int(chance.choice(len(points), p=mass / mass.sum())))
+        squares = (points - points[chosen[-1]]).square().sum(1)
+        nearest = squares if len(chosen) == 1 else torch.minimum(nearest, squares)
+    return points[chosen]
+
+
+def _lloyd(points: Tensor, weights: Tensor, centers: Tensor) -> tuple[Tensor, float]:
+    """Return the centres, in order of a and then b, and their inertia."""
+    count = len(centers)
+    for _ in range(KMEANS_STEPS):
+        distance, own = torch.cdist(points, centers).min(1)
+        mass = torch.bincount(own, weights, minlength=count)
+        sums = [torch.bincount(own, weights * points[:, axis], minlength=count) for axis in (0, 1)]
+        moved = torch.stack(sums, dim=1) / mass[:, None]
+        for empty in (mass == 0).nonzero().flatten().tolist():  # goes to the colour that is served worst
+            worst = int((weights * distance.square()).argmax())
+            moved[empty], distance[worst] = points[worst], 0
+        if torch.equal(moved, centers):
+            break
+        centers = moved
+    inertia = float((weights * torch.cdist(points, centers).min(1).values.square()).sum())
+    return centers[sorted(range(count), key=lambda entry: centers[entry].tolist())], inertia
+
+
+def centers_as_list(palette: Palette) -> list[list[float]]:
+    """The centres as the database stores them."""
+    centers: Sequence[list[float]] = palette.centers.cpu().tolist()
+    return list(centers)
