@@ -30,6 +30,8 @@ from PIL import Image, ImageOps
 from rich.console import Console
 from rich.progress import track
 
+from db.errors import UserError
+
 SIZE = 32  # pixels, height and width of every image
 ROW_BYTES = 3 * SIZE * SIZE
 
@@ -63,7 +65,7 @@ PHOTOS = {
     "rocket": "rocket.jpg",
 }
 PHOTO_REDUCTIONS = (1, 2, 4, 6)  # crops of 32, 64, 128 and 192 pixels, each reduced to 32
-PHOTO_GAP = 16  # pixels between the two halves that belong to neither: no JPEG block reaches across
+PHOTO_GAP = 16  # pixels between two splits that belong to neither: no JPEG block reaches across
 
 FOLDER_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 FOLDER_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -76,26 +78,28 @@ Labels = npt.NDArray[np.int64]
 Say = Callable[[str], None]
 
 
-class DatasetUnavailable(Exception):  # noqa: N818 - not an error as long as another dataset is named
+class DatasetUnavailable(UserError):  # noqa: N818 - not an error as long as another dataset is named
     """The dataset is not there and cannot be had: the next named one may be tried."""
 
 
-class DatasetError(Exception):
+class DatasetError(UserError):
     """The dataset is there but broken, or the request is wrong: one sentence with what and the mend."""
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images of two splits that share no picture.
+    """Images of three splits that share no picture.
 
     Images are uint8 RGB, C-contiguous, (n, 32, 32, 3); labels int64, (n,), indices into `class_names`. The training
-    order is shuffled, so that any prefix is a fair sample; validation stays in the source's order.
+    order is shuffled, so that any prefix is a fair sample; the others stay in the source's order.
     """
 
     name: str  # "cifar10", "imagenet32", "photos" or "folder:/absolute/path"
     class_names: tuple[str, ...]
     train_images: Bytes
     train_labels: Labels
+    tuning_images: Bytes  # of the publisher's training split, kept aside: trials are chosen by their loss on these
+    tuning_labels: Labels
     validation_images: Bytes
     validation_labels: Labels
     fingerprint: str  # sha256, hex, over class names, shapes, pixels, labels and split of what is held here
@@ -119,6 +123,7 @@ class _Source:
     class_names: tuple[str, ...]
     train: list[_Part]
     validation: list[_Part]
+    tuning: list[_Part]  # where tuning images come from; empty: from `train`
     note: str  # without the full stop
 
 
@@ -127,6 +132,7 @@ def load_dataset(
     *,
     data_directory: Path | None = None,
     train_images: int | None = None,
+    tuning_images: int | None = None,
     validation_images: int | None = None,
     seed: int = 0,
     say: Say = print,
@@ -135,7 +141,9 @@ def load_dataset(
 
     `names` are "cifar10", "imagenet32", "photos" or "folder:PATH". `data_directory` is where files are looked for and
     downloaded to (default: `default_data_directory()`). `train_images` and `validation_images` limit the splits to
-    class-balanced subsets, nested for one seed; more than there is takes all. `seed` decides subsets and order.
+    class-balanced subsets, nested for one seed; more than there is takes all. `tuning_images` of the training split are
+    kept aside, of those that `train_images` leaves over where it does (default: as many as validation has, but at most
+    a tenth of the training split). `seed` decides subsets and order.
 
     Raises DatasetError for an unknown name or broken files, DatasetUnavailable when none of the names can be had.
     """
@@ -143,9 +151,10 @@ def load_dataset(
         raise DatasetError(f"No dataset is named: name at least one of {_known_names()}.")
     for name in names:
         _check_name(name)
-    for limit, value in (("train_images", train_images), ("validation_images", validation_images)):
-        if value is not None and value < 1:
-            raise DatasetError(f"{limit} is {value}, but must be at least 1.")
+    limits = {"train": train_images, "tuning": tuning_images, "validation": validation_images}
+    for split, limit in limits.items():
+        if limit is not None and limit < 1:
+            raise DatasetError(f"{split}_images is {limit}, but must be at least 1.")
     directory = data_directory if data_directory is not None else default_data_directory()
     reasons = []
     for position, name in enumerate(names):
@@ -156,10 +165,10 @@ def load_dataset(
             if position + 1 < len(names):
                 say(f"{reasons[-1]} Trying {names[position + 1]} instead.")
             continue
-        dataset = _build(source, train_images, validation_images, seed)
+        dataset = _build(source, limits, seed)
         say(
-            f"Data: {dataset.name}, {len(dataset.train_labels):,} training and {len(dataset.validation_labels):,} "
-            f"validation images of {len(dataset.class_names):,} classes. {dataset.note}"
+            f"Data: {dataset.name}, {len(dataset.train_labels):,} training, {len(dataset.tuning_labels):,} tuning and "
+            f"{len(dataset.validation_labels):,} validation images of {len(dataset.class_names):,} classes. {dataset.note}"
         )
         return dataset
     raise DatasetUnavailable(" ".join(reasons))
@@ -204,43 +213,52 @@ def _open_source(name: str, directory: Path, say: Say) -> _Source:
 # From a source to a dataset
 
 
-def _build(source: _Source, train_limit: int | None, validation_limit: int | None, seed: int) -> Dataset:
-    validation_digests = {digest for part in source.validation for digest in _digests(part.read())}
-    fresh = np.concatenate(
-        [[digest not in validation_digests for digest in _digests(part.read())] for part in source.train]
-    )
-    train_labels = np.concatenate([part.labels for part in source.train])
+def _build(source: _Source, limits: dict[str, int | None], seed: int) -> Dataset:
+    parts = [*source.train, *source.tuning]
+    labels = np.concatenate([part.labels for part in parts])
     validation_labels = np.concatenate([part.labels for part in source.validation])
-    candidates = np.flatnonzero(fresh)
+    digests = np.concatenate([_digests(part.read()) for part in parts])
+    taken = np.concatenate([_digests(part.read()) for part in source.validation])
+    candidates = np.flatnonzero(~np.isin(digests, taken))
     if not len(candidates):
         raise DatasetError(
             f"Every training image of {source.name} also stands in its validation split: use other data."
         )
+    validation = np.sort(_balanced_sample(validation_labels, limits["validation"], np.random.default_rng([seed, 1])))
 
-    train = candidates[_balanced_sample(train_labels[candidates], train_limit, np.random.default_rng([seed, 0]))]
-    validation = np.sort(_balanced_sample(validation_labels, validation_limit, np.random.default_rng([seed, 1])))
+    # No picture is drawn twice, and no copy of one that was drawn is trained on.
+    pictures = candidates[np.unique(digests[candidates], return_index=True)[1]]
+    if len(pictures) < 2:
+        raise DatasetError(f"{source.name} has a single picture to train on, and tuning needs another: use more data.")
+    from_train = sum(len(part.labels) for part in source.train)
+    drawn_from = pictures[pictures >= from_train] if source.tuning else pictures[:-1]
+    wanted = limits["tuning"] or max(1, min(len(validation), len(candidates) // 10))
+    tuning = _balanced_sample(labels[drawn_from], wanted, np.random.default_rng([seed, 2]))
+    tuning = np.sort(drawn_from[tuning])
+    trained = candidates[candidates < from_train]
+    left = trained[~np.isin(digests[trained], digests[tuning])]
+    train = left[_balanced_sample(labels[left], limits["train"], np.random.default_rng([seed, 0]))]
 
     note = source.note
-    if dropped := len(fresh) - len(candidates):
+    if dropped := len(digests) - len(candidates):
         note += f"; left out of training because they also stand in the validation split: {dropped:,}"
-    if len(train) < len(candidates):
-        note += f"; {len(train):,} of {len(candidates):,} training images, balanced by class, drawn with seed {seed}"
-    if len(validation) < len(validation_labels):
-        note += (
-            f"; {len(validation):,} of {len(validation_labels):,} validation images, balanced by class, "
-            f"drawn with seed {seed}"
-        )
+    note += f"; {len(tuning):,} kept aside of the training split for tuning"
+    if copies := len(trained) - len(left) - (0 if source.tuning else len(tuning)):
+        note += f" and {copies:,} copies of them left out of training"
+    for name, split, whole in (("training", train, left), ("validation", validation, validation_labels)):
+        if len(split) < len(whole):
+            note += f"; {len(split):,} of {len(whole):,} {name} images, balanced by class, drawn with seed {seed}"
     arrays = (
-        _gather(source.train, train),
-        train_labels[train],
-        _gather(source.validation, validation),
-        validation_labels[validation],
+        *(_gather(parts, train), labels[train]),
+        *(_gather(parts, tuning), labels[tuning]),
+        *(_gather(source.validation, validation), validation_labels[validation]),
     )
     return Dataset(source.name, source.class_names, *arrays, _fingerprint(source.class_names, *arrays), f"{note}.")
 
 
-def _digests(rows: Bytes) -> list[bytes]:
-    return [hashlib.sha256(row).digest() for row in rows]
+def _digests(rows: Bytes) -> npt.NDArray[np.uint64]:
+    """64 bits that tell pictures apart: among a million some two are mistaken for one once in 10⁷ datasets."""
+    return np.array([int.from_bytes(hashlib.blake2b(row, digest_size=8).digest()) for row in rows], np.uint64)
 
 
 def _balanced_sample(labels: Labels, limit: int | None, random: np.random.Generator) -> npt.NDArray[np.intp]:
@@ -314,7 +332,7 @@ def _cifar10(directory: Path, say: Say) -> _Source:
     note = "CIFAR-10 (Krizhevsky 2009), the publisher's test batch as validation split"
     if not genuine:
         note += "; its files are not byte for byte the publisher's"
-    return _Source("cifar10", CIFAR10_CLASSES, parts[:-1], parts[-1:], note)
+    return _Source("cifar10", CIFAR10_CLASSES, parts[:-1], parts[-1:], [], note)
 
 
 def _cifar10_mend(path: Path) -> str:
@@ -415,7 +433,7 @@ def _imagenet32(directory: Path) -> _Source:
     note = "ImageNet 32x32 (Chrabaszcz et al. 2017), the publisher's validation split"
     if len(class_names) < IMAGENET32_CLASSES:
         note += f"; {len(class_names)} of its {IMAGENET32_CLASSES:,} classes"
-    return _Source("imagenet32", class_names, parts[:-1], parts[-1:], note)
+    return _Source("imagenet32", class_names, parts[:-1], parts[-1:], [], note)
 
 
 def _imagenet32_part(path: Path, labels: Labels) -> _Part:
@@ -493,12 +511,15 @@ def _imagenet32_class_names(path: Path) -> dict[int, str]:
 
 
 def _photos() -> _Source:
-    """Crops at four scales: the left half of every photograph trains, the right half validates.
+    """Crops at several scales: of every photograph the right half validates, of the left half the upper two thirds
+    train and the lower third tunes.
 
-    The photograph is cut before anything is resampled, so that no pixel reaches both sides.
+    The photograph is cut before anything is resampled, so that no pixel is in two splits.
     """
     train: list[_Part] = []
+    tuning: list[_Part] = []
     validation: list[_Part] = []
+    margin = PHOTO_GAP // 2
     for label, file_name in enumerate(PHOTOS.values()):
         try:
             with (files("skimage") / "data" / file_name).open("rb") as file, Image.open(file) as image:
@@ -507,18 +528,21 @@ def _photos() -> _Source:
             raise DatasetUnavailable(
                 f"{file_name} is not among the photographs of this scikit-image; install the pinned version."
             ) from error
-        middle = photo.shape[1] // 2
-        halves = (
-            (train, photo[:, : middle - PHOTO_GAP // 2], 16),
-            (validation, photo[:, middle + PHOTO_GAP // 2 :], 7),
+        middle, low = photo.shape[1] // 2, photo.shape[0] * 2 // 3
+        regions = (
+            (train, photo[: low - margin, : middle - margin], 16),
+            (tuning, photo[low + margin :, : middle - margin], 7),
+            (validation, photo[:, middle + margin :], 7),
         )
-        for parts, half, positions in halves:
-            rows = _rows(np.concatenate([_crops(half, reduction, positions) for reduction in PHOTO_REDUCTIONS]))
+        for parts, region, positions in regions:
+            fitting = [reduction for reduction in PHOTO_REDUCTIONS if min(region.shape[:2]) >= SIZE * reduction]
+            rows = _rows(np.concatenate([_crops(region, reduction, positions) for reduction in fitting]))
             parts.append(_in_memory(rows, np.full(len(rows), label, np.int64)))
     note = (
-        f"32 x 32 crops of {len(PHOTOS)} photographs from scikit-image, left halves training, right halves validation"
+        f"32 x 32 crops of {len(PHOTOS)} photographs from scikit-image, left halves training (their lower thirds "
+        "tuning), right halves validation"
     )
-    return _Source("photos", tuple(PHOTOS), train, validation, note)
+    return _Source("photos", tuple(PHOTOS), train, validation, tuning, note)
 
 
 def _crops(photo: Bytes, reduction: int, positions: int) -> Bytes:
@@ -552,8 +576,11 @@ def _folder(folder: Path) -> _Source:
 
     digests = _digests(rows)
     pictures = sorted(set(digests))
-    if len(pictures) < 2:
-        raise DatasetError(f"{folder} holds a single picture ({len(paths):,} files): training and validation need two.")
+    if len(pictures) < 3:
+        raise DatasetError(
+            f"{folder} holds too few different pictures ({len(pictures)} of {len(paths):,} files): training, tuning and "
+            "validation need three."
+        )
     chosen = set(pictures[: max(1, round(FOLDER_VALIDATION_SHARE * len(pictures)))])
     validates = np.array([digest in chosen for digest in digests])
     train, validation = (_in_memory(rows[side], labels[side]) for side in (~validates, validates))
@@ -562,7 +589,7 @@ def _folder(folder: Path) -> _Source:
         note += f", among them {copies:,} exact copies"
     if passed_over:
         note += f"; passed over as no images or as links out of the folder: {passed_over:,} files"
-    return _Source(f"folder:{folder}", class_names, [train], [validation], note)
+    return _Source(f"folder:{folder}", class_names, [train], [validation], [], note)
 
 
 def _image_paths(folder: Path) -> tuple[list[Path], int]:

@@ -45,6 +45,11 @@ def pairs(images: Pixels, labels: npt.NDArray[np.int64]) -> Counter[tuple[bytes,
     return Counter((image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True))
 
 
+def pairs_not_validated(data: Dataset) -> Counter[tuple[bytes, int]]:
+    """What was the source's training split: what is trained on and what is kept aside for tuning."""
+    return pairs(data.train_images, data.train_labels) + pairs(data.tuning_images, data.tuning_labels)
+
+
 def refused(name: str, directory: Path) -> str:
     """The one sentence with which a broken dataset is refused, though a later name could be had."""
     with pytest.raises(DatasetError) as caught:
@@ -91,7 +96,7 @@ def load_cifar10(directory: Path, **options: Any) -> Dataset:
 
 def check_is_synthetic_cifar10(data: Dataset) -> None:
     train = np.concatenate(list(CIFAR10_IMAGES.values())[:5])
-    assert pairs(data.train_images, data.train_labels) == pairs(train, np.array(CIFAR10_LABELS * 5))
+    assert pairs_not_validated(data) == pairs(train, np.array(CIFAR10_LABELS * 5))
     np.testing.assert_array_equal(data.validation_images, CIFAR10_IMAGES["test_batch.bin"])
     np.testing.assert_array_equal(data.validation_labels, CIFAR10_LABELS)
 
@@ -102,6 +107,7 @@ def test_cifar10_gives_every_pixel_and_label(cifar10: Path) -> None:
     assert (data.name, data.class_names[6]) == ("cifar10", "frog")
     for images, labels in (
         (data.train_images, data.train_labels),
+        (data.tuning_images, data.tuning_labels),
         (data.validation_images, data.validation_labels),
     ):
         assert (images.dtype.name, labels.dtype.name) == ("uint8", "int64")
@@ -113,21 +119,61 @@ def test_seed_fixes_the_order(cifar10: Path) -> None:
     first, again, other = (load_cifar10(cifar10.parent, seed=seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first.train_images, again.train_images)
     assert first.fingerprint == again.fingerprint != other.fingerprint
-    assert pairs(first.train_images, first.train_labels) == pairs(other.train_images, other.train_labels)
+    assert pairs_not_validated(first) == pairs_not_validated(other)
     assert first.train_labels.tolist() != sorted(first.train_labels)
 
 
 def test_limits_are_balanced_nested_and_said(cifar10: Path) -> None:
     whole = load_cifar10(cifar10.parent, train_images=10**6, validation_images=10**6)
-    assert (len(whole.train_labels), len(whole.validation_labels)) == (100, 20)
+    assert [len(labels) for labels in (whole.train_labels, whole.tuning_labels, whole.validation_labels)] == [
+        90,
+        10,
+        20,
+    ]
     small = load_cifar10(cifar10.parent, train_images=20, validation_images=10)
     larger = load_cifar10(cifar10.parent, train_images=35, validation_images=10)
     assert np.bincount(small.train_labels).tolist() == [2] * 10
     assert sorted(small.validation_labels) == list(range(10))
     assert pairs(small.train_images, small.train_labels) <= pairs(larger.train_images, larger.train_labels)
-    assert "20 of 100 training images" in small.note
+    assert "20 of 90 training images" in small.note
     assert "10 of 20 validation images" in small.note
-    assert " of 100" not in whole.note
+    assert " of 90" not in whole.note
+
+
+def test_tuning_images_are_kept_aside_of_training_and_validation(cifar10: Path) -> None:
+    seen = []
+    for options, size in (
+        ({}, 10),
+        ({"train_images": 40}, 10),
+        ({"tuning_images": 30}, 30),
+        ({"validation_images": 5}, 5),
+    ):
+        data = load_cifar10(cifar10.parent, **options)
+        seen.append(data.fingerprint)
+        assert f"{size} kept aside of the training split for tuning" in data.note
+        assert np.ptp(np.bincount(data.tuning_labels, minlength=10)) <= 1  # balanced by class
+        tuning, training = pairs(data.tuning_images, data.tuning_labels), pairs(data.train_images, data.train_labels)
+        assert (tuning.total(), training.total()) == (size, options.get("train_images", 100 - size))
+        assert not tuning & training
+        assert not tuning & pairs(data.validation_images, data.validation_labels)
+    assert len(set(seen)) == len(seen)
+    # The same ones whatever the cap of training, others with another seed.
+    whole, capped, other = (
+        load_cifar10(cifar10.parent, **options) for options in ({}, {"train_images": 20}, {"seed": 1})
+    )
+    np.testing.assert_array_equal(whole.tuning_images, capped.tuning_images)
+    assert pairs(whole.tuning_images, whole.tuning_labels) != pairs(other.tuning_images, other.tuning_labels)
+    greedy = load_cifar10(cifar10.parent, tuning_images=1000)
+    assert (len(greedy.train_labels), len(greedy.tuning_labels)) == (1, 99)
+
+
+def test_no_copy_of_a_tuning_image_is_trained_on(cifar10: Path) -> None:
+    for number in range(2, 6):
+        (cifar10 / f"data_batch_{number}.bin").write_bytes(CIFAR10_BYTES["data_batch_1.bin"])
+    data = load_cifar10(cifar10.parent)
+    assert (len(data.train_labels), len(data.tuning_labels)) == (50, 10)
+    assert not pairs(data.train_images, data.train_labels) & pairs(data.tuning_images, data.tuning_labels)
+    assert "40 copies of them left out of training" in data.note
 
 
 @given(
@@ -149,7 +195,7 @@ def test_validation_images_are_left_out_of_training(cifar10: Path) -> None:
     repeated[4] = CIFAR10_IMAGES["test_batch.bin"][17]
     (cifar10 / "data_batch_2.bin").write_bytes(cifar10_bytes(repeated, CIFAR10_LABELS))
     data = load_cifar10(cifar10.parent, validation_images=1)
-    assert len(data.train_images) == 98
+    assert len(data.train_images) + len(data.tuning_images) == 98
     assert "stand in the validation split: 2" in data.note
     validation = {image.tobytes() for image in CIFAR10_IMAGES["test_batch.bin"]}
     assert not validation & {image.tobytes() for image in data.train_images}
@@ -424,14 +470,14 @@ def test_imagenet32_gives_every_pixel_and_label(imagenet32: Path) -> None:
     for directory in (imagenet32.parent, imagenet32):
         data = load_imagenet32(directory)
         train = np.concatenate([random_images(6, 100 + seed) for seed in range(10)])
-        assert pairs(data.train_images, data.train_labels) == pairs(train, np.array([0, 1, 2] * 20))
+        assert pairs_not_validated(data) == pairs(train, np.array([0, 1, 2] * 20))
         np.testing.assert_array_equal(data.validation_images, random_images(6, 110))
         assert data.validation_labels.tolist() == [0, 1, 2] * 2
         assert data.class_names == ("class 7", "class 500", "class 1000")
         assert "3 of its 1,000 classes" in data.note
     small = load_imagenet32(imagenet32, train_images=12, validation_images=3)
     assert np.bincount(small.train_labels).tolist() == [4, 4, 4]
-    assert pairs(small.train_images, small.train_labels) <= pairs(data.train_images, data.train_labels)
+    assert pairs(small.train_images, small.train_labels) <= pairs_not_validated(data)
 
 
 def test_imagenet32_class_names(imagenet32: Path) -> None:
@@ -447,7 +493,7 @@ def test_imagenet32_validation_images_are_left_out_of_training(imagenet32: Path)
     arrays["data"][2] = imagenet32_arrays(10)["data"][5]
     np.savez(imagenet32 / IMAGENET32_NAMES[3], **arrays)
     data = load_imagenet32(imagenet32)
-    assert len(data.train_images) == 59
+    assert len(data.train_images) + len(data.tuning_images) == 59
     assert "stand in the validation split: 1" in data.note
 
 
@@ -546,23 +592,25 @@ def test_photos_are_many_the_same_every_time_and_need_no_data_directory(tmp_path
     assert first.class_names == ("astronaut", "cat", "coffee", "motorcycle", "rocket")
     for labels in (first.train_labels, first.validation_labels):
         counts = np.bincount(labels)
-        assert counts.min() > 0.8 * counts.max()
+        assert counts.min() > 0.7 * counts.max()
     assert not (tmp_path / "none").exists()
     chroma = first.train_images.astype(int).max(axis=-1) - first.train_images.min(axis=-1)
     assert chroma.mean() > 40  # colour photographs, not grey ones
 
 
 def test_photos_share_no_pixel_between_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On photographs that are dark left of the middle and bright right of it, no crop may be anything between."""
+    """Of three levels of brightness, one for each split's region, no crop may hold anything between."""
     (tmp_path / "data").mkdir()
     for file_name, width in zip(datasets.PHOTOS.values(), range(450, 455), strict=True):
-        pixels = np.random.default_rng(0).integers(0, 100, (300, width, 3), dtype=np.uint8)
+        pixels = np.random.default_rng(0).integers(0, 50, (300, width, 3), dtype=np.uint8)
+        pixels[200:, : width // 2] += 75
         pixels[:, width // 2 :] += 150
         Image.fromarray(pixels).save(tmp_path / "data" / Path(file_name).with_suffix(".png"))
         (tmp_path / "data" / Path(file_name).with_suffix(".png")).rename(tmp_path / "data" / file_name)
     monkeypatch.setattr(datasets, "files", lambda package: tmp_path)
     data = load_dataset(["photos"], say=lambda line: None)
-    assert data.train_images.max() < 100
+    assert data.train_images.max() < 50
+    assert 75 <= data.tuning_images.min() <= data.tuning_images.max() < 125
     assert data.validation_images.min() >= 150
 
 
@@ -601,7 +649,11 @@ def fill(folder: Path, count: int = 10, seed: int = 0) -> Path:
 
 
 def all_images(data: Dataset) -> Pixels:
-    return np.concatenate([data.train_images, data.validation_images])
+    return np.concatenate([data.train_images, data.tuning_images, data.validation_images])
+
+
+def all_labels(data: Dataset) -> npt.NDArray[np.int64]:
+    return np.concatenate([data.train_labels, data.tuning_labels, data.validation_labels])
 
 
 def test_folder_classes_and_pixels(tmp_path: Path) -> None:
@@ -613,7 +665,7 @@ def test_folder_classes_and_pixels(tmp_path: Path) -> None:
     assert data.name == f"folder:{tmp_path}"
     assert data.class_names == ("cats", "dogs")
     expected = pairs(random_images(12, 1), np.zeros(12, np.int64)) + pairs(random_images(8, 2), np.ones(8, np.int64))
-    found = pairs(all_images(data), np.concatenate([data.train_labels, data.validation_labels]))
+    found = pairs(all_images(data), all_labels(data))
     assert found == expected
     assert len(data.validation_images) == 4
     assert "20 images" in data.note
@@ -634,11 +686,11 @@ def test_folder_copies_fall_on_one_side(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         fill(tmp_path / name, 10)
     data = load_folder(tmp_path)
-    assert (len(data.train_images), len(data.validation_images)) == (24, 6)
-    train, validation = ({im.tobytes() for im in images} for images in (data.train_images, data.validation_images))
-    assert not train & validation
+    assert [len(images) for images in (data.train_images, data.tuning_images, data.validation_images)] == [18, 2, 6]
+    assert not {image.tobytes() for image in data.train_images} & {image.tobytes() for image in data.validation_images}
     assert "20 exact copies" in data.note
-    assert "left out" not in data.note
+    assert "left out of training because" not in data.note
+    assert "4 copies of them left out of training" in data.note
 
 
 def test_folder_images_are_upright_square_and_antialiased(tmp_path: Path) -> None:
@@ -730,10 +782,12 @@ def test_folder_without_images_or_with_a_single_picture(tmp_path: Path) -> None:
     assert "holds no images" in refused(f"folder:{tmp_path}", tmp_path)
     fill(tmp_path, 1)
     (tmp_path / "copy.png").write_bytes((tmp_path / "0.png").read_bytes())
-    assert "single picture (2 files)" in refused(f"folder:{tmp_path}", tmp_path)
+    assert "too few different pictures (1 of 2 files)" in refused(f"folder:{tmp_path}", tmp_path)
     Image.fromarray(random_images(1, 1)[0]).save(tmp_path / "other.png")
+    assert "training, tuning and validation need three" in refused(f"folder:{tmp_path}", tmp_path)
+    Image.fromarray(random_images(1, 2)[0]).save(tmp_path / "third.png")
     data = load_folder(tmp_path)
-    assert len(data.train_images) + len(data.validation_images) == 3
+    assert len({image.tobytes() for image in all_images(data)}) == 3
 
 
 def test_missing_folder_gives_way_to_the_next_name(tmp_path: Path) -> None:
@@ -769,7 +823,7 @@ def test_wrong_names(names: list[str], words: str) -> None:
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("limit", ["train_images", "validation_images"])
+@pytest.mark.parametrize("limit", ["train_images", "tuning_images", "validation_images"])
 def test_limits_must_be_positive(limit: str) -> None:
     with pytest.raises(DatasetError, match=f"{limit} is 0"):
         load_dataset(["photos"], **{limit: 0})  # type: ignore[arg-type]
