@@ -40,21 +40,26 @@ class ExclusionRule:
     """Whom an analysis of the attentive counts, fixed before the first answer.
 
     sentinels_wrong_at_most: of the sentinels answered (None: any number). finished: only who answered every question.
+    hidden_at_most: main questions answered while the page was hidden (None: any number).
     """
 
     sentinels_wrong_at_most: int | None
     finished: bool = True
+    hidden_at_most: int | None = None
 
-    def counts(self, *, sentinels_wrong: int, finished: bool) -> bool:
+    def counts(self, *, sentinels_wrong: int, finished: bool, hidden: int = 0) -> bool:
         """Whether such a participant counts as attentive."""
         enough = self.sentinels_wrong_at_most is None or sentinels_wrong <= self.sentinels_wrong_at_most
-        return enough and (finished or not self.finished)
+        seen = self.hidden_at_most is None or hidden <= self.hidden_at_most
+        return enough and seen and (finished or not self.finished)
 
     def __str__(self) -> str:
         wrong = self.sentinels_wrong_at_most
         parts = ["answered every question"] if self.finished else []
         if wrong is not None:
             parts.append("no sentinel wrong" if wrong == 0 else f"at most {wrong} sentinel{'s' * (wrong > 1)} wrong")
+        if self.hidden_at_most is not None:
+            parts.append(f"the page hidden in at most {self.hidden_at_most} of the main questions")
         return ", ".join(parts) or "everybody"
 
 
