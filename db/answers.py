@@ -34,7 +34,7 @@ class ExclusionRule:
     finished: bool = True  # only who answered every question
     hidden_at_most: int | None = None  # answers to main questions whose pictures were shown out of sight
 
-    def counts(self, *, sentinels_wrong: int, finished: bool, hidden: int) -> bool:
+    def counts(self, *, sentinels_wrong: int, finished: bool, hidden: int = 0) -> bool:
         """Whether such a participant counts as attentive."""
         enough = self.sentinels_wrong_at_most is None or sentinels_wrong <= self.sentinels_wrong_at_most
         seen = self.hidden_at_most is None or hidden <= self.hidden_at_most
