@@ -332,7 +332,7 @@ def recorded_baselines(session: Session, experiment: str) -> dict[str, set[int]]
     )
     found: dict[str, set[int]] = {name: set() for name in session.scalars(of_baselines)}
     painted = of_baselines.join(Sample, Sample.trial_id == Trial.id).join(Image, Image.id == Sample.image_id)
-    for name, index in session.execute(painted.add_columns(Image.index_in_split)).tuples():
+    for name, index in session.execute(painted.add_columns(Image.index_in_split)):
         found[name].add(index)
     return found
 
@@ -347,7 +347,7 @@ def sample_images(session: Session, experiment_id: int) -> dict[int, int]:
         .where(Trial.experiment_id == experiment_id, Arm.baseline)
         .distinct()
     )
-    return dict(rows.tuples())
+    return dict(rows.all())
 
 
 def _trials_of(experiment_id: int) -> Select[str, Trial]:

@@ -126,20 +126,20 @@ def _listen_for_sigterm() -> None:
 
 @contextmanager
 def _ray_started(address: str, source: str, say: Say) -> Iterator[None]:
-    """See `ray_trials.ray_started`. Ray is imported no sooner than it is needed, as that takes seconds."""
+    """See `ray_cluster.ray_started`. Ray is imported no sooner than it is needed, as that takes seconds."""
     for line in set_ray_variables(os.environ):
         say(line)
-    from platform import ray_trials
+    from platform import ray_cluster
 
-    with ray_trials.ray_started(address, source, say):
+    with ray_cluster.ray_started(address, source, say):
         _listen_for_sigterm()  # Ray has a handler of its own, which prints a stack
         yield
 
 
 def _cluster_has_gpu() -> bool:
-    from platform import ray_trials
+    from platform import ray_cluster
 
-    return bool(ray_trials.cluster_resources().get("GPU"))
+    return bool(ray_cluster.cluster_resources().get("GPU"))
 
 
 def _settings(options: argparse.Namespace) -> list[str]:
@@ -186,7 +186,7 @@ def _prepare(
         if known is not None:
             names = list(session.scalars(select(Dataset.name).where(Dataset.id == known.dataset_id)))
         found = select(Arm.name, Arm.centers).where(Arm.experiment_id == (known.id if known else None))
-        centers = dict(session.execute(found).tuples().all())
+        centers = dict(session.execute(found).all())
     data = load_dataset(
         options.dataset or names,
         train_images=config.train_images,
@@ -246,16 +246,16 @@ def _environment() -> dict[str, Any]:
 
 def _run(start: Start, known: Experiment | None, engine: Engine, console: Console, address: str | None) -> int:
     """Train, record and print; return the exit status."""
-    from platform import ray_trials
+    from platform import ray_cluster, ray_trials
 
     config, storage, say = start.config, start.storage_path, say_on(console)
-    gpus = ray_trials.gpus_per_trial(config)
-    ray_trials.check_storage(storage)
+    gpus = ray_cluster.gpus_per_trial(config)
+    ray_cluster.check_storage(storage)
     if known is not None and known.storage_path != storage:
         with write_session(engine) as session:
             recording.move_checkpoints(session, known.id, known.storage_path, storage)
     try:
-        recorded = record_start(engine, replace(start, environment=start.environment | ray_trials.environment()))
+        recorded = record_start(engine, replace(start, environment=start.environment | ray_cluster.environment()))
     except ValueError as error:  # the experiment was begun with other data
         raise SweepError(str(error)) from None
     folder = _clean_up(engine, recorded, config.experiment, storage)
@@ -268,8 +268,8 @@ def _run(start: Start, known: Experiment | None, engine: Engine, console: Consol
     if recorder.ended:
         say(f"{len(recorder.ended)} trials had ended before.")
     say(f"If it is interrupted, this goes on with it: {resumed_by}")
-    if busy := ray_trials.busy_resources(config.resources.cpu, gpus):
-        say(busy)
+    if busy := ray_cluster.busy_resources(config.resources.cpu, gpus):
+        say(f"{busy} Trials start by themselves when other work on the cluster ends.")
     new = trials - len(recorder.ended) - len(unfinished)
     failure: Exception | None = None
     try:
@@ -302,7 +302,7 @@ def _run(start: Start, known: Experiment | None, engine: Engine, console: Consol
         say(f"{recorder.unwritten} What they say is trained again by: {resumed_by}")
     if status == "interrupted":
         _show_results(engine, recorded.experiment_id, config.experiment, console)
-        why = f"Ray stopped the sweep ({ray_trials.first_line(failure)})" if failure else "Interrupted"
+        why = f"Ray stopped the sweep ({ray_cluster.first_line(failure)})" if failure else "Interrupted"
         say(f"{why}; {len(recorder.ended)} of {trials} trials have ended. To go on: {resumed_by}")
         return 1 if failure else 130
     if recorder.unwritten:
