@@ -1,4 +1,5 @@
-"""Everything that a sweep writes, as functions within the caller's session (see `db.store.write_session`).
+"""Everything that a sweep writes, and what it reads to go on, as functions within the caller's session (see
+`db.store.write_session`).
 
 All of them are idempotent: the same call twice leaves what one call leaves, and later values win. They take plain
 values, and each `record_...` returns the row's id. Nothing is committed here.
@@ -6,10 +7,11 @@ values, and each `record_...` returns the row's id. Nothing is committed here.
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, literal, select, update
+from sqlalchemy import ColumnElement, Select, delete, func, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
@@ -222,20 +224,23 @@ def record_report(
     )
 
 
-def drop_reports_above(session: Session, trial_id: int, epoch: int) -> None:
-    """Forget what a trial measured and painted after `epoch`: it goes on from there, or begins anew (0)."""
-    session.execute(delete(Report).where(Report.trial_id == trial_id, Report.epoch > epoch))
-    session.execute(delete(Sample).where(Sample.trial_id == trial_id, Sample.epoch > epoch))
-    last = session.execute(
-        select(Report.images_seen, Report.seconds).where(Report.trial_id == trial_id, Report.epoch == epoch)
-    ).one_or_none()
-    images_seen, seconds = (0, 0.0) if last is None else last
+def forget_reports(session: Session, trial_ids: Sequence[int]) -> None:
+    """Forget what trials measured and painted: they begin anew."""
+    session.execute(delete(Report).where(Report.trial_id.in_(trial_ids)))
+    session.execute(delete(Sample).where(Sample.trial_id.in_(trial_ids)))
     session.execute(
         update(Trial)
-        .where(Trial.id == trial_id, Trial.epochs_done > epoch)
-        .values(epochs_done=epoch, images_seen=images_seen, seconds=seconds)
+        .where(Trial.id.in_(trial_ids))
+        .values(epochs_done=0, images_seen=0, seconds=0.0, checkpoint=None)
         .execution_options(synchronize_session=False)
     )
+
+
+def move_checkpoints(session: Session, experiment_id: int, old: str, new: str) -> None:
+    """Record that the experiment's checkpoints lie in another storage now."""
+    for trial in session.scalars(select(Trial).where(Trial.experiment_id == experiment_id)):
+        if trial.checkpoint is not None and trial.checkpoint.startswith(old):
+            trial.checkpoint = new + trial.checkpoint[len(old) :]
 
 
 def record_image(
@@ -271,6 +276,99 @@ def record_sample(
     """Record a trial's colourization of an image after `epoch`, and this picture's scores: see `db.schema.Sample`."""
     values = {"epoch": epoch, "decoding": decoding, "png": png, "scores": dict(scores)}
     return _upsert(session, Sample, {"trial_id": trial_id, "image_id": image_id}, values)
+
+
+# What a sweep that goes on, or whose record lacks something, reads
+
+
+@dataclass(frozen=True)
+class RecordedTrial:
+    id: int
+    arm: str
+    number: int
+    hyperparameters: dict[str, Any]
+    status: TrialStatus
+    epochs_done: int
+    checkpoint: str | None
+
+
+def recorded_trials(session: Session, experiment_id: int) -> list[RecordedTrial]:
+    """All trials of the experiment but the baselines', by their numbers, each number's in the order of the arms."""
+    rows = session.execute(_trials_of(experiment_id))
+    return [_recorded(arm, trial) for arm, trial in rows]
+
+
+def trials_without_samples(session: Session, experiment_id: int, images: int) -> list[RecordedTrial]:
+    """The finished trials that have painted fewer images than these."""
+    painted = select(func.count(Sample.id)).where(Sample.trial_id == Trial.id).scalar_subquery()
+    rows = session.execute(_trials_of(experiment_id).where(Trial.status == "finished", painted < images))
+    return [_recorded(arm, trial) for arm, trial in rows]
+
+
+def checkpoint_of(session: Session, arm_id: int, number: int) -> str | None:
+    return session.scalar(select(Trial.checkpoint).where(Trial.arm_id == arm_id, Trial.number == number))
+
+
+def reported_losses(session: Session, experiment_id: int) -> list[tuple[str, int, int, float]]:
+    """All losses of the experiment's trials as (arm, number, epoch, loss), in the order in which they were reported."""
+    rows = session.execute(
+        select(Arm.name, Trial.number, Report.epoch, Report.loss)
+        .join(Trial, Trial.id == Report.trial_id)
+        .join(Arm, Arm.id == Trial.arm_id)
+        .where(Trial.experiment_id == experiment_id, Report.loss.is_not(None))
+        .order_by(Report.id)
+    )
+    return [(arm, number, epoch, loss) for arm, number, epoch, loss in rows if loss is not None]
+
+
+def recorded_baselines(session: Session, experiment: str) -> dict[str, set[int]]:
+    """The baselines of the experiment of that name that have been recorded, and of each the images that it has painted,
+    by index in their split; none if there is no such experiment."""
+    of_baselines = (
+        select(Arm.name)
+        .join(Trial, Trial.arm_id == Arm.id)
+        .join(Experiment, Experiment.id == Trial.experiment_id)
+        .where(Experiment.name == experiment, Arm.baseline)
+    )
+    found: dict[str, set[int]] = {name: set() for name in session.scalars(of_baselines)}
+    painted = of_baselines.join(Sample, Sample.trial_id == Trial.id).join(Image, Image.id == Sample.image_id)
+    for name, index in session.execute(painted.add_columns(Image.index_in_split)):
+        found[name].add(index)
+    return found
+
+
+def sample_images(session: Session, experiment_id: int) -> dict[int, int]:
+    """The images that the experiment's trials paint, those of its baselines: ids by index in the validation split."""
+    rows = session.execute(
+        select(Image.index_in_split, Image.id)
+        .join(Sample, Sample.image_id == Image.id)
+        .join(Trial, Trial.id == Sample.trial_id)
+        .join(Arm, Arm.id == Trial.arm_id)
+        .where(Trial.experiment_id == experiment_id, Arm.baseline)
+        .distinct()
+    )
+    return dict(rows.all())
+
+
+def _trials_of(experiment_id: int) -> Select[str, Trial]:
+    return (
+        select(Arm.name, Trial)
+        .join(Arm, Arm.id == Trial.arm_id)
+        .where(Trial.experiment_id == experiment_id, Arm.baseline.is_(False))
+        .order_by(Trial.number, Arm.position)
+    )
+
+
+def _recorded(arm: str, trial: Trial) -> RecordedTrial:
+    return RecordedTrial(
+        id=trial.id,
+        arm=arm,
+        number=trial.number,
+        hyperparameters=trial.hyperparameters,
+        status=trial.status,
+        epochs_done=trial.epochs_done,
+        checkpoint=trial.checkpoint,
+    )
 
 
 def _kept_or(column: InstrumentedAttribute[datetime | None], moment: datetime | None) -> ColumnElement[datetime | None]:

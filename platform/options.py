@@ -21,7 +21,8 @@ examples:
   python -m platform.sweep --resume rebalance                  go on with an experiment as it was begun
 
 An experiment that was interrupted, even by a crash, goes on where it was when the same command is given again.
-Exit status: 0 all trials are fine, 1 some failed, 2 something is wrong with the input, 130 interrupted.
+Exit status: 0 all is well, 1 some trials failed or part of the record is missing (it is said which), 2 something is
+wrong with the input, 130 interrupted.
 """
 
 
@@ -54,8 +55,13 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def command_to_resume(experiment: str, engine: Engine, cluster: str | None) -> str:
     """cluster: Ray's address, where one was given."""
-    command = f"python -m platform.sweep --resume {shlex.quote(experiment)}{_where(engine, '--database ')}"
+    command = command_for("sweep --resume", experiment, engine)
     return f"{command} --address {shlex.quote(cluster)}" if cluster else command
+
+
+def command_for(module: str, experiment: str, engine: Engine) -> str:
+    """The command of a module of `platform` on an experiment of this database."""
+    return f"python -m platform.{module} {shlex.quote(experiment)}{_where(engine, '--database ')}"
 
 
 def command_to_ask(engine: Engine) -> str:

@@ -1,93 +1,115 @@
-"""Where a sweep keeps its checkpoints: a folder, or a URL that pyarrow knows (s3://, gs://, ...)."""
+"""Where a sweep keeps its checkpoints: a folder, or a URL that pyarrow knows (s3://, gs://, ...).
 
+Below it lie the experiment's folder, a folder for each run of the driver, one for each trial, and in that its
+checkpoints. Which of them count is the database's word (`db.schema.Trial.checkpoint`), never what a folder holds.
+"""
+
+import base64
 import fcntl
-import io
 import json
-import os
-import pickle
 import re
-import secrets
-import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from fsspec.implementations.local import LocalFileSystem
-from pyarrow import PythonFile
-from pyarrow.fs import FileSelector, FileSystem, FileType, FSSpecHandler, PyFileSystem, copy_files
+from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
-from platform.training import load_checkpoint
+from db.errors import UserError
+from platform.colorize import Picture
 
 CHECKPOINT_FILE = "checkpoint.pt"
-REPORTS_FILE = "reports.json"
+SAMPLES_FILE = "samples.json"  # in the checkpoint after a trial's last epoch
+LONGEST_FOLDER_NAME = 40  # characters of an arm's name; some file systems take 143 bytes in all
 
 
-class StorageError(Exception):
-    """Checkpoints cannot be kept there; the message is one sentence with what is wrong and what to do."""
+@dataclass(frozen=True)
+class Painted:
+    """A trial's sample pictures."""
+
+    decoding: str | None  # how colours were read off the model, in words
+    pictures: dict[int, Picture]  # by index in the validation split
 
 
-class _WholeFile(io.FileIO):
-    """A file that has its name only once it is written and closed."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._failed = False
-        super().__init__(f"{path}.{secrets.token_hex(4)}.part", "xb")
-
-    def write(self, data: Any) -> int:
-        try:
-            return super().write(data)
-        except OSError:
-            self._failed = True
-            raise
-
-    def close(self) -> None:
-        if self.closed:
-            return
-        super().close()
-        if self._failed:
-            os.unlink(self.name)  # noqa: PTH108 - at the interpreter's end there may be no pathlib any more
-        else:
-            os.replace(self.name, self._path)  # noqa: PTH105
+class StorageError(UserError):
+    """Checkpoints cannot be kept there."""
 
 
-class _WholeFiles(FSSpecHandler):  # type: ignore[misc]
-    """Local files, each whole or not there. Ray writes its state again and again over the last one, and whoever is
-    killed meanwhile would leave half of it."""
-
-    def __init__(self) -> None:
-        super().__init__(LocalFileSystem(auto_mkdir=True))
-
-    def open_output_stream(self, path: str, metadata: Any) -> PythonFile:
-        return PythonFile(_WholeFile(path), mode="w")
-
-
-def located(storage: str) -> tuple[FileSystem, str]:
+def locate(storage: str) -> tuple[FileSystem, str]:
     """The file system of a folder or URL, and the path there. Raises StorageError for a URL that pyarrow does not
     know or cannot reach."""
     if "://" not in storage:
-        return PyFileSystem(_WholeFiles()), storage
+        return LocalFileSystem(), storage
     try:
         system, path = FileSystem.from_uri(storage)
     except (OSError, ValueError) as error:
         first_line = (str(error).splitlines() or [""])[0]
         raise StorageError(f"The storage {storage} cannot be used ({first_line}): give another --storage.") from None
-    return (PyFileSystem(_WholeFiles()) if system.type_name == "local" else system), path
+    return system, path
 
 
-def holds(storage: str, name: str) -> bool:
-    """Whether the storage, as it is seen from here, has a file of that name."""
+def address_in(storage: str, path: str) -> str:
+    """The folder or URL of a path that a file system below the storage calls so."""
+    _, root = locate(storage)
+    return join(storage, path.removeprefix(root.rstrip("/")).lstrip("/"))
+
+
+def join(storage: str, *parts: str) -> str:
+    """The folder or URL below the storage."""
+    base, mark, query = storage.partition("?") if "://" in storage else (storage, "", "")
+    return "/".join([base.rstrip("/"), *parts]) + mark + query
+
+
+def has_file(folder: str, name: str) -> bool:
+    """Whether the folder or URL, as it is seen from here, has a file of that name."""
     try:
-        system, root = located(storage)
-        return bool(system.get_file_info(f"{root.rstrip('/')}/{name}").type == FileType.File)
+        system, path = locate(folder)
+        return bool(system.get_file_info(f"{path.rstrip('/')}/{name}").type == FileType.File)
     except (OSError, StorageError):
         return False
 
 
+def read_file(folder: str, name: str) -> bytes:
+    """Raises OSError or StorageError where it cannot be read."""
+    system, path = locate(folder)
+    with system.open_input_stream(f"{path.rstrip('/')}/{name}") as stream:
+        return bytes(stream.read())
+
+
+def delete_folder(folder: str) -> None:
+    """Delete a checkpoint that is no longer needed; what cannot be deleted costs space and nothing else."""
+    with suppress(OSError, StorageError):
+        system, path = locate(folder)
+        system.delete_dir(path)
+
+
+def delete_all_but(folder: str, kept: Collection[str]) -> None:
+    """Delete what an earlier run of the driver left in its folder and the database does not name: `kept` are
+    checkpoints, as folders or URLs."""
+    with suppress(OSError, StorageError):
+        system, root = locate(folder)
+        kept_paths = {locate(checkpoint)[1].rstrip("/") for checkpoint in kept}
+        for trial in system.get_file_info(FileSelector(root, allow_not_found=True)):
+            if trial.type != FileType.Directory:
+                system.delete_file(trial.path)
+                continue
+            inside = [entry.path for entry in system.get_file_info(FileSelector(trial.path))]
+            if not kept_paths & set(inside):
+                system.delete_dir(trial.path)
+                continue
+            for path in set(inside) - kept_paths:
+                is_folder = system.get_file_info(path).type == FileType.Directory
+                system.delete_dir(path) if is_folder else system.delete_file(path)
+
+
+def trial_folder(position: int, arm: str, number: int) -> str:
+    """A folder's name for a trial, whatever its arm is called; `position` tells arms apart."""
+    return f"{position:02d}-{re.sub('[^A-Za-z0-9]+', '-', arm)[:LONGEST_FOLDER_NAME]}-{number:03d}"
+
+
 @contextmanager
-def alone(storage: str, experiment: str) -> Iterator[None]:
-    """Hold the experiment for this process, as two sweeps would write each other's files. Ends with the process."""
+def lock_experiment(storage: str, experiment: str) -> Iterator[None]:
+    """Hold the experiment for this process, as two sweeps would do the same work twice. Ends with the process."""
     if "://" in storage:
         yield
         return
@@ -106,63 +128,31 @@ def alone(storage: str, experiment: str) -> Iterator[None]:
         yield
 
 
-def is_restorable(system: FileSystem, folder: str) -> bool:
-    """Whether Ray can go on from its files: with a damaged state it would, unasked, begin anew."""
-    files = {file.base_name: file.path for file in system.get_file_info(FileSelector(folder, allow_not_found=True))}
-    states = [name for name in files if re.fullmatch(r"experiment_state-.*\.json", name)]
-    try:
-        with system.open_input_stream(files[max(states, default="")]) as stream:
-            return "tuner.pkl" in files and bool(json.loads(stream.read())["trial_data"])
-    except (OSError, ValueError, KeyError):
-        return False
+def write_samples(folder: Path, painted: Mapping[str, Painted]) -> None:
+    """Put pictures, by arm, into a checkpoint's folder."""
+    plain = {
+        arm: {
+            "decoding": of_arm.decoding,
+            "pictures": {
+                str(index): {"png": base64.b64encode(picture.png).decode(), "scores": picture.scores}
+                for index, picture in of_arm.pictures.items()
+            },
+        }
+        for arm, of_arm in painted.items()
+    }
+    (folder / SAMPLES_FILE).write_text(json.dumps(plain))
 
 
-def newest_checkpoint(
-    system: FileSystem, trial_folder: str, into: Path
-) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
-    """Copy the newest whole checkpoint of a trial into the empty folder `into`, and return it and all the reports that
-    were made up to it; None if there is none. Ray's state may be older than that.
-    """
-    for folder in _checkpoints(system, trial_folder):
-        with suppress(OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError):
-            copy_files(folder, str(into), source_filesystem=system)
-            return load_checkpoint(into / CHECKPOINT_FILE), read_reports(into)
-        for part in into.iterdir():
-            shutil.rmtree(part) if part.is_dir() else part.unlink()
-    return None
-
-
-def newest_reports(system: FileSystem, trial_folder: str) -> list[dict[str, Any]]:
-    """All reports that were made up to a trial's newest checkpoint, without reading that; none if there is none."""
-    for folder in _checkpoints(system, trial_folder):
-        with suppress(OSError, ValueError), system.open_input_stream(f"{folder}/{REPORTS_FILE}") as stream:
-            reports: list[dict[str, Any]] = json.loads(stream.read())
-            return reports
-    return []
-
-
-def mend_checkpoint(system: FileSystem, folder: str) -> None:
-    """Where a trial's checkpoint is gone, put the trial's newest in its place.
-
-    Ray deletes a checkpoint before its state in the storage names the next: killed in between, it could not go on.
-    """
-    if system.get_file_info(folder).type == FileType.NotFound:
-        for newest in _checkpoints(system, str(Path(folder).parent))[:1]:
-            copy_files(newest, folder, source_filesystem=system, destination_filesystem=system)
-
-
-def _checkpoints(system: FileSystem, trial_folder: str) -> list[str]:
-    """The folders of a trial's checkpoints, the newest first."""
-    files = system.get_file_info(FileSelector(trial_folder, allow_not_found=True))
-    return sorted((file.path for file in files if file.base_name.startswith("checkpoint_")), reverse=True)
-
-
-def write_reports(folder: Path, reports: list[dict[str, Any]]) -> None:
-    """Put a trial's reports so far into a checkpoint's folder: who resumes can tell the database what it has missed."""
-    (folder / REPORTS_FILE).write_text(json.dumps(reports))
-
-
-def read_reports(folder: Path) -> list[dict[str, Any]]:
-    """The reports that led to a checkpoint, the checkpoint's own last."""
-    reports: list[dict[str, Any]] = json.loads((folder / REPORTS_FILE).read_text())
-    return reports
+def read_samples(checkpoint: str) -> dict[str, Painted]:
+    """The pictures in the last checkpoint of a finished trial, by arm. Raises OSError, StorageError, ValueError or
+    KeyError where they cannot be read."""
+    return {
+        arm: Painted(
+            of_arm["decoding"],
+            {
+                int(index): Picture(base64.b64decode(picture["png"]), picture["scores"])
+                for index, picture in of_arm["pictures"].items()
+            },
+        )
+        for arm, of_arm in json.loads(read_file(checkpoint, SAMPLES_FILE)).items()
+    }

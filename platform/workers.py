@@ -1,8 +1,10 @@
 """What a Ray worker needs before it can import HueJury. Pure: Ray itself is not imported."""
 
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
+PENDING_VARIABLE = "TUNE_MAX_PENDING_TRIALS_PG"  # of which a sweep sets the value as it starts
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 # Where Python runs on glibc: it returns the memory of every batch to the system at once and takes it anew for the next,
@@ -13,6 +15,29 @@ KEEP_FREED_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(512 << 20),
 }
+
+# What Ray and Ray Tune do here is the sweep's business. They read it from the environment.
+RAY_VARIABLES = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the database has it all
+    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # nothing reads the state that Ray would write again and again
+    "RAY_AIR_NEW_OUTPUT": "0",  # the old output is silent when told to be
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the recorder says them
+}
+
+
+def set_ray_variables(environment: MutableMapping[str, str]) -> list[str]:
+    """Set what a sweep needs of Ray, before Ray is imported. Other variables of Ray Tune, as old profiles have them,
+    can end a sweep in its middle and are removed; return a line for each."""
+    lines = []
+    for name in sorted(environment):
+        if name.startswith(("TUNE_", "RAY_AIR_", "RAY_TRAIN_")) and name not in RAY_VARIABLES:
+            if name != PENDING_VARIABLE:
+                lines.append(f"The environment variable {name} is ignored: a sweep tells Ray Tune itself what to do.")
+            del environment[name]
+    environment.update(RAY_VARIABLES)
+    return lines
 
 
 def ray_runtime_env() -> dict[str, Any]:

@@ -1,0 +1,298 @@
+"""What runs trials: Ray Tune, told what to do by `trials` and telling `recorder` what happens.
+
+Nothing that Ray keeps of a sweep is ever read again: whoever goes on with a sweep starts a new Tuner over the trials
+that have not ended. Beside this module and `ray_cluster` none imports Ray.
+"""
+
+import os
+import pickle
+import re
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray import tune
+from ray.exceptions import RayActorError
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from platform.arms import ArmOptions, compose
+from platform.colorize import paint
+from platform.config import SweepConfig
+from platform.datasets import Dataset
+from platform.palettes import ColourCounts
+from platform.ray_cluster import busy_resources, slots
+from platform.recorder import Recorder, plain_scores
+from platform.storage import (
+    CHECKPOINT_FILE,
+    Painted,
+    address_in,
+    locate,
+    read_file,
+    trial_folder,
+    write_samples,
+)
+from platform.training import TrainingDiverged, load_checkpoint, load_model, pick_device, save_checkpoint, train
+from platform.trials import PlannedTrial, hyperparameters_of, propose, stops_early
+from platform.workers import PENDING_VARIABLE
+
+FAILURE = "failure"  # a report with this key has no measurements: the trial gave up, and this is why
+MOST_PENDING = 200  # trials that Ray is told of beforehand
+WAITED_S = 8.0  # for a first trial to start, then it is said
+
+
+# What runs in Ray's workers
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all trials of a sweep share. It travels to each node once, into Ray's object store there."""
+
+    data: Dataset
+    arms: dict[str, ArmOptions]
+    colours: ColourCounts
+    centers: dict[str, list[list[float]]]  # of the palettes of the arms that have one
+    seed: int  # of the palettes
+    samples: list[int]  # images of the validation split to paint at a trial's end
+    threads: int
+
+
+def run_trial(config: dict[str, Any], setting: Setting) -> None:
+    """Train config["trial"], from its checkpoint if it has one, reporting each epoch to Ray Tune."""
+    # Also decides in which order sums are taken, so it is part of what a seed fixes.
+    torch.set_num_threads(setting.threads)
+    planned: PlannedTrial = config["trial"]
+    task = compose(
+        setting.arms,
+        planned.arm,
+        setting.colours,
+        seed=setting.seed,
+        centers=setting.centers.get(planned.arm),
+        device=pick_device(),
+    )
+    try:
+        for report in train(task, planned.hyperparameters, setting.data, resume=_checkpoint_of(planned)):
+            with tempfile.TemporaryDirectory() as name:
+                folder = Path(name)
+                save_checkpoint(folder / CHECKPOINT_FILE, report.checkpoint)
+                if report.epoch == planned.hyperparameters.epochs and setting.samples:
+                    photographs = setting.data.validation_images[setting.samples]
+                    painted = {
+                        arm: Painted(task.readings[arm].decoding, dict(zip(setting.samples, pictures, strict=True)))
+                        for arm, pictures in paint(task, load_model(report.checkpoint, task), photographs).items()
+                    }
+                    write_samples(folder, painted)
+                metrics = {
+                    "epoch": report.epoch,
+                    "images_seen": report.images_seen,
+                    "seconds": report.seconds,
+                    "device": report.device,
+                    "loss": report.loss,
+                    "scores": plain_scores(report.scores),
+                }
+                tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
+    except TrainingDiverged as error:
+        # Reported, not raised: it would diverge again, so Ray must not try again.
+        tune.report({FAILURE: f"diverged: {error}"})
+
+
+def _checkpoint_of(planned: PlannedTrial) -> dict[str, Any] | None:
+    """The trial's newest: Ray's where this run of the driver has made one, else the one that it goes on from."""
+    with tempfile.TemporaryDirectory() as name:
+        file = Path(name) / CHECKPOINT_FILE
+        if (newest := tune.get_checkpoint()) is not None:
+            with newest.filesystem.open_input_stream(f"{newest.path}/{CHECKPOINT_FILE}") as stream:
+                file.write_bytes(stream.read())
+        elif planned.checkpoint is not None:
+            file.write_bytes(read_file(planned.checkpoint, CHECKPOINT_FILE))
+        else:
+            return None
+        return load_checkpoint(file)
+
+
+def with_setting(setting: Setting) -> Any:
+    """`run_trial` for this setting."""
+    return tune.with_parameters(run_trial, setting=setting)
+
+
+# What Ray asks and tells in the driver
+
+
+class _OfThisProcess:
+    """Ray pickles what it is given into a state of its own, which is never read again."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return object, ()
+
+
+class _Scheduler(_OfThisProcess, FIFOScheduler):
+    def __init__(self, config: SweepConfig, recorder: Recorder) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._config = config
+        self._recorder = recorder
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        planned = planned_trial_of(trial)
+        if FAILURE in result or "epoch" not in result:
+            return str(TrialScheduler.CONTINUE)
+        reported = self._recorder.reported[planned.arm]
+        reported.add(planned.number, result["epoch"], result["loss"])
+        stops = stops_early(self._config, reported, planned.number, result["epoch"])
+        return str(TrialScheduler.STOP if stops else TrialScheduler.CONTINUE)
+
+
+class _Searcher(_OfThisProcess, Searcher):
+    """Hands out the trials that have not ended and then, with Optuna, those that it proposes, the arms in turn."""
+
+    def __init__(
+        self, config: SweepConfig, recorder: Recorder, unfinished: Sequence[PlannedTrial], new: int, at_once: int
+    ) -> None:
+        super().__init__()
+        self._config = config
+        self._recorder = recorder
+        self._unfinished = list(unfinished)
+        self._new = new  # trials that Optuna may still propose
+        self._at_once = at_once
+        self._running: set[str] = set()
+        self._numbers = {arm: {number for other, number in recorder.ended if other == arm} for arm in recorder.reported}
+        for planned in unfinished:
+            self._numbers[planned.arm].add(planned.number)
+
+    def suggest(self, trial_id: str) -> Any:
+        if len(self._running) >= self._at_once:
+            return None
+        if self._unfinished:
+            planned = self._unfinished.pop(0)
+        elif self._new:
+            planned = self._propose()
+            self._new -= 1
+        else:
+            return Searcher.FINISHED
+        self._running.add(trial_id)
+        return {"trial": planned}
+
+    def _propose(self) -> PlannedTrial:
+        arm = min(self._numbers, key=lambda name: len(self._numbers[name]))
+        number = next(number for number in range(1, 10**9) if number not in self._numbers[arm])
+        self._numbers[arm].add(number)
+        drawn = propose(self._config, self._recorder.reported[arm], number)
+        return PlannedTrial(arm, number, hyperparameters_of(self._config, number, drawn))
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        self._running.discard(trial_id)
+
+    def save(self, checkpoint_path: str) -> None:
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise NotImplementedError("a sweep goes on from the database")
+
+
+class _Callback(_OfThisProcess, Callback):
+    def __init__(self, recorder: Recorder, storage: str, epochs: int) -> None:
+        self._recorder = recorder
+        self._storage = storage
+        self._epochs = epochs
+        self._began = time.monotonic()
+        self._may_wait = True
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        self._recorder.flush()
+        if self._may_wait and time.monotonic() - self._began > WAITED_S:
+            self._may_wait = False
+            if len(ray.nodes()) > 1 and (busy := busy_resources(1, 0)) is not None:
+                self._recorder.say(f"No trial has started yet. {busy}")
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._may_wait = False
+        self._recorder.trial_started(planned_trial_of(trial))
+
+    def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
+        checkpoint_address = address_in(self._storage, checkpoint.path)
+        self._recorder.trial_reported(planned_trial_of(trial), dict(trial.last_result), checkpoint_address)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        planned, result = planned_trial_of(trial), trial.last_result or {}
+        checkpoint = None if trial.checkpoint is None else address_in(self._storage, trial.checkpoint.path)
+        if FAILURE in result:
+            self._recorder.trial_ended(planned, "failed", result[FAILURE], checkpoint)
+        elif result.get("epoch", planned.epochs_done) >= self._epochs:
+            self._recorder.trial_ended(planned, "finished", None, checkpoint)
+        elif result.get("done"):  # Ray's mark that the scheduler stopped it
+            self._recorder.trial_ended(planned, "stopped_early", None, checkpoint)
+        # Otherwise the sweep was interrupted.
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._recorder.trial_retried(planned_trial_of(trial), _error_of(trial))
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._recorder.trial_ended(planned_trial_of(trial), "failed", _error_of(trial), None)
+        if trial.storage is not None:
+            self._recorder.say(f"  The whole error is in {trial.storage.trial_fs_path}/error.txt")
+
+
+def planned_trial_of(trial: Trial) -> PlannedTrial:
+    planned: PlannedTrial = trial.config["trial"]
+    return planned
+
+
+def _error_of(trial: Trial) -> str:
+    """The trial's error in one line."""
+    try:
+        pickled = Path(trial.pickled_error_file or "")
+        error = pickle.loads(pickled.read_bytes()) if pickled.is_file() else trial.get_pickled_error()
+    except Exception as unreadable:  # whatever is needed to make such an error again may be missing here
+        return f"an error that cannot be shown ({unreadable})"
+    cause = getattr(error, "cause", None) or error or "an error that was not kept"
+    if isinstance(cause, RayActorError) and (detail := re.search(r"exit detail: ([^.]+)", str(cause))):
+        return f"its worker died: {detail[1]}"
+    lines = str(cause).strip().splitlines() or [""]
+    return f"{type(cause).__name__}: {lines[0]}" if isinstance(cause, BaseException) else lines[0]
+
+
+def run_trials(
+    config: SweepConfig,
+    trainable: Any,  # what a worker calls with {"trial": a PlannedTrial}
+    recorder: Recorder,
+    unfinished: Sequence[PlannedTrial],
+    *,
+    new: int = 0,  # trials that Optuna is to propose
+    gpus: float = 0.0,  # per trial
+    storage: str,
+    folder: str,  # of this run of the driver, below the experiment's own
+) -> None:
+    """Run trials until all have ended, or until SIGINT. Whatever happens to them, the recorder is told."""
+    system, root = locate(storage)
+    arms = list(config.arms)
+    at_once = config.resources.max_concurrent or MOST_PENDING
+    if config.search.method == "optuna":  # a proposal learns from trials that have ended, so none is made in advance
+        at_once = min(at_once, slots(config.resources.cpu, gpus))
+    os.environ[PENDING_VARIABLE] = str(at_once)
+    tune.Tuner(
+        tune.with_resources(trainable, {"cpu": config.resources.cpu, "gpu": gpus}),
+        tune_config=tune.TuneConfig(
+            search_alg=_Searcher(config, recorder, unfinished, new, at_once),
+            scheduler=_Scheduler(config, recorder),
+            num_samples=len(unfinished) + new,
+            reuse_actors=True,
+            trial_name_creator=lambda trial: planned_trial_of(trial).name,
+            trial_dirname_creator=lambda trial: trial_folder(
+                arms.index(planned_trial_of(trial).arm), planned_trial_of(trial).arm, planned_trial_of(trial).number
+            ),
+        ),
+        run_config=tune.RunConfig(
+            name=folder,
+            storage_path=f"{root.rstrip('/')}/{config.experiment}",
+            storage_filesystem=system,
+            callbacks=[_Callback(recorder, storage, config.epochs)],
+            failure_config=tune.FailureConfig(max_failures=config.failures.max_retries),
+            verbose=0,
+        ),
+    ).fit()
