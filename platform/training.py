@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -165,9 +165,9 @@ def save_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
     torch.save(checkpoint, path)
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(file: Path | IO[bytes]) -> dict[str, Any]:
     """Load a checkpoint onto the CPU; only tensors and plain values are accepted, never code."""
-    checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    checkpoint: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     return checkpoint
 
 
