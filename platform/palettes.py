@@ -27,7 +27,6 @@ NEIGHBOURS = 9  # entries of a soft label
 ANNEALED_MEAN_TEMPERATURE = 0.38  # Zhang et al. 2016, section 2.3
 SOFT_LABEL_SIGMA = 5.0  # Lab units, likewise
 KMEANS_STEPS = 100
-KMEANS_STARTS = 3
 IMAGES_AT_A_TIME = 125
 
 Decoding = Literal["mode", "mean", "annealed_mean"]
@@ -238,18 +237,28 @@ def decode(logits: Tensor, centers: Tensor, decoding: Decoding) -> Tensor:
 def kmeans_centers(colours: ColourCounts, count: int, seed: int) -> Tensor:
     """Return `count` centres of the training colours, float32 (count, 2), by K-means on the rounded ab.
 
-    Each colour weighs the square root of its share: by the share itself most centres would lie near grey. k-means++
-    starts (Arthur & Vassilvitskii 2007), Lloyd's steps until nothing moves; of KMEANS_STARTS the one with the least
-    inertia. With fewer different colours than centres there is one for each colour.
+    Each colour weighs the square root of its share: by the share itself most centres would lie near grey. A start by
+    k-means++ (Arthur & Vassilvitskii 2007), then Lloyd's steps until nothing moves, KMEANS_STEPS at most. With fewer
+    different colours than centres there is one for each colour.
     """
     present = colours.counts > 0
     points = all_colours()[present].double()
     weights = colours.counts[present].double().sqrt()
     if len(points) <= count:
         return points.float()
-    chance = np.random.default_rng(seed)
-    found = [_lloyd(points, weights, _spread(points, weights, count, chance)) for _ in range(KMEANS_STARTS)]
-    return min(found, key=lambda result: result[1])[0].float()
+    centers = _spread(points, weights, count, np.random.default_rng(seed))
+    for _ in range(KMEANS_STEPS):
+        distance, own = torch.cdist(points, centers).min(1)
+        mass = torch.bincount(own, weights, minlength=count)
+        sums = [torch.bincount(own, weights * points[:, axis], minlength=count) for axis in (0, 1)]
+        moved = torch.stack(sums, dim=1) / mass[:, None]
+        for empty in (mass == 0).nonzero().flatten().tolist():  # goes to the colour that is served worst
+            worst = int((weights * distance.square()).argmax())
+            moved[empty], distance[worst] = points[worst], 0
+        if torch.equal(moved, centers):
+            break
+        centers = moved
+    return centers[sorted(range(count), key=lambda entry: centers[entry].tolist())].float()
 
 
 def _spread(points: Tensor, weights: Tensor, count: int, chance: np.random.Generator) -> Tensor:
@@ -262,24 +271,6 @@ def _spread(points: Tensor, weights: Tensor, count: int, chance: np.random.Gener
         squares = (points - points[chosen[-1]]).square().sum(1)
         nearest = squares if len(chosen) == 1 else torch.minimum(nearest, squares)
     return points[chosen]
-
-
-def _lloyd(points: Tensor, weights: Tensor, centers: Tensor) -> tuple[Tensor, float]:
-    """Return the centres, in order of a and then b, and their inertia."""
-    count = len(centers)
-    for _ in range(KMEANS_STEPS):
-        distance, own = torch.cdist(points, centers).min(1)
-        mass = torch.bincount(own, weights, minlength=count)
-        sums = [torch.bincount(own, weights * points[:, axis], minlength=count) for axis in (0, 1)]
-        moved = torch.stack(sums, dim=1) / mass[:, None]
-        for empty in (mass == 0).nonzero().flatten().tolist():  # goes to the colour that is served worst
-            worst = int((weights * distance.square()).argmax())
-            moved[empty], distance[worst] = points[worst], 0
-        if torch.equal(moved, centers):
-            break
-        centers = moved
-    inertia = float((weights * torch.cdist(points, centers).min(1).values.square()).sum())
-    return centers[sorted(range(count), key=lambda entry: centers[entry].tolist())], inertia
 
 
 def centers_as_list(palette: Palette) -> list[list[float]]:
