@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from db.errors import run_command
 from db.store import DATABASE_HELP, StoreError, address, default_database, explain
 
 
@@ -68,13 +69,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("target", type=Path, metavar="FILE", help="where the copy goes; it must not exist yet")
     parser.add_argument("--database", default=default_database(), help=DATABASE_HELP)
     options = parser.parse_args(arguments)
-    try:
+
+    def body() -> int:
         size = back_up(options.database, options.target)
-    except StoreError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(f"{options.target}: {size:,} bytes, checked.")
-    return 0
+        print(f"{options.target}: {size:,} bytes, checked.")
+        return 0
+
+    return run_command(body)
 
 
 if __name__ == "__main__":

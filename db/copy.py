@@ -12,8 +12,9 @@ from typing import Any
 from sqlalchemy import Connection, Select, Table, func, insert, select
 from sqlalchemy.exc import DBAPIError
 
+from db.errors import run_command
 from db.schema import Base
-from db.store import StoreError, address, explain, open_database, open_existing
+from db.store import StoreError, address, explain, open_database, open_existing, shown_name
 
 ROWS_AT_ONCE = 500
 
@@ -39,7 +40,7 @@ def copy_database(source: str, target: str, *, say: Callable[[str], None] = prin
             for table in Base.metadata.sorted_tables:
                 if writer.execute(select(table).limit(1)).first() is not None:
                     raise StoreError(
-                        f"The database {url.render_as_string()} has rows in {table.name} already; give an empty one."
+                        f"The database {shown_name(url)} has rows in {table.name} already; give an empty one."
                     )
             # Triggers keep a study with participants as it is, and the rows come in no order that they could know.
             _set_triggers(writer, "DISABLE")
@@ -48,7 +49,7 @@ def copy_database(source: str, target: str, *, say: Callable[[str], None] = prin
             for table in Base.metadata.sorted_tables:
                 _compare(reader, writer, table)
     except DBAPIError as error:
-        raise StoreError(explain(error, url.render_as_string())) from error
+        raise StoreError(explain(error, shown_name(url))) from error
     finally:
         from_engine.dispose()
         to_engine.dispose()
@@ -97,15 +98,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("source", metavar="SQLITE", help="the path of the SQLite file")
     parser.add_argument("target", metavar="URL", help="of the PostgreSQL database: postgresql+psycopg://user@host/name")
     options = parser.parse_args(arguments)
-    try:
-        copied = copy_database(options.source, options.target)
-    except StoreError as error:
-        print(error, file=sys.stderr)
-        return 2
-    for table, rows in copied.items():
-        print(f"{rows:>10,} {table}")
-    print("Copied and compared row by row. From now on give this URL: --database, or HUEJURY_DATABASE.")
-    return 0
+
+    def body() -> int:
+        for table, rows in copy_database(options.source, options.target).items():
+            print(f"{rows:>10,} {table}")
+        print("Copied and compared row by row. From now on give this URL: --database, or HUEJURY_DATABASE.")
+        return 0
+
+    return run_command(body)
 
 
 if __name__ == "__main__":

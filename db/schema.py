@@ -237,7 +237,7 @@ class Sample(Base):
 
 
 class Study(Base):
-    """A survey of one experiment, hence of one dataset. Triggers (see migration 0002) refuse to change any column but
+    """A survey of one experiment, hence of one dataset. Triggers (see the migrations) refuse to change any column but
     status and closed_at, and to change its contenders once somebody takes part.
 
     exposure_ms: null shows until answered. exclusion_rule: which participants an analysis of the attentive leaves out,

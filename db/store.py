@@ -9,6 +9,7 @@ Keep a SQLite file on a local disk: its write-ahead log does not work over netwo
 
 import json
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from alembic import command
 from alembic.config import Config
@@ -26,15 +28,18 @@ from sqlalchemy import URL, Connection, Engine, StaticPool, create_engine, event
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.orm import Session
 
+from db.errors import UserError
+
 MIGRATIONS = Path(__file__).parent / "migrations"
 DATABASE_HELP = "path or URL (default: $HUEJURY_DATABASE, else huejury.sqlite here)"  # without a URL's password
 CONNECT_TIMEOUT_S = 10
 LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL's code for a lock that was waited for in vain
+OLD_REVISIONS = {"0001", "0002", "0003"}  # of development, before anything was released
 MIGRATION_LOCK = 0x487565  # any number that is ours: PostgreSQL's advisory locks are known by one
 
 
-class StoreError(Exception):
-    """The database cannot be used; the message is one sentence with what is wrong, where, and what to do."""
+class StoreError(UserError):
+    """The database cannot be used."""
 
 
 def default_database() -> str:
@@ -72,10 +77,7 @@ def open_database(
             raise StoreError(
                 f"The folder {folder} of the database cannot be made ({error.strerror}); give another path."
             ) from error
-    try:
-        engine = _create_engine(url, busy_timeout_s)
-    except ModuleNotFoundError as error:
-        raise StoreError(f"The database {shown} needs the Python package {error.name}; install it.") from error
+    engine = _create_engine(url, busy_timeout_s)
     try:
         _prepare(engine, shown, say, busy_timeout_s)
     except (DBAPIError, sqlite3.Error) as error:
@@ -87,9 +89,25 @@ def open_database(
     return engine
 
 
-def shown_name(url: URL) -> str:
-    """What messages call a database: the path of its file, or its URL without the password."""
-    return url.database or ":memory:" if url.get_backend_name() == "sqlite" else url.render_as_string()
+def shown_name(database: str | os.PathLike[str] | URL) -> str:
+    """What messages call a database: its file's path, or its URL without passwords, however malformed that is."""
+    if isinstance(database, URL):
+        if database.get_backend_name() == "sqlite":
+            return database.database or ":memory:"
+        secret = [key for key in database.query if "pass" in key.lower()]
+        return database.difference_update_query(secret).render_as_string()
+    text = os.fspath(database)
+    scheme, separator, rest = text.partition("://")
+    if scheme.startswith("sqlite"):
+        return text
+    if not separator:
+        return re.sub("^(postgres[^:/]*:).*", r"\1***", text, flags=re.DOTALL)
+    credentials, at, place = rest.rpartition("@")
+    if "?" in credentials or "/" in scheme:
+        return f"{scheme.partition(':')[0]}://***"  # nobody can tell what all of it is
+    user = credentials.partition(":")[0] + ":***@" if ":" in credentials else credentials + at
+    place = re.sub(r":(?!\d{1,5}(/|$)).*", ":***", place.partition("?")[0], flags=re.DOTALL)  # a port, or a password?
+    return f"{scheme}://{user}{place}"
 
 
 @contextmanager
@@ -114,22 +132,41 @@ def write_session(engine: Engine) -> Iterator[Session]:
 
 
 def address(database: str | os.PathLike[str]) -> URL:
-    """The URL of a path or URL; a SQLite file's is absolute. Raises StoreError if it can be none of ours."""
-    text = os.fspath(database)
-    try:
-        url = make_url(text) if "://" in text else URL.create("sqlite", database=text)
-    except ArgumentError as error:
-        raise StoreError(
-            f"{text!r} is no database URL; give a path, or a URL like postgresql+psycopg://user@host/huejury."
-        ) from error
-    if url.get_backend_name() not in ("sqlite", "postgresql"):
-        raise StoreError(f"HueJury keeps its results in SQLite or PostgreSQL, not in {url.get_backend_name()}.")
+    """The URL of a path or URL; a SQLite file's is absolute. Raises StoreError if it can be none of ours.
+
+    Hosts give `postgres://` or the URL of another driver; all go by psycopg.
+    """
+    text = os.fspath(database).strip()
+    is_url = "://" in text or re.match("postgres(ql)?[+:]", text)
+    url = _parse_url(text) if is_url else URL.create("sqlite", database=text)
     if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
         path = Path(str(url.database)).expanduser().absolute()
         if path.is_dir():
             raise StoreError(f"The database {path} is a folder; give the path of a file in it.")
         url = url.set(database=str(path))
     return url
+
+
+def _parse_url(text: str) -> URL:
+    advice = (
+        "give a path, or a URL like postgresql://user:password@host:5432/huejury, with %40 for an @, %2F for a / and "
+        "%3A for a : in the password"
+    )
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):  # their words may quote a part of a password
+        raise StoreError(f"{shown_name(text)} is no database URL; {advice}.") from None
+    backend = url.drivername.partition("+")[0].lower()
+    if backend == "sqlite":
+        return url.set(drivername="sqlite")
+    if backend not in ("postgres", "postgresql"):
+        raise StoreError(f"HueJury keeps its results in SQLite or PostgreSQL, not in {backend}.")
+    if "@" in str(url.database) or "?" in text[text.find("@") : text.rfind("@")]:
+        raise StoreError(f"{shown_name(text)} has an @ where no host is; {advice}.")
+    if "@" in (url.host or ""):  # in the password, as it is no part of any host's name
+        more, _, host = str(url.host).rpartition("@")
+        url = url.set(host=host, password=f"{url.password}@{unquote(more)}")
+    return url.set(drivername="postgresql+psycopg")
 
 
 def _create_engine(url: URL, busy_timeout_s: float) -> Engine:
@@ -190,6 +227,11 @@ def _prepare(engine: Engine, shown: str, say: Callable[[str], None], busy_timeou
                 f"The database {shown} belongs to something else (it has the table {min(tables)!r}); give another path."
             )
         revision = MigrationContext.configure(connection).get_current_revision()
+        if revision in OLD_REVISIONS:
+            raise StoreError(
+                f"The database {shown} was made by a HueJury from before its first release, whose results are not read "
+                "any more; move it away, and run its sweeps again."
+            )
         if revision is not None and revision not in known:
             raise StoreError(
                 f"The database {shown} was written by a newer HueJury (schema {revision}, this one knows {head}); "

@@ -89,11 +89,11 @@ def read_yaml(text: str, source: str) -> tuple[Any, dict[Key, Place], list[Mista
         return result
 
     try:
+        node = yaml.compose(text)
         for event in yaml.parse(text):
             if isinstance(event, AliasEvent):
                 problem = "aliases (*name) are not used in configs: write it out"
                 raise MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
-        node = yaml.compose(text)
         return None if node is None else build(node, ()), places, found
     except MarkedYAMLError as error:
         note(error.problem_mark.line + 1 if error.problem_mark else None, f"is not valid YAML: {error.problem}")

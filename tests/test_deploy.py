@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import ray
-import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
+from ruamel.yaml import YAML
 
 from platform.sweep import main as sweep
 from tests.test_sweep import CHECKOUT
@@ -17,7 +17,7 @@ IMAGE_TAG = "huejury:0.1.0"
 
 
 def read(name: str) -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load((DEPLOY / name).read_text())
+    content: dict[str, Any] = YAML(typ="safe").load(DEPLOY / name)
     return content
 
 
