@@ -6,60 +6,16 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db.answers import Contender
-from db.results import arm_results, measured_trials
-from db.schema import Arm, Dataset, Experiment, Image, Sample, Study, StudyArm
-
-
-@dataclass(frozen=True)
-class Classes:
-    """The dataset's classes. validation_counts: images of each in the validation split; None where an older HueJury
-    recorded the dataset."""
-
-    names: tuple[str, ...]
-    validation_counts: tuple[int, ...] | None
+from db.schema import Image, Sample
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """An image that some contender has a picture of. number: in its split of the dataset."""
+    """An image that some contender has a picture of."""
 
     image_id: int
-    number: int
+    number: int  # in its split of the dataset
     class_index: int
-
-
-def contenders(session: Session, experiment: str, study: str | None) -> tuple[list[Contender], list[str]]:
-    """Whose pictures are shown, in the arms' order: the trials of a study, else each arm's best finished trial, without
-    baselines. Also the names of the experiment's arms, without baselines. Raises UnknownExperimentError."""
-    models = [result for result in arm_results(session, experiment) if result.kind != "baseline"]
-    arms = [result.arm for result in models]
-    if study is None:
-        best = [
-            Contender(result.arm_id, result.arm, result.kind, result.rebalancing, result.best)
-            for result in models
-            if result.best is not None
-        ]
-        return best, arms
-    rows = session.execute(
-        select(Arm.id, Arm.name, Arm.kind, Arm.rebalancing, StudyArm.trial_id)
-        .join(StudyArm, StudyArm.arm_id == Arm.id)
-        .join(Study, Study.id == StudyArm.study_id)
-        .where(Study.name == study)
-        .order_by(StudyArm.position)
-    ).all()
-    trials = measured_trials(session, [trial_id for *_, trial_id in rows])
-    return [Contender(arm_id, name, kind, weight, trials[trial]) for arm_id, name, kind, weight, trial in rows], arms
-
-
-def classes(session: Session, experiment: str) -> Classes:
-    """The classes of the experiment's dataset."""
-    names, counts = session.execute(
-        select(Dataset.class_names, Dataset.validation_class_counts)
-        .join(Experiment, Experiment.dataset_id == Dataset.id)
-        .where(Experiment.name == experiment)
-    ).one()
-    return Classes(tuple(names), None if counts is None else tuple(counts))
 
 
 def photographs(session: Session, trial_ids: Sequence[int]) -> list[Photograph]:
@@ -87,3 +43,11 @@ def sample_pngs(session: Session, trial_ids: Sequence[int], image_ids: Sequence[
         )
     )
     return {(trial, image): png for trial, image, png in rows}
+
+
+def sample_scores(session: Session, trial_ids: Sequence[int], score: str) -> dict[tuple[int, int], float]:
+    """A score of each of the trials' pictures, by trial id and image id, where it was measured."""
+    rows = session.execute(
+        select(Sample.trial_id, Sample.image_id, Sample.scores[score].as_float()).where(Sample.trial_id.in_(trial_ids))
+    )
+    return {(trial, image): value for trial, image, value in rows if value is not None}

@@ -1,4 +1,4 @@
-"""The survey's pictures: sentinels with colours that do not belong, and PNG files that give nothing away."""
+"""The survey's pictures: sentinels with colours that do not belong, and PNG files in and out."""
 
 import io
 import random
@@ -43,12 +43,6 @@ def pixels(png: bytes) -> np.ndarray:
         return np.asarray(picture.convert("RGB"))
 
 
-def served(png: bytes) -> bytes:
-    """The same picture as a PNG whose length depends on its size in pixels alone: RGB, stored without compression,
-    without text or time. How well a picture compresses would tell the synthesized from the photographed."""
-    return encoded(pixels(png), compress_level=0)
-
-
 def _ab_of(lab: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     if lab.shape == shape:
         return np.asarray(lab[..., 1:])
@@ -57,8 +51,8 @@ def _ab_of(lab: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.stack([np.asarray(channel) for channel in channels], axis=-1)
 
 
-def encoded(rgb: np.ndarray, compress_level: int = -1) -> bytes:
+def encoded(rgb: np.ndarray) -> bytes:
     """uint8 (height, width, 3) as PNG."""
     buffer = io.BytesIO()
-    Image.fromarray(rgb).save(buffer, format="PNG", compress_level=compress_level)
+    Image.fromarray(rgb).save(buffer, format="PNG")
     return buffer.getvalue()

@@ -1,23 +1,25 @@
-"""What was measured, as queries. Every figure leads back to its trial, seed, config, dataset and experiment."""
+"""What was measured, as queries. Every figure leads back to its trial, seed, arm, experiment, dataset and code."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
+from db.errors import UserError
 from db.schema import (
-    SCORE_NAMES,
     Arm,
-    ArmKind,
     Dataset,
     Experiment,
     ExperimentStatus,
-    Measurement,
+    Report,
+    Run,
+    Sample,
     Study,
+    StudyArm,
     Trial,
     TrialStatus,
 )
@@ -25,7 +27,7 @@ from db.schema import (
 
 @dataclass(frozen=True)
 class ExperimentSummary:
-    """An experiment, the data it ran on, and how many of its trials are in which state (baselines not counted)."""
+    """An experiment and the data it ran on."""
 
     id: int
     name: str
@@ -33,71 +35,61 @@ class ExperimentSummary:
     created_at: datetime
     finished_at: datetime | None
     profile: str | None
-    decoding: str
-    code_version: str
     storage_path: str
+    code_versions: tuple[str, ...]  # of its driver's runs, the first first
     dataset_id: int
     dataset: str
     dataset_note: str
     dataset_fingerprint: str
-    trials: dict[TrialStatus, int]
+    class_names: tuple[str, ...]
+    validation_class_counts: tuple[int, ...]  # images of each class
+    trials: dict[TrialStatus, int]  # how many are in which state, baselines not counted
 
 
 @dataclass(frozen=True)
-class BestTrial:
-    """The finished trial of an arm with the lowest validation loss after its last epoch, and what it measured then.
-
-    train and validation hold "loss" and the scores of SCORE_NAMES, without those that were undefined;
-    validation_standard_errors those of the scores, as far as they are known.
-    """
+class MeasuredTrial:
+    """A trial and what it measured after its last epoch; what was undefined is left out."""
 
     trial_id: int
-    ray_id: str
-    config: dict[str, Any]
+    number: int
+    hyperparameters: dict[str, Any]
     seed: int
     epoch: int
     images_seen: int
     seconds: float
-    train: dict[str, float]
-    validation: dict[str, float]
-    validation_standard_errors: dict[str, float]
-    train_class_bin_accuracy: list[float | None] | None
-    validation_class_bin_accuracy: list[float | None] | None
+    loss: float | None  # on the tuning split
+    scores: dict[str, dict[str, float]]  # by split, then by name
+    standard_errors: dict[str, dict[str, float]]
+    class_bin_accuracy: dict[str, list[float | None]]  # by split, then by class
+    code_versions: tuple[str, ...]  # of the runs that reported its epochs
+    decoding: str | None  # of its sample pictures; None also where it has none
+
+
+@dataclass(frozen=True)
+class Contender:
+    """An arm, and the trial that stands for it."""
+
+    arm_id: int
+    arm: str
+    baseline: bool
+    rebalancing: float | None  # λ; None where it means nothing
+    trial: MeasuredTrial
 
 
 @dataclass(frozen=True)
 class ArmResult:
-    """One row of the results table; `best` is None as long as no trial of the arm has finished."""
+    """One row of the results table."""
 
-    experiment: str
-    dataset: str
-    dataset_note: str
-    dataset_fingerprint: str
     arm_id: int
     arm: str
-    kind: ArmKind
+    baseline: bool
     rebalancing: float | None
     trials: dict[TrialStatus, int]
-    best: BestTrial | None
+    best: MeasuredTrial | None  # None as long as no trial of the arm has finished
 
 
-@dataclass(frozen=True)
-class Share:
-    """count of total, its share, and the Wilson interval that covers the true share in 95 % of studies; None of
-    none."""
-
-    count: int
-    total: int
-    share: float | None
-    low: float | None
-    high: float | None
-
-
-class UnknownExperimentError(LookupError):
+class UnknownExperimentError(UserError):
     """No experiment of that name; the message names those that come near."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 def list_experiments(session: Session) -> list[ExperimentSummary]:
@@ -126,32 +118,114 @@ def experiment_progress(session: Session, name: str) -> ExperimentSummary:
 
 
 def arm_results(session: Session, experiment: str) -> list[ArmResult]:
-    """One result an arm, baselines included, in the order of their positions. Raises UnknownExperimentError."""
-    summary = experiment_progress(session, experiment)
+    """One result per arm, baselines included, in the order of their positions. Raises UnknownExperimentError."""
+    experiment_id = experiment_progress(session, experiment).id
     trials: dict[int, dict[TrialStatus, int]] = {}
     for arm_id, status, count in session.execute(
         select(Trial.arm_id, Trial.status, func.count())
-        .where(Trial.experiment_id == summary.id)
+        .where(Trial.experiment_id == experiment_id)
         .group_by(Trial.arm_id, Trial.status)
     ):
         trials.setdefault(arm_id, {})[status] = count
-    best = _best_trials(session, summary.id)
-    arms = session.scalars(select(Arm).where(Arm.experiment_id == summary.id).order_by(Arm.position, Arm.id))
+    best = best_trials(session, experiment_id)
+    measured = measured_trials(session, list(best.values()))
+    arms = session.scalars(select(Arm).where(Arm.experiment_id == experiment_id).order_by(Arm.position, Arm.id))
     return [
         ArmResult(
-            experiment=summary.name,
-            dataset=summary.dataset,
-            dataset_note=summary.dataset_note,
-            dataset_fingerprint=summary.dataset_fingerprint,
             arm_id=arm.id,
             arm=arm.name,
-            kind=arm.kind,
+            baseline=arm.baseline,
             rebalancing=arm.rebalancing,
             trials=trials.get(arm.id, {}),
-            best=best.get(arm.id),
+            best=measured[best[arm.id]] if arm.id in best else None,
         )
         for arm in arms
     ]
+
+
+def best_trials(session: Session, experiment_id: int) -> dict[int, int]:
+    """The best trial of each arm that has one, by the arm's id: the finished trial with the lowest loss on the tuning
+    split after its last epoch, of equal ones the first."""
+    finished = session.execute(
+        select(Trial.arm_id, Trial.id)
+        .join(Report, (Report.trial_id == Trial.id) & (Report.epoch == Trial.epochs_done))
+        .where(Trial.experiment_id == experiment_id, Trial.status == "finished")
+        .order_by(Report.loss.is_(None), Report.loss, Trial.id)  # only a baseline's loss may be unknown
+    )
+    best: dict[int, int] = {}
+    for arm_id, trial_id in finished:
+        best.setdefault(arm_id, trial_id)
+    return best
+
+
+def measured_trials(session: Session, trial_ids: Sequence[int]) -> dict[int, MeasuredTrial]:
+    """The trials as they were measured after their last epochs, by id."""
+    rows = session.execute(
+        select(Trial, Report)
+        .join(Report, (Report.trial_id == Trial.id) & (Report.epoch == Trial.epochs_done))
+        .where(Trial.id.in_(trial_ids))
+    )
+    versions = session.execute(
+        select(Report.trial_id, Run.id, Run.code_version)
+        .join(Run, Run.id == Report.run_id)
+        .where(Report.trial_id.in_(trial_ids))
+        .distinct()
+        .order_by(Run.id)
+    ).all()
+    decodings = dict(
+        session.execute(
+            select(Sample.trial_id, func.min(Sample.decoding))
+            .where(Sample.trial_id.in_(trial_ids))
+            .group_by(Sample.trial_id)
+        )
+        .tuples()
+        .all()
+    )
+    return {
+        trial.id: MeasuredTrial(
+            trial_id=trial.id,
+            number=trial.number,
+            hyperparameters=trial.hyperparameters,
+            seed=trial.seed,
+            epoch=report.epoch,
+            images_seen=report.images_seen,
+            seconds=report.seconds,
+            loss=report.loss,
+            scores=report.scores,
+            standard_errors=report.standard_errors,
+            class_bin_accuracy=report.class_bin_accuracy,
+            code_versions=_distinct(version for trial_id, _, version in versions if trial_id == trial.id),
+            decoding=decodings.get(trial.id),
+        )
+        for trial, report in rows
+    }
+
+
+def contenders(session: Session, study: Study) -> list[Contender]:
+    """What a study asks about, in its order."""
+    rows = session.execute(
+        select(Arm, StudyArm.trial_id)
+        .join(StudyArm, StudyArm.arm_id == Arm.id)
+        .where(StudyArm.study_id == study.id)
+        .order_by(StudyArm.position)
+    ).all()
+    trials = measured_trials(session, [trial_id for _, trial_id in rows])
+    return [Contender(arm.id, arm.name, arm.baseline, arm.rebalancing, trials[trial_id]) for arm, trial_id in rows]
+
+
+def best_contenders(results: Sequence[ArmResult]) -> list[Contender]:
+    """What a study asks about unless told otherwise: each arm's best trial, baselines excepted."""
+    return [
+        Contender(result.arm_id, result.arm, result.baseline, result.rebalancing, result.best)
+        for result in results
+        if result.best is not None and not result.baseline
+    ]
+
+
+def arm_names(session: Session, experiment_id: int) -> list[str]:
+    """The arms of an experiment in their order, baselines excepted."""
+    arms = select(Arm.name).where(Arm.experiment_id == experiment_id, Arm.baseline.is_(False))
+    return list(session.scalars(arms.order_by(Arm.position, Arm.id)))
 
 
 def newest_study(session: Session, experiment: str) -> Study | None:
@@ -163,79 +237,6 @@ def newest_study(session: Session, experiment: str) -> Study | None:
         .order_by(Study.created_at.desc(), Study.id.desc())
         .limit(1)
     )
-
-
-def wilson(count: int, total: int) -> Share:
-    """The share of count in total with its 95 % Wilson score interval."""
-    from scipy.stats import binomtest  # takes a second to import, for which a participant's server need not wait
-
-    if total == 0:
-        return Share(0, 0, None, None, None)
-    interval = binomtest(count, total).proportion_ci(0.95, method="wilson")
-    return Share(count, total, count / total, float(interval.low), float(interval.high))
-
-
-def measured_trials(session: Session, trial_ids: Sequence[int]) -> dict[int, BestTrial]:
-    """The trials as they were measured after their last epochs, by id."""
-    train, validation = aliased(Measurement), aliased(Measurement)
-    rows = session.execute(
-        select(Trial, train, validation)
-        .join(
-            validation,
-            (validation.trial_id == Trial.id)
-            & (validation.epoch == Trial.epochs_done)
-            & (validation.split == "validation"),
-        )
-        .join(train, (train.trial_id == Trial.id) & (train.epoch == validation.epoch) & (train.split == "train"))
-        .where(Trial.id.in_(trial_ids))
-    )
-    return {
-        trial.id: BestTrial(
-            trial_id=trial.id,
-            ray_id=trial.ray_id,
-            config=trial.config,
-            seed=trial.seed,
-            epoch=trial.epochs_done,
-            images_seen=trial.images_seen,
-            seconds=trial.seconds,
-            train=_scores(on_train),
-            validation=_scores(on_validation),
-            validation_standard_errors=on_validation.standard_errors or {},
-            train_class_bin_accuracy=on_train.class_bin_accuracy,
-            validation_class_bin_accuracy=on_validation.class_bin_accuracy,
-        )
-        for trial, on_train, on_validation in rows
-    }
-
-
-def _best_trials(session: Session, experiment_id: int) -> dict[int, BestTrial]:
-    """The best finished trial of each arm of the experiment, by the arm's id."""
-    validation = aliased(Measurement)
-    # A loss can be unknown only for a baseline, which has a single trial; the id makes a tie come out alike each time.
-    rank = func.row_number().over(
-        partition_by=Trial.arm_id, order_by=(validation.loss.is_(None), validation.loss, Trial.id)
-    )
-    ranked = (
-        select(Trial.id.label("trial_id"), rank.label("rank"))
-        .join(
-            validation,
-            (validation.trial_id == Trial.id)
-            & (validation.epoch == Trial.epochs_done)
-            & (validation.split == "validation"),
-        )
-        .where(Trial.experiment_id == experiment_id, Trial.status == "finished")
-        .subquery()
-    )
-    best = session.execute(
-        select(Trial.arm_id, Trial.id).join(ranked, (ranked.c.trial_id == Trial.id) & (ranked.c.rank == 1))
-    )
-    arms = {trial_id: arm_id for arm_id, trial_id in best}
-    return {arms[trial_id]: measured for trial_id, measured in measured_trials(session, list(arms)).items()}
-
-
-def _scores(measurement: Measurement) -> dict[str, float]:
-    values = {name: getattr(measurement, name) for name in ("loss", *SCORE_NAMES)}
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def experiment_and_dataset(session: Session, study: Study) -> tuple[str, str]:
@@ -250,15 +251,18 @@ def _experiments(session: Session, name: str | None) -> list[ExperimentSummary]:
     counts = (
         select(Trial.experiment_id, Trial.status, func.count())
         .join(Arm, Arm.id == Trial.arm_id)
-        .where(Arm.kind != "baseline")
+        .where(Arm.baseline.is_(False))
         .group_by(Trial.experiment_id, Trial.status)
     )
+    versions = select(Run.experiment_id, Run.code_version).order_by(Run.id)
     if name is not None:
         experiments = experiments.where(Experiment.name == name)
         counts = counts.join(Experiment, Experiment.id == Trial.experiment_id).where(Experiment.name == name)
+        versions = versions.join(Experiment, Experiment.id == Run.experiment_id).where(Experiment.name == name)
     trials: dict[int, dict[TrialStatus, int]] = {}
     for experiment_id, status, count in session.execute(counts):
         trials.setdefault(experiment_id, {})[status] = count
+    runs = session.execute(versions).all()
     return [
         ExperimentSummary(
             id=experiment.id,
@@ -267,14 +271,19 @@ def _experiments(session: Session, name: str | None) -> list[ExperimentSummary]:
             created_at=experiment.created_at,
             finished_at=experiment.finished_at,
             profile=experiment.profile,
-            decoding=experiment.decoding,
-            code_version=experiment.code_version,
             storage_path=experiment.storage_path,
+            code_versions=_distinct(version for of, version in runs if of == experiment.id),
             dataset_id=dataset.id,
             dataset=dataset.name,
             dataset_note=dataset.note,
             dataset_fingerprint=dataset.fingerprint,
+            class_names=tuple(dataset.class_names),
+            validation_class_counts=tuple(dataset.validation_class_counts),
             trials=trials.get(experiment.id, {}),
         )
         for experiment, dataset in session.execute(experiments)
     ]
+
+
+def _distinct(versions: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(versions))

@@ -1,8 +1,8 @@
-"""Draws a participant's schedule: which contender, image and side each question shows, in which order, for how long.
+"""Draws a participant's schedule: which contender, image and side each question shows, and in which order.
 
 Pure: the same plan, tally and seed give the same schedule. It balances within the participant (each contender as often
-as the others, as often left as right, each exposure as often as the others) and across participants (what was asked
-least comes first, by the tally of what was asked so far). Nobody sees an image twice, practice included.
+as the others, as often left as right) and across participants (what was asked least comes first, by the tally of what
+was asked so far). Nobody sees an image twice, practice included.
 """
 
 import random
@@ -13,11 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from db.errors import UserError
 from db.schema import Phase, Protocol, Side
-
-
-class ScheduleError(ValueError):
-    """No schedule can be drawn from such a plan; the message is one sentence with what is wrong and what to do."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,6 @@ class Plan:
     question_count: int
     practice_count: int
     sentinel_count: int
-    exposures_ms: tuple[int | None, ...]
     arms: int
     images: int
 
@@ -53,24 +49,32 @@ class Plan:
         """How many main questions show a photograph itself: half of them where pictures come one by one."""
         return 0 if self.protocol == "pair" else self.question_count // 2
 
+    @property
+    def contender_count(self) -> int:
+        """How many main questions show a contender's picture."""
+        return self.question_count - self.real_count - self.sentinel_count
+
+    @property
+    def questions_per_arm(self) -> float:
+        """How many main questions about each contender a participant answers, in the mean over participants."""
+        return self.contender_count / self.arms
+
     def check(self) -> None:
-        """Raise ScheduleError if no schedule can follow this plan."""
+        """Raise UserError if no schedule can follow this plan."""
         if self.arms < 1:
-            raise ScheduleError("There is no contender with pictures; finish at least one trial first.")
-        if not self.exposures_ms or len(set(self.exposures_ms)) < len(self.exposures_ms):
-            raise ScheduleError("Give each exposure once, and at least one.")
-        if self.question_count - self.real_count - self.sentinel_count < 1:
-            raise ScheduleError(
+            raise UserError("There is no contender with pictures; finish at least one trial first.")
+        if self.contender_count < 1:
+            raise UserError(
                 f"Of {self.question_count} questions {self.sentinel_count} are sentinels and {self.real_count} show "
                 "the photograph itself: none is left for the contenders; ask more questions."
             )
         if 3 * self.sentinel_count > self.question_count:
-            raise ScheduleError(
+            raise UserError(
                 f"{self.sentinel_count} of {self.question_count} questions cannot be sentinels, as they never stand "
                 "side by side; at most a third can."
             )
         if self.question_count + self.practice_count > self.images:
-            raise ScheduleError(
+            raise UserError(
                 f"{self.question_count} questions and {self.practice_count} for practice need "
                 f"{self.question_count + self.practice_count} images, as nobody sees one twice, but all contenders "
                 f"together have pictures of {self.images} only; ask less, or sweep again with more samples.images."
@@ -79,27 +83,22 @@ class Plan:
 
 @dataclass(frozen=True)
 class Tally:
-    """How often the main questions of earlier participants asked what.
-
-    shown[thing][image]; left[thing][image]: with the photograph on the left; exposures[thing][exposure].
-    """
+    """How often the main questions of earlier participants asked what: [thing][image]."""
 
     shown: list[list[int]]
-    left: list[list[int]]
-    exposures: list[list[int]]
+    left: list[list[int]]  # with the photograph on the left
 
     @classmethod
     def empty(cls, plan: Plan) -> "Tally":
-        def zeros(columns: int) -> list[list[int]]:
-            return [[0] * columns for _ in range(plan.things)]
+        def zeros() -> list[list[int]]:
+            return [[0] * plan.images for _ in range(plan.things)]
 
-        return cls(zeros(plan.images), zeros(plan.images), zeros(len(plan.exposures_ms)))
+        return cls(zeros(), zeros())
 
-    def add(self, plan: Plan, slot: "Slot", times: int = 1) -> None:
+    def add(self, slot: "Slot", times: int = 1) -> None:
         """Count a main question in."""
         self.shown[slot.thing][slot.image] += times
         self.left[slot.thing][slot.image] += times * (slot.real_side == "left")
-        self.exposures[slot.thing][plan.exposures_ms.index(slot.exposure_ms)] += times
 
 
 @dataclass(frozen=True)
@@ -110,11 +109,10 @@ class Slot:
     thing: int
     image: int
     real_side: Side | None
-    exposure_ms: int | None
 
 
 def draw(plan: Plan, tally: Tally, seed: int) -> list[Slot]:
-    """Draw a schedule, practice first. Raises ScheduleError if the plan cannot be followed."""
+    """Draw a schedule, practice first. Raises UserError if the plan cannot be followed."""
     plan.check()
     chance = random.Random(seed)
     things = _main_things(plan, tally, chance)
@@ -132,9 +130,8 @@ def draw(plan: Plan, tally: Tally, seed: int) -> list[Slot]:
 
 def _main_things(plan: Plan, tally: Tally, chance: random.Random) -> list[int]:
     """What the main questions ask about, grouped: contenders equally often, the odd ones to those asked least."""
-    questions = plan.question_count - plan.real_count - plan.sentinel_count
     by_need = sorted(range(plan.arms), key=lambda arm: (sum(tally.shown[arm]), chance.random()))
-    arms = sorted(by_need[turn % plan.arms] for turn in range(questions))
+    arms = sorted(by_need[turn % plan.arms] for turn in range(plan.contender_count))
     return arms + [plan.sentinel] * plan.sentinel_count + [plan.real] * plan.real_count
 
 
@@ -158,7 +155,7 @@ def _choose_images(things: Sequence[int], tally: Tally, chance: random.Random) -
 def _dress(
     plan: Plan, tally: Tally, chance: random.Random, pictures: Sequence[tuple[int, int]], phase: Phase
 ) -> list[Slot]:
-    """Give each (thing, image) its side and its exposure, grouped by thing."""
+    """Give each (thing, image) its side, grouped by thing."""
     by_thing: dict[int, list[int]] = defaultdict(list)
     for thing, image in pictures:
         by_thing[thing].append(image)
@@ -171,11 +168,9 @@ def _dress(
         left, right = by_lean[: lefts[thing]], by_lean[lefts[thing] :]
         chance.shuffle(left)
         chance.shuffle(right)
-        times = tally.exposures[thing]
-        exposures = sorted(range(len(times)), key=lambda exposure: (times[exposure], chance.random()))
         for turn, image in enumerate(left + right):
             side: Side | None = None if plan.protocol == "single" else "left" if turn < len(left) else "right"
-            slots.append(Slot(phase, thing, image, side, plan.exposures_ms[exposures[turn % len(exposures)]]))
+            slots.append(Slot(phase, thing, image, side))
     return slots
 
 

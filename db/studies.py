@@ -1,24 +1,26 @@
 """Studies: which contenders of which experiment people compare, and how. Created and closed, never changed."""
 
+import json
+import re
 import secrets
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, get_args
 from urllib.parse import urlsplit
 
-from sqlalchemy import Engine, Select, func, select, update
+from sqlalchemy import Engine, Select, String, cast, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from db.answers import ExclusionRule
+from db.errors import UserError
 from db.pictures import sentinel_pngs
 from db.results import ArmResult, arm_results, experiment_and_dataset, experiment_progress
-from db.schedule import Plan, ScheduleError
+from db.schedule import Plan
 from db.schema import (
     Arm,
-    Dataset,
-    Experiment,
     Image,
     Participant,
     Protocol,
@@ -38,132 +40,140 @@ CONSENT_VERSION = "1"
 QUESTIONS, PRACTICE, SENTINEL_SHARE, EXPOSURE_MS = 40, 10, 0.1, 1000  # Zhang et al. 2016, section 3.1
 PLANNED_PARTICIPANTS = 30
 FEWEST_IMAGES = 5
+ID_PARAMETER = "PROLIFIC_PID"
 
 
-class SurveyError(Exception):
+TOKEN_PARAMETER = "huejury"  # of a participant's link: their token; other systems' links say participant, id, ...
+STUDY_PARAMETER = "study"
+
+
+class SurveyError(UserError):
     """The survey cannot do as asked; the message is one sentence that a page or a command may show."""
 
 
 @dataclass(frozen=True)
+class StudyOptions:
+    """How a study asks, as its maker says it."""
+
+    name: str | None = None  # by default the experiment's
+    arms: Sequence[str] | None = None  # names, each with its best trial, or "arm=number"; None: all but baselines
+    protocol: Protocol = "pair"
+    question_count: int = QUESTIONS
+    practice_count: int = PRACTICE
+    sentinel_share: float = SENTINEL_SHARE  # of the questions, from 0 to 1/3
+    exposure_ms: int | None = EXPOSURE_MS  # None: until answered
+    resampling: Resampling = "nearest"
+    seed: int | None = None  # of the sentinels' colours; None: drawn
+    planned_participants: int = PLANNED_PARTICIPANTS
+    sentinels_wrong_at_most: int | None = None  # exclusion rule; None: 1 where there are four sentinels or more, else 0
+    hidden_at_most: int | None = None  # exclusion rule: votes given while the page was hidden; None: any number
+    consent_version: str = CONSENT_VERSION
+    completion_url: str | None = None
+    blinded: bool = False  # outcomes stay hidden until the planned participants have finished, or it is closed
+    id_parameter: str = ID_PARAMETER  # of the link, by which a recruiting system tells its participants apart
+
+    @property
+    def sentinel_count(self) -> int:
+        return round(self.sentinel_share * self.question_count)
+
+    @property
+    def exclusion_rule(self) -> ExclusionRule:
+        wrong = self.sentinels_wrong_at_most
+        if wrong is None and self.sentinel_count:
+            wrong = 1 if self.sentinel_count >= 4 else 0
+        return ExclusionRule(sentinels_wrong_at_most=wrong, hidden_at_most=self.hidden_at_most)
+
+    def check(self) -> None:
+        """Raise SurveyError for what no study can be."""
+        if self.name is not None and not is_name(self.name):
+            raise SurveyError("A study's name has 1 to 100 printable characters.")
+        if self.protocol not in get_args(Protocol) or self.resampling not in get_args(Resampling):
+            raise SurveyError("The protocol is pair or single, and pictures are enlarged by nearest or lanczos.")
+        if min(self.question_count, self.planned_participants) < 1 or min(self.practice_count, self.sentinel_count) < 0:
+            raise SurveyError("A study needs at least one question and one planned participant, no negative numbers.")
+        if min(self.sentinels_wrong_at_most or 0, self.hidden_at_most or 0) < 0:
+            raise SurveyError("An exclusion rule's numbers begin at 0.")
+        if self.seed is not None and not 0 <= self.seed < 2**63:
+            raise SurveyError("A seed is a whole number from 0 to 2^63 - 1.")
+        if self.exposure_ms is not None and not 1 <= self.exposure_ms <= 60_000:
+            raise SurveyError("An exposure is a whole number of milliseconds from 1 to 60000, or none: until answered.")
+        if self.completion_url is not None and urlsplit(self.completion_url).scheme not in ("http", "https"):
+            raise SurveyError(f"The completion link {self.completion_url!r} should begin with https://.")
+        if not self.consent_version.strip() or len(self.consent_version) > 50:
+            raise SurveyError("A consent version has 1 to 50 characters.")
+        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,50}", self.id_parameter):
+            raise SurveyError("A link's parameter has 1 to 50 letters, digits, dots, hyphens and underscores.")
+        if self.id_parameter in (TOKEN_PARAMETER, STUDY_PARAMETER):
+            raise SurveyError(f"The link's parameter {self.id_parameter!r} is HueJury's own; name another one.")
+
+
+@dataclass(frozen=True)
 class StudyView:
-    """What a participant's page may know of a study. exposures_ms: None among them shows until answered."""
+    """What a participant's page may know of a study."""
 
     name: str
     status: StudyStatus
     protocol: Protocol
     question_count: int
     practice_count: int
-    exposures_ms: tuple[int | None, ...]
+    exposure_ms: int | None  # None: until answered
     resampling: Resampling
     consent_version: str
     completion_url: str | None
+    id_parameter: str
 
 
 @dataclass(frozen=True)
 class StudySummary:
-    """A study as its makers see it. participants, under_way, finished and votes (main questions) are people's;
-    simulated counts participants."""
+    """A study as its makers see it. Counts of participants and of votes (on main questions) are people's."""
 
     view: StudyView
+    plan: Plan
     experiment: str
     dataset: str
     created_at: datetime
     closed_at: datetime | None
-    sentinel_count: int
     seed: int
     planned_participants: int
     exclusion_rule: ExclusionRule
     arms: tuple[str, ...]
-    images: int
     participants: int
     finished: int
+    without_id: int  # participants in whose link view.id_parameter was missing, or no id
     votes: int
-    simulated: int
+    flagged: dict[str, int]  # votes by flag, see `db.votes.Flag`
+    simulated: int  # participants
     blinded: bool
+
+    @property
+    def sentinel_count(self) -> int:
+        return self.plan.sentinel_count
+
+    @property
+    def images(self) -> int:
+        return self.plan.images
 
     @property
     def under_way(self) -> int:
         return self.participants - self.finished
 
 
-def create_study(
-    engine: Engine,
-    experiment: str,
-    *,
-    name: str | None = None,
-    arms: Sequence[str] | None = None,
-    protocol: Protocol = "pair",
-    question_count: int = QUESTIONS,
-    practice_count: int = PRACTICE,
-    sentinel_share: float = SENTINEL_SHARE,
-    exposures_ms: Sequence[int | None] = (EXPOSURE_MS,),
-    resampling: Resampling = "nearest",
-    seed: int | None = None,
-    planned_participants: int = PLANNED_PARTICIPANTS,
-    sentinels_wrong_at_most: int | None = None,
-    consent_version: str = CONSENT_VERSION,
-    completion_url: str | None = None,
-    blinded: bool = False,
-) -> StudySummary:
-    """Create an open study of an experiment.
+def create_study(engine: Engine, experiment: str, **options: Any) -> StudySummary:
+    """Create an open study of an experiment; options: the fields of StudyOptions.
 
-    name: by default the experiment's. arms: names of arms, each with its best finished trial, or "arm=trial" with the
-    trial's id in Ray; by default every arm that has a finished trial, baselines excepted. sentinel_share: of the
-    questions, in [0, 1/3]. seed: of the sentinels (drawn if None). sentinels_wrong_at_most: the exclusion rule; by
-    default 1 where there are four sentinels or more, else 0. blinded: nobody sees outcomes before the planned number
-    of participants has finished, or the study is closed.
-
-    Raises SurveyError for anything that cannot be, UnknownExperimentError.
+    Raises UserError for anything that cannot be, an unknown experiment among it.
     """
-    name = experiment if name is None else name
-    sentinel_count = round(sentinel_share * question_count)
-    if sentinels_wrong_at_most is None and sentinel_count:
-        sentinels_wrong_at_most = 1 if sentinel_count >= 4 else 0
-    _check_values(name, exposures_ms, completion_url, consent_version)
-    if protocol not in get_args(Protocol) or resampling not in get_args(Resampling):
-        raise SurveyError("The protocol is pair or single, and pictures are enlarged by nearest or lanczos.")
-    if question_count < 1 or practice_count < 0 or sentinel_count < 0 or planned_participants < 1:
-        raise SurveyError("A study needs at least one question and one planned participant, and no negative numbers.")
-    if seed is not None and not 0 <= seed < 2**63:
-        raise SurveyError("A seed is a whole number from 0 to 2^63 - 1.")
+    wanted = StudyOptions(**options)
+    wanted.check()
+    name = experiment if wanted.name is None else wanted.name
     try:
         with write_session(engine) as session:
             if session.scalar(select(Study.id).where(Study.name == name)) is not None:
                 raise SurveyError(f"There is a study {name!r} already, and a study never changes; choose another name.")
-            contenders = _contenders(session, experiment, arms)
+            contenders = _contenders(session, experiment, wanted.arms)
             images = _common_images(session, contenders)
-            plan = Plan(
-                protocol=protocol,
-                question_count=question_count,
-                practice_count=practice_count,
-                sentinel_count=sentinel_count,
-                exposures_ms=tuple(exposures_ms),
-                arms=len(contenders),
-                images=len(images),
-            )
-            try:
-                plan.check()
-            except ScheduleError as error:
-                raise SurveyError(str(error)) from None
-            study = Study(
-                name=name,
-                created_at=datetime.now(UTC),
-                closed_at=None,
-                status="open",
-                experiment_id=experiment_progress(session, experiment).id,
-                protocol=protocol,
-                question_count=question_count,
-                practice_count=practice_count,
-                sentinel_count=sentinel_count,
-                exposures_ms=list(exposures_ms),
-                resampling=resampling,
-                seed=secrets.randbits(32) if seed is None else seed,
-                planned_participants=planned_participants,
-                exclusion_rule=asdict(ExclusionRule(sentinels_wrong_at_most)),
-                consent_version=consent_version,
-                completion_url=completion_url,
-                blinded=blinded,
-            )
+            study = _new_study(name, experiment_progress(session, experiment).id, wanted)
+            plan_for(study, len(contenders), len(images)).check()
             session.add(study)
             session.flush()
             session.add_all(
@@ -188,10 +198,33 @@ def create_study(
     return study_summary(engine, name)
 
 
+def _new_study(name: str, experiment_id: int, options: StudyOptions) -> Study:
+    return Study(
+        name=name,
+        created_at=datetime.now(UTC),
+        closed_at=None,
+        status="open",
+        experiment_id=experiment_id,
+        protocol=options.protocol,
+        question_count=options.question_count,
+        practice_count=options.practice_count,
+        sentinel_count=options.sentinel_count,
+        exposure_ms=options.exposure_ms,
+        resampling=options.resampling,
+        seed=secrets.randbits(32) if options.seed is None else options.seed,
+        planned_participants=options.planned_participants,
+        exclusion_rule=asdict(options.exclusion_rule),
+        consent_version=options.consent_version,
+        completion_url=options.completion_url,
+        blinded=options.blinded,
+        id_parameter=options.id_parameter,
+    )
+
+
 def open_study_of(engine: Engine, experiment: str, *, say: Callable[[str], None] = print) -> StudySummary | None:
     """The newest study of the experiment; if it has none, one with the default protocol is created, shorter where there
-    are too few pictures for it. None, with a word why, where there is nothing to ask about. Raises
-    UnknownExperimentError."""
+    are too few pictures for it. None, with a word why, where there is nothing to ask about. Raises UserError if there
+    is no such experiment."""
     with read_session(engine) as session:
         experiment_id = experiment_progress(session, experiment).id
         known = session.scalar(_newest().where(Study.experiment_id == experiment_id).limit(1))
@@ -209,14 +242,14 @@ def open_study_of(engine: Engine, experiment: str, *, say: Callable[[str], None]
     name = next(name for name in (experiment, *(f"{experiment} {n}" for n in range(2, 10_000))) if name not in taken)
     try:
         return create_study(engine, experiment, name=name, question_count=questions, practice_count=practice)
-    except SurveyError as error:
+    except UserError as error:
         say(f"No survey was opened: {error}")
         return None
 
 
 def close_study(engine: Engine, name: str) -> StudySummary:
-    """Close a study to new participants; those under way may finish. Closing it again changes nothing. Raises
-    SurveyError if there is none of that name."""
+    """Close a study: it takes no more participants and no more votes; what was answered counts. Closing it again
+    changes nothing. Raises SurveyError if there is none of that name."""
     with write_session(engine) as session:
         session.execute(
             update(Study)
@@ -263,72 +296,6 @@ def study_names(session: Session, experiment_id: int) -> list[str]:
     return [study.name for study in session.scalars(_newest().where(Study.experiment_id == experiment_id))]
 
 
-def study_definition(session: Session, study: Study) -> dict[str, Any]:
-    """All that the study is, as JSON values: protocol, experiment, data, contenders with their configs, images."""
-    experiment = session.get_one(Experiment, study.experiment_id)
-    dataset = session.get_one(Dataset, experiment.dataset_id)
-    contenders = session.execute(
-        select(StudyArm, Arm, Trial)
-        .join(Arm, Arm.id == StudyArm.arm_id)
-        .join(Trial, Trial.id == StudyArm.trial_id)
-        .where(StudyArm.study_id == study.id)
-        .order_by(StudyArm.position)
-    ).all()
-    images = session.scalars(
-        select(Image)
-        .join(SentinelPicture, SentinelPicture.image_id == Image.id)
-        .where(SentinelPicture.study_id == study.id)
-        .order_by(Image.index_in_split)
-    )
-    return {
-        "study": study.name,
-        "created_at": study.created_at.isoformat(),
-        "status": study.status,
-        "closed_at": study.closed_at.isoformat() if study.closed_at else None,
-        "protocol": study.protocol,
-        "question_count": study.question_count,
-        "practice_count": study.practice_count,
-        "sentinel_count": study.sentinel_count,
-        "exposures_ms": study.exposures_ms,
-        "resampling": study.resampling,
-        "seed": study.seed,
-        "planned_participants": study.planned_participants,
-        "exclusion_rule": study.exclusion_rule,
-        "consent_version": study.consent_version,
-        "completion_url": study.completion_url,
-        "blinded": study.blinded,
-        "experiment": {
-            "name": experiment.name,
-            "created_at": experiment.created_at.isoformat(),
-            "code_version": experiment.code_version,
-            "environment": experiment.environment,
-            "decoding": experiment.decoding,
-            "config": experiment.config,
-        },
-        "dataset": {
-            "name": dataset.name,
-            "fingerprint": dataset.fingerprint,
-            "note": dataset.note,
-            "class_names": dataset.class_names,
-        },
-        "arms": [
-            {
-                "arm": arm.name,
-                "kind": arm.kind,
-                "rebalancing": arm.rebalancing,
-                "trial": trial.ray_id,
-                "seed": trial.seed,
-                "epochs_done": trial.epochs_done,
-                "config": trial.config,
-            }
-            for _, arm, trial in contenders
-        ],
-        "images": [
-            {"split": image.split, "index": image.index_in_split, "class": image.class_index} for image in images
-        ],
-    }
-
-
 def is_name(text: str) -> bool:
     """Whether a study could be called that; no database could even be asked for every string."""
     return bool(text.strip()) and len(text) <= 100 and text.isprintable()
@@ -341,10 +308,23 @@ def view_of(study: Study) -> StudyView:
         protocol=study.protocol,
         question_count=study.question_count,
         practice_count=study.practice_count,
-        exposures_ms=tuple(study.exposures_ms),
+        exposure_ms=study.exposure_ms,
         resampling=study.resampling,
         consent_version=study.consent_version,
         completion_url=study.completion_url,
+        id_parameter=study.id_parameter,
+    )
+
+
+def plan_for(study: Study, arms: int, images: int) -> Plan:
+    """The plan of a study with so many contenders and images."""
+    return Plan(
+        protocol=study.protocol,
+        question_count=study.question_count,
+        practice_count=study.practice_count,
+        sentinel_count=study.sentinel_count,
+        arms=arms,
+        images=images,
     )
 
 
@@ -358,16 +338,7 @@ def plan_of(session: Session, study: Study) -> tuple[Plan, list[StudyArm], list[
             .order_by(SentinelPicture.image_id)
         )
     )
-    plan = Plan(
-        protocol=study.protocol,
-        question_count=study.question_count,
-        practice_count=study.practice_count,
-        sentinel_count=study.sentinel_count,
-        exposures_ms=tuple(study.exposures_ms),
-        arms=len(arms),
-        images=len(images),
-    )
-    return plan, arms, images
+    return plan_for(study, len(arms), len(images)), arms, images
 
 
 def _newest() -> Select[Study]:
@@ -375,20 +346,7 @@ def _newest() -> Select[Study]:
 
 
 def _stands(result: ArmResult) -> bool:
-    return result.kind != "baseline" and result.best is not None
-
-
-def _check_values(
-    name: str, exposures_ms: Sequence[int | None], completion_url: str | None, consent_version: str
-) -> None:
-    if not is_name(name):
-        raise SurveyError("A study's name has 1 to 100 printable characters.")
-    if any(exposure is not None and not 1 <= exposure <= 60_000 for exposure in exposures_ms):
-        raise SurveyError("An exposure is a whole number of milliseconds from 1 to 60000, or none (until answered).")
-    if completion_url is not None and urlsplit(completion_url).scheme not in ("http", "https"):
-        raise SurveyError(f"The completion link {completion_url!r} should begin with https://.")
-    if not consent_version.strip() or len(consent_version) > 50:
-        raise SurveyError("A consent version has 1 to 50 characters.")
+    return not result.baseline and result.best is not None
 
 
 def _contenders(session: Session, experiment: str, wanted: Sequence[str] | None) -> list[tuple[ArmResult, int]]:
@@ -399,20 +357,21 @@ def _contenders(session: Session, experiment: str, wanted: Sequence[str] | None)
     by_name = {result.arm: result for result in results}
     chosen: dict[str, int] = {}
     for text in wanted:
-        name, equals, ray_id = (text, "", "") if text in by_name else text.rpartition("=")
+        name, equals, number = (text, "", "") if text in by_name else text.rpartition("=")
         result = by_name.get(name)
         if result is None:
             raise SurveyError(f"Experiment {experiment!r} has no arm {text!r}; it has {', '.join(by_name)}.")
         if name in chosen:
             raise SurveyError(f"The arm {name!r} is named twice; a study has one trial of an arm.")
         if equals:
-            trial_id = session.scalar(
-                select(Trial.id).where(
-                    Trial.arm_id == result.arm_id, Trial.ray_id == ray_id, Trial.status == "finished"
-                )
+            finished = (Trial.arm_id == result.arm_id, Trial.status == "finished")
+            numbers = dict(
+                session.execute(select(Trial.number, Trial.id).where(*finished).order_by(Trial.number)).all()
             )
+            trial_id = numbers.get(int(number)) if number.isdecimal() else None
             if trial_id is None:
-                raise SurveyError(f"The arm {name!r} has no finished trial {ray_id!r}.")
+                listed = ", ".join(str(known) for known in numbers) or "none"
+                raise SurveyError(f"The arm {name!r} has no finished trial {number!r}; finished: {listed}.")
             chosen[name] = trial_id
         elif result.best is None:
             raise SurveyError(f"The arm {name!r} has no finished trial yet.")
@@ -435,34 +394,39 @@ def _common_images(session: Session, contenders: Sequence[tuple[ArmResult, int]]
 
 def _summary(session: Session, study: Study) -> StudySummary:
     experiment, dataset = experiment_and_dataset(session, study)
-    arms = session.scalars(
-        select(Arm.name)
-        .join(StudyArm, StudyArm.arm_id == Arm.id)
-        .where(StudyArm.study_id == study.id)
-        .order_by(StudyArm.position)
-    )
+    plan, study_arms, _ = plan_of(session, study)
+    names = dict(session.execute(select(Arm.id, Arm.name).where(Arm.experiment_id == study.experiment_id)).all())
     people = (Participant.study_id == study.id, Participant.simulated.is_(False))
+    participants, finished, with_id = session.execute(
+        select(func.count(), func.count(Participant.finished_at), func.count(Participant.external_id)).where(*people)
+    ).one()
+    flags = cast(Vote.flags, String)
+    votes_by_flags = session.execute(
+        select(flags, func.count())
+        .join(Question, Question.id == Vote.question_id)
+        .join(Participant, Participant.id == Question.participant_id)
+        .where(*people, Question.phase == "main")
+        .group_by(flags)
+    ).all()
+    flagged: Counter[str] = Counter()
+    for listed, count in votes_by_flags:
+        flagged.update(dict.fromkeys(json.loads(listed), count))
     return StudySummary(
         view=view_of(study),
+        plan=plan,
         experiment=experiment,
         dataset=dataset,
         created_at=study.created_at,
         closed_at=study.closed_at,
-        sentinel_count=study.sentinel_count,
         seed=study.seed,
         planned_participants=study.planned_participants,
         exclusion_rule=ExclusionRule(**study.exclusion_rule),
-        arms=tuple(arms),
-        images=session.scalar(select(func.count()).where(SentinelPicture.study_id == study.id)) or 0,
-        participants=session.scalar(select(func.count()).where(*people)) or 0,
-        finished=session.scalar(select(func.count()).where(*people, Participant.finished_at.is_not(None))) or 0,
-        votes=session.scalar(
-            select(func.count(Vote.id))
-            .join(Question, Question.id == Vote.question_id)
-            .join(Participant, Participant.id == Question.participant_id)
-            .where(*people, Question.phase == "main")
-        )
-        or 0,
+        arms=tuple(names[arm.arm_id] for arm in study_arms),
+        participants=participants,
+        finished=finished,
+        without_id=participants - with_id,
+        votes=sum(count for _, count in votes_by_flags),
+        flagged=dict(flagged),
         simulated=session.scalar(
             select(func.count()).where(Participant.study_id == study.id, Participant.simulated.is_(True))
         )

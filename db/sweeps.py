@@ -1,99 +1,64 @@
 """What a sweep tried, how far each trial came and what it learnt on the way, as queries. Baselines are left out."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from math import ceil
+from math import ceil, prod
 from typing import Any
 
-import numpy as np
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from db.schema import (
-    SCORE_NAMES,
-    Arm,
-    ArmKind,
-    Experiment,
-    ExperimentStatus,
-    Measurement,
-    Split,
-    Trial,
-    TrialStatus,
-)
+from db.schema import Arm, Experiment, ExperimentStatus, Report, Split, Trial, TrialStatus
 
-MEASURES = ("loss", *SCORE_NAMES)
-OF_TRIAL = (
-    *("id", "ray_id", "config", "seed", "status", "failure_reason"),
-    *("epochs_done", "images_seen", "seconds", "started_at", "ended_at"),
-)
 UNDER_WAY: tuple[TrialStatus, ...] = ("pending", "running")
 
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """What a sweep was to try, by its config.
+    """What a sweep was to try, by its config."""
 
-    arms: in their order. searched: for each hyperparameter that differs between the trials of an arm, its values, or
-    None for a range; log_scaled: those drawn evenly in their logarithm. epochs: of a trial that is not stopped. rungs:
-    after so many epochs ASHA may stop a trial (Li et al. 2020). trials: in all. epochs and trials are None where the
-    config does not say. same_draws: a trial of the same number has the same hyperparameters in every arm.
-    """
-
-    arms: tuple[str, ...]
+    arms: tuple[str, ...]  # in their order
+    # Of each hyperparameter that differs between the trials of an arm its values, or None for a range.
     searched: dict[str, tuple[Any, ...] | None]
-    log_scaled: frozenset[str]
-    epochs: int | None
-    rungs: tuple[int, ...]
-    trials: int | None
-    same_draws: bool
+    log_scaled: frozenset[str]  # those drawn evenly in their logarithm
+    epochs: int | None  # of a trial that is not stopped; None, as for trials, where the config does not say
+    rungs: tuple[int, ...]  # after so many epochs ASHA may stop a trial (Li et al. 2020)
+    trials: int | None  # in all
+    same_draws: bool  # a trial of the same number has the same hyperparameters in every arm
 
 
 @dataclass(frozen=True)
 class SweptTrial:
-    """One trial and what it measured on the validation split after its last epoch ("loss" and the scores of
-    SCORE_NAMES, without those that were undefined; empty before its first epoch).
-
-    number: from 1 within its arm. seconds: of training, as of its last report.
-    """
+    """One trial, and what it measured after its last epoch, without what was undefined."""
 
     id: int
+    arm_id: int
     arm: str
-    kind: ArmKind
     rebalancing: float | None
+    rendered: bool  # it decodes another arm's training: what it cost is counted there
     number: int
-    ray_id: str
-    config: dict[str, Any]
+    hyperparameters: dict[str, Any]
     seed: int
     status: TrialStatus
     failure_reason: str | None
     epochs_done: int
     images_seen: int
-    seconds: float
+    seconds: float  # of training, as of its last report
     started_at: datetime | None
     ended_at: datetime | None
-    validation: dict[str, float]
-
-
-@dataclass(frozen=True)
-class LearningCurves:
-    """A measure after each epoch: arrays (measurements,), sorted by trial, split and epoch."""
-
-    trial_id: np.ndarray
-    train: np.ndarray  # bool: of the training split, else of the validation split
-    epoch: np.ndarray
-    value: np.ndarray
+    loss: float | None  # on the tuning split; None before the first epoch
+    validation: dict[str, float]  # scores by name
 
 
 @dataclass(frozen=True)
 class SweepProgress:
-    """How far a sweep is. running: (arm, epochs done) of the trials under way now."""
+    """How far a sweep is."""
 
     status: ExperimentStatus
     trials: dict[TrialStatus, int]
-    epochs_done: int
+    epochs_done: int  # of trainings, as are images_seen
     images_seen: int
-    running: tuple[tuple[str, int], ...]
+    running: tuple[tuple[str, int], ...]  # the trainings under way: arm, epochs done
 
     @property
     def ended(self) -> int:
@@ -103,20 +68,16 @@ class SweepProgress:
 def sweep_plan(session: Session, experiment_id: int) -> SweepPlan:
     """The plan of the experiment with this id."""
     config = session.get_one(Experiment, experiment_id).config
-    arms = session.scalars(
-        select(Arm.name)
-        .where(Arm.experiment_id == experiment_id, Arm.kind != "baseline")
-        .order_by(Arm.position, Arm.id)
-    ).all()
+    arms = _models(session, experiment_id)
     search = config.get("search", {})
     space = {name: values for name, values in search.get("space", {}).items() if values is not None}
     searched = {name: tuple(values) if isinstance(values, list) else None for name, values in space.items()}
     each = search.get("trials_per_arm")
     if each is None and searched and None not in searched.values():  # a grid
-        each = int(np.prod([len(values) for values in searched.values() if values is not None]))
+        each = prod(len(values) for values in searched.values() if values is not None)
     epochs, stopping = config.get("epochs"), config.get("early_stopping")
     return SweepPlan(
-        arms=tuple(arms),
+        arms=tuple(arm.name for arm in arms),
         searched=searched,
         log_scaled=frozenset(
             name for name, values in space.items() if isinstance(values, dict) and values.get("loguniform")
@@ -129,89 +90,85 @@ def sweep_plan(session: Session, experiment_id: int) -> SweepPlan:
 
 
 def swept_trials(session: Session, experiment_id: int) -> list[SweptTrial]:
-    """All trials of the experiment, arm by arm, in the order in which they were made."""
-    columns = {
-        "arm": Arm.name,
-        "kind": Arm.kind,
-        "rebalancing": Arm.rebalancing,
-        **{name: getattr(Trial, name) for name in OF_TRIAL},
-    }
+    """All trials of the experiment, arm by arm, in the order of their numbers."""
+    arms = _models(session, experiment_id)
+    found: dict[int, list[SweptTrial]] = {arm.id: [] for arm in arms}
+    by_id = {arm.id: arm for arm in arms}
     rows = session.execute(
-        select(*columns.values(), *(getattr(Measurement, name) for name in MEASURES))
-        .join(Arm, Arm.id == Trial.arm_id)
-        .outerjoin(
-            Measurement,
-            and_(
-                Measurement.trial_id == Trial.id,
-                Measurement.epoch == Trial.epochs_done,
-                Measurement.split == "validation",
-            ),
-        )
-        .where(Trial.experiment_id == experiment_id, Arm.kind != "baseline")
-        .order_by(Arm.position, Arm.id, Trial.id)
+        select(Trial, Report.loss, Report.scores)
+        .outerjoin(Report, (Report.trial_id == Trial.id) & (Report.epoch == Trial.epochs_done))
+        .where(Trial.arm_id.in_(found))
+        .order_by(Trial.number)
     )
-    numbers: dict[str, int] = {}
-    trials = []
-    for row in rows:
-        arm = row[0]
-        numbers[arm] = numbers.get(arm, 0) + 1
-        measured = dict(zip(MEASURES, row[len(columns) :], strict=True))
-        known = {name: value for name, value in measured.items() if value is not None}
-        trials.append(SweptTrial(**dict(zip(columns, row, strict=False)), number=numbers[arm], validation=known))
-    return trials
-
-
-def best_of_arms(trials: Sequence[SweptTrial]) -> dict[str, SweptTrial]:
-    """Of each arm that has one, the finished trial with the lowest validation loss after its last epoch."""
-    finished = [trial for trial in trials if trial.status == "finished" and "loss" in trial.validation]
-    ranked = sorted(finished, key=lambda trial: (trial.validation["loss"], trial.id), reverse=True)
-    return {trial.arm: trial for trial in ranked}
-
-
-def learning_curves(
-    session: Session, experiment_id: int, measure: str, on_train_too: Sequence[int] = ()
-) -> LearningCurves:
-    """The measure ("loss" or one of SCORE_NAMES) of every trial on the validation split after each epoch, and of the
-    trials with the ids of on_train_too on the training split as well. What was undefined is left out."""
-    column = getattr(Measurement, measure)
-    validation: Split = "validation"
-    rows = session.execute(
-        select(Measurement.trial_id, Measurement.split == "train", Measurement.epoch, column)
-        .join(Trial, Trial.id == Measurement.trial_id)
-        .join(Arm, Arm.id == Trial.arm_id)
-        .where(
-            Trial.experiment_id == experiment_id,
-            Arm.kind != "baseline",
-            or_(Measurement.split == validation, Measurement.trial_id.in_(on_train_too)),
-            column.is_not(None),
+    for trial, loss, scores in rows:
+        arm = by_id[trial.arm_id]
+        found[arm.id].append(
+            SweptTrial(
+                id=trial.id,
+                arm_id=arm.id,
+                arm=arm.name,
+                rebalancing=arm.rebalancing,
+                rendered=_rendered(arm),
+                number=trial.number,
+                hyperparameters=trial.hyperparameters,
+                seed=trial.seed,
+                status=trial.status,
+                failure_reason=trial.failure_reason,
+                epochs_done=trial.epochs_done,
+                images_seen=trial.images_seen,
+                seconds=trial.seconds,
+                started_at=trial.started_at,
+                ended_at=trial.ended_at,
+                loss=loss,
+                validation=(scores or {}).get("validation", {}),
+            )
         )
-    ).all()
-    table = np.array(rows, dtype=np.float64).reshape(-1, 4)
-    table = table[np.lexsort((table[:, 2], table[:, 1], table[:, 0]))]
-    return LearningCurves(table[:, 0].astype(int), table[:, 1].astype(bool), table[:, 2].astype(int), table[:, 3])
+    return [trial for trials in found.values() for trial in trials]
+
+
+def learning_curves(session: Session, experiment_id: int, score: str) -> list[tuple[int, int, Split, float]]:
+    """Trial's id, epoch, split and value of the score ("loss", or a name of Report.scores) for every trial, epoch and
+    split where it was measured."""
+    splits: tuple[Split, ...] = ("tuning",) if score == "loss" else ("validation", "train")
+    values = [Report.loss if score == "loss" else Report.scores[split, score].as_float() for split in splits]
+    arms = [arm.id for arm in _models(session, experiment_id)]
+    rows = session.execute(
+        select(Report.trial_id, Report.epoch, *values)
+        .join(Trial, Trial.id == Report.trial_id)
+        .where(Trial.arm_id.in_(arms))
+        .order_by(Report.trial_id, Report.epoch)
+    )
+    return [
+        (trial_id, epoch, split, value)
+        for trial_id, epoch, *measured in rows
+        for split, value in zip(splits, measured, strict=True)
+        if value is not None
+    ]
 
 
 def sweep_progress(session: Session, experiment_id: int) -> SweepProgress:
-    """How far the experiment is: two small queries, to be asked again and again."""
-    models = (Trial.experiment_id == experiment_id, Arm.kind != "baseline")
+    """How far the experiment is: small queries, to be asked again and again."""
+    arms = {arm.id: arm for arm in _models(session, experiment_id)}
     rows = session.execute(
-        select(Trial.status, func.count(), func.sum(Trial.epochs_done), func.sum(Trial.images_seen))
-        .join(Arm, Arm.id == Trial.arm_id)
-        .where(*models)
-        .group_by(Trial.status)
+        select(Trial.arm_id, Trial.status, func.count(), func.sum(Trial.epochs_done), func.sum(Trial.images_seen))
+        .where(Trial.arm_id.in_(arms))
+        .group_by(Trial.arm_id, Trial.status)
     ).all()
     running = session.execute(
-        select(Arm.name, Trial.epochs_done)
-        .join(Arm, Arm.id == Trial.arm_id)
-        .where(*models, Trial.status == "running")
+        select(Trial.arm_id, Trial.epochs_done)
+        .where(Trial.arm_id.in_(arms), Trial.status == "running")
         .order_by(Trial.id)
     )
+    trials: dict[TrialStatus, int] = {}
+    for _, status, count, _, _ in rows:
+        trials[status] = trials.get(status, 0) + count
+    trained = [row for row in rows if not _rendered(arms[row[0]])]
     return SweepProgress(
         status=session.scalars(select(Experiment.status).where(Experiment.id == experiment_id)).one(),
-        trials={status: count for status, count, _, _ in rows},
-        epochs_done=sum(epochs for _, _, epochs, _ in rows),
-        images_seen=sum(images for _, _, _, images in rows),
-        running=tuple((arm, epochs) for arm, epochs in running),
+        trials=trials,
+        epochs_done=sum(row[3] for row in trained),
+        images_seen=sum(row[4] for row in trained),
+        running=tuple((arms[arm].name, epochs) for arm, epochs in running if not _rendered(arms[arm])),
     )
 
 
@@ -223,3 +180,12 @@ def asha_rungs(epochs: int, grace_epochs: int, reduction_factor: float) -> tuple
         if ceil(milestone) > rungs[-1]:
             rungs.append(ceil(milestone))
     return tuple(rung for rung in rungs if rung < epochs) or (grace_epochs,)
+
+
+def _models(session: Session, experiment_id: int) -> list[Arm]:
+    arms = select(Arm).where(Arm.experiment_id == experiment_id, Arm.baseline.is_(False))
+    return list(session.scalars(arms.order_by(Arm.position, Arm.id)))
+
+
+def _rendered(arm: Arm) -> bool:
+    return arm.options.get("renders") is not None

@@ -163,7 +163,7 @@ def _palette_of(
 
 
 def _regression_loss(head: nn.Linear, rows: Tensor, ab: Tensor) -> Tensor:
-    return l2_loss((head(rows.float()) * CELL).view(ab.shape), ab)
+    return l2_loss((head(rows.to(head.weight.dtype)) * CELL).view(ab.shape), ab)
 
 
 def _regression_objective(head: nn.Linear, rows: Tensor, ab: Tensor) -> Tensor:

@@ -56,8 +56,8 @@ def ab_to_bin(ab: Tensor, cells: int = GRID) -> Tensor:
 
 
 def bin_centers(cells: int = GRID) -> Tensor:
-    """Return the ab of every cell's centre, float32 (cells², 2)."""
-    axis = (torch.arange(cells) + 0.5) * (SIDE / cells) - 128
+    """Return the ab of every cell's centre, float64 (cells², 2)."""
+    axis = (torch.arange(cells, dtype=torch.float64) + 0.5) * (SIDE / cells) - 128
     return torch.stack((axis.repeat_interleave(cells), axis.repeat(cells)), dim=-1)
 
 
@@ -128,38 +128,38 @@ def grid_palette(cells: int = GRID, *, reachable: bool = True, sigma: float = SO
         present[ab_to_bin(colours[reachable_colours()], cells).unique()] = True
     entry_of = torch.where(present, present.cumsum(0) - 1, -1)
     own = ab_to_bin(colours, cells)
-    steps = torch.tensor([0, 0] + [step for step in _AROUND for step in step]).view(-1, 2)
-    around = torch.stack((own // cells, own % cells), dim=-1)[:, None] + steps
+    around = torch.stack((own // cells, own % cells), dim=-1)[:, None] + torch.tensor(_OWN_AND_AROUND)
     inside = ((around >= 0) & (around < cells)).all(-1)
     bins = (around[..., 0] * cells + around[..., 1]).where(inside, own[:, None])
     entries = entry_of[bins].masked_fill(~inside, -1)
     lost = entries[:, 0] < 0
     if bool(lost.any()):
         entries[lost] = -1
-        entries[lost, 0] = torch.cdist(colours[lost], centers[present]).argmin(1)
+        entries[lost, 0] = torch.cdist(colours[lost].double(), centers[present]).argmin(1)
     return _palette(centers[present], entries, sigma, cells)
 
 
-_AROUND = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if (i, j) != (0, 0)]
+_OWN_AND_AROUND = [(0, 0), (-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]
 
 
 def nearest_palette(centers: Tensor, *, sigma: float = SOFT_LABEL_SIGMA) -> Palette:
     """Make the palette of any centres, float (Q, 2) in ab: a colour is called by the nearest, its soft label has the
     nine nearest, Gaussian (sigma, Lab units) in the distance to them."""
-    centers = centers.float()
-    distance = torch.cdist(all_colours().double(), centers.double())
+    centers = centers.double()
+    distance = torch.cdist(all_colours().double(), centers)
     entries = distance.topk(min(NEIGHBOURS, len(centers)), largest=False).indices
     return _palette(centers, entries, sigma)
 
 
 def _palette(centers: Tensor, entries: Tensor, sigma: float, cells: int | None = None) -> Palette:
-    """entries: -1 where a colour has no such neighbour."""
+    """centers: float64, so that what is as near as the own centre gets the same weight. entries: -1 where a colour has
+    no such neighbour."""
     missing = entries < 0
     entries = entries.where(~missing, entries[:, :1])
-    squares = (centers[entries].double() - all_colours().double()[:, None]).square().sum(-1)
+    squares = (centers[entries] - all_colours().double()[:, None]).square().sum(-1)
     # Less the own one's, as the exponentials of far colours would all be zero.
     weights = (-(squares - squares[:, :1]) / (2 * sigma**2)).exp().masked_fill(missing, 0)
-    return Palette(centers, entries.contiguous(), (weights / weights.sum(1, keepdim=True)).float(), cells)
+    return Palette(centers.float(), entries.contiguous(), (weights / weights.sum(1, keepdim=True)).float(), cells)
 
 
 @dataclass(frozen=True, eq=False)

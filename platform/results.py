@@ -1,208 +1,307 @@
-"""Print an experiment's results: `python -m platform.results [EXPERIMENT]`, by default the newest one's.
-
-The poster's table comes first (model, accuracy on the training and the validation split, survey), then the other
-scores, then what was tried. All tables fit 80 columns.
+"""An experiment's results as tables: for the console, `python -m platform.results [EXPERIMENT]`, for the dashboard and
+for the report. What scores there are and how they are printed, `platform.scores` says.
 """
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import pandas as pd
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from db.answers import StudyBlinded, SurveyResults, load_answers, summarise
+from db.answers import Answers, Inclusion, StudyBlinded, load_answers
+from db.errors import run_command
 from db.results import (
     ArmResult,
-    BestTrial,
-    Share,
-    UnknownExperimentError,
+    MeasuredTrial,
     arm_results,
     experiment_progress,
     list_experiments,
+    newest_experiment,
     newest_study,
 )
-from db.schema import Arm, Experiment, Trial, TrialStatus
-from db.store import DATABASE_HELP, StoreError, default_database, open_existing, read_session
+from db.schema import Arm, Trial, TrialStatus
+from db.store import DATABASE_HELP, default_database, open_existing, read_session
+from db.sweeps import sweep_plan
+from platform.intervals import Share, wilson
+from platform.scores import SCORES
+from platform.tables import Table
 
-STATUSES: tuple[TrialStatus, ...] = ("finished", "stopped_early", "failed", "lost", "running", "pending")
+STATUSES: tuple[TrialStatus, ...] = ("finished", "stopped_early", "failed", "running", "pending")
+SIMULATED = "simulated participants"
+
+# Beside the votes, with their splits; all other scores have a table of their own.
+BESIDE_VOTES = (
+    ("bin_accuracy", "train"),
+    ("bin_accuracy", "validation"),
+    ("exact_accuracy", "train"),
+    ("exact_accuracy", "validation"),
+    ("information", "validation"),
+)
+# The study that HueJury started from, as its poster gave it: model, which accuracy, in training and validation, picked
+# as real of how many answers. CIFAR-10, 26 answers per model.
+PUBLISHED = (
+    ("regression (L2)", "exact_accuracy", 0.0001, 0.0001, 9, 26),
+    ("classification", "bin_accuracy", 0.230, 0.226, 15, 26),
+    ("classification, rebalanced", "bin_accuracy", 0.192, 0.177, 18, 26),
+)
+
+
+def titled(text: str, *, simulated: bool) -> str:
+    """A title of what votes are in: it says so where nobody voted."""
+    return f"{text} ({SIMULATED})" if simulated else text
+
+
+def results_tables(
+    session: Session,
+    experiment: str,
+    answers: Answers | None,
+    inclusion: Inclusion = "all",
+    *,
+    no_votes: str = "No study asks people about it yet.",
+    published: bool = False,
+) -> list[Table]:
+    """Accuracies beside votes, the other scores, and the trials that stand behind them.
+
+    An arm stands in them with the trial that the study asks about, else with its best one. answers: of the study, or
+    None where there are none to be shown, and `no_votes` says why. published: with the original study's figures. Raises
+    UnknownExperimentError.
+    """
+    results = arm_results(session, experiment)
+    trials: dict[int, MeasuredTrial | None] = {result.arm_id: result.best for result in results}
+    if answers is not None:
+        trials |= {contender.arm_id: contender.trial for contender in answers.contenders}
+    searched = list(sweep_plan(session, experiment_progress(session, experiment).id).searched)
+    return [
+        _votes_table(results, trials, answers, inclusion, no_votes, published=published),
+        _scores_table(results, trials),
+        _trials_table(results, trials, searched),
+    ]
+
+
+def _votes_table(
+    results: Sequence[ArmResult],
+    trials: dict[int, MeasuredTrial | None],
+    answers: Answers | None,
+    inclusion: Inclusion,
+    no_votes: str,
+    *,
+    published: bool,
+) -> Table:
+    """The poster gave bin accuracy for classification and exact accuracy for regression; here both stand for all."""
+    kept = None if answers is None else answers.of(inclusion)
+    shares: dict[int, Share] = {}
+    if kept is not None:
+        for contender, count in zip(kept.contenders, kept.picked_as_real(), strict=True):
+            shares[contender.arm_id] = wilson(count.count, count.total)
+    nobody = wilson(0, 0)
+    rows = [_votes_row(result.arm, trials[result.arm_id], shares.get(result.arm_id, nobody)) for result in results]
+    if kept is not None and kept.protocol == "single":
+        photographs = kept.right("real")
+        rows.append(_votes_row("the photographs", None, wilson(photographs.count, photographs.total)))
+    for model, score, train, validation, picked, asked in PUBLISHED if published else ():
+        values, text, share = _votes_row(f"published: {model}", None, wilson(picked, asked))
+        for split, value in (("train", train), ("validation", validation)):
+            heading = _heading(score, split)
+            values[heading], text[heading] = SCORES[score].factor * value, SCORES[score].write(value)
+        rows.append((values, text, share))
+    frame = pd.DataFrame([values for values, _, _ in rows])
+    bars = [
+        None if share.share is None or share.low is None or share.high is None else (share.low, share.share, share.high)
+        for _, _, share in rows
+    ]
+    return Table(
+        name="results",
+        title=titled("Accuracy and votes", simulated=answers is not None and answers.simulated),
+        frame=frame.astype(dict.fromkeys(frame.columns[1:], float)),
+        shown=pd.DataFrame([text for _, text, _ in rows]),
+        bars=bars if any(bars) else None,
+        mark=None if kept is None else kept.mark,
+        note=" ".join([_accuracy_note(), *_votes_note(results, answers, no_votes), *([PUBLISHED_NOTE] * published)]),
+    )
+
+
+def _votes_row(model: str, trial: MeasuredTrial | None, share: Share) -> tuple[dict[str, Any], dict[str, str], Share]:
+    values: dict[str, Any] = {"model": model}
+    text = {"model": model}
+    for score, split in BESIDE_VOTES:
+        value = values[_heading(score, split)] = _value(trial, score, split)
+        text[_heading(score, split)] = "–" if value is None else format(value, SCORES[score].form)
+    asked = share.total > 0
+    values |= {"picked as real": share.share, "times picked": share.count if asked else None}
+    values |= {"times asked": share.total if asked else None, "95 % from": share.low, "95 % to": share.high}
+    text |= {"picked as real": share.percent, "k/n": f"{share.count}/{share.total}" if asked else "–"}
+    return values, text | {"95 % Wilson": share.range}, share
+
+
+PUBLISHED_NOTE = (
+    "Rows marked published are the original study's, on its own images of CIFAR-10, models and participants: not to be "
+    "ranked with the rows above."
+)
+
+
+def _accuracy_note() -> str:
+    return (
+        "Accuracies are shares of pixels: the right one of the grid's 400 bins, or exactly the right a and b (1/400 "
+        f"and 1/65,536 by chance). {predictions_note([score for score, _ in BESIDE_VOTES])}"
+    )
+
+
+def predictions_note(scores: Sequence[str]) -> str:
+    """Which of the scores are of the distribution over colours and which of the colour that was read off it."""
+    of_entry = list(dict.fromkeys(SCORES[score].words for score in scores if not SCORES[score].of_decoded_colour))
+    of_colour = list(dict.fromkeys(SCORES[score].words for score in scores if SCORES[score].of_decoded_colour))
+    parts = []
+    if of_entry:
+        parts.append(
+            f"of the likeliest entry of a model's palette, or of its whole distribution: {', '.join(of_entry)}"
+        )
+    if of_colour:
+        parts.append(f"of the decoded colour, which people see: {', '.join(of_colour)}")
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+def _votes_note(results: Sequence[ArmResult], answers: Answers | None, no_votes: str) -> list[str]:
+    """Who was asked, and by which trials."""
+    if answers is None:
+        return [no_votes]
+    meaning = (
+        "50 % means that nobody can tell the picture from the photograph beside it"
+        if answers.protocol == "pair"
+        else "as often as the photographs themselves means that nobody can tell"
+    )
+    best = {result.arm_id: result.best for result in results}
+    others = [
+        f"{contender.arm} by its trial #{contender.trial.number}"
+        for contender in answers.contenders
+        if (trial := best[contender.arm_id]) is not None and contender.trial.trial_id != trial.trial_id
+    ]
+    return [
+        f"Picked as real: {meaning}. Study {answers.study!r} ({answers.status}): {answers.participants} participants "
+        f"of {answers.planned_participants} planned, {int(answers.people['attentive'].sum())} of them attentive "
+        f"({answers.exclusion_rule}). k/n and the Wilson interval count every answer as if it were another person's.",
+        *([f"It asks about {', '.join(others)}, which is not the best."] if others else []),
+    ]
+
+
+def _scores_table(results: Sequence[ArmResult], trials: dict[int, MeasuredTrial | None]) -> Table:
+    """Validation scores with their standard errors."""
+    scores = [score for score in SCORES if score != "loss" and (score, "validation") not in BESIDE_VOTES]
+    rows, texts = [], []
+    for result in results:
+        trial = trials[result.arm_id]
+        row: dict[str, Any] = {"model": result.arm}
+        text = {"model": result.arm}
+        for name in scores:
+            score, value = SCORES[name], _value(trial, name)
+            error = None if trial is None else trial.standard_errors.get("validation", {}).get(name)
+            row[score.heading] = value
+            row[f"{score.heading}, standard error"] = None if error is None else score.factor * error
+            written = "–" if value is None else format(value, score.form)
+            text[score.heading] = written if error is None else f"{written} ± {score.write(error)}"
+        rows.append(row)
+        texts.append(text)
+    lower = [SCORES[score].words for score in scores if SCORES[score].higher_is_better is False]
+    neither = [SCORES[score].words for score in scores if SCORES[score].higher_is_better is None]
+    return Table(
+        name="scores",
+        title="Other scores on the validation split",
+        frame=pd.DataFrame(rows),
+        shown=pd.DataFrame(texts),
+        note="± one standard error over the choice of validation images, where it was measured. Higher is better, "
+        f"except for {', '.join(lower)} (0 is perfect) and {', '.join(neither)} (1 is best). {predictions_note(scores)}",
+    )
+
+
+def _trials_table(
+    results: Sequence[ArmResult], trials: dict[int, MeasuredTrial | None], searched: Sequence[str]
+) -> Table:
+    """What stands behind the figures. A baseline has neither hyperparameters nor a choice."""
+    rows = []
+    for result in results:
+        if result.baseline:
+            continue
+        trial = trials[result.arm_id]
+        counts = [f"{result.trials[name]} {name.replace('_', ' ')}" for name in STATUSES if result.trials.get(name)]
+        with_ = [f"{name.replace('_', ' ')} {short(trial.hyperparameters.get(name))}" for name in searched if trial]
+        rows.append(
+            {
+                "model": result.arm,
+                "trials": ", ".join(counts) or "none yet",
+                "shown": None if trial is None else f"#{trial.number}",
+                "tuning loss": None if trial is None else trial.loss,
+                "epochs": None if trial is None else str(trial.epoch),
+                "trained with": ", ".join(with_) or None,
+                "colours by": None if trial is None or trial.decoding is None else trial.decoding.replace("_", " "),
+                "code": None if trial is None else ", ".join(trial.code_versions),
+            }
+        )
+    frame = pd.DataFrame(rows)
+    codes = sorted({version for trial in trials.values() if trial for version in trial.code_versions})
+    table = Table("shown-trials", "The trials shown", frame, {"tuning loss": ".4g"})
+    return Table(
+        table.name,
+        table.title,
+        frame,
+        shown=table.text() if len(codes) > 1 or frame.empty else table.text().drop(columns="code"),
+        note="Of each model the trial that the study asks about, else its best: the finished one with the lowest loss "
+        "on the tuning split, which is comparable within a model only. "
+        + (f"Code: {codes[0]}." if len(codes) == 1 else "Code: of the runs that trained it."),
+    )
+
+
+def _heading(score: str, split: str) -> str:
+    return f"{SCORES[score].words}, {split} ({SCORES[score].unit})"
+
+
+def _value(trial: MeasuredTrial | None, score: str, split: str = "validation") -> float | None:
+    """In the score's unit."""
+    value = None if trial is None else trial.scores.get(split, {}).get(score)
+    return None if value is None else SCORES[score].factor * value
+
+
+def short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def print_results(engine: Engine, experiment: str, console: Console) -> None:
     """Print the experiment's tables. Raises UnknownExperimentError."""
     with read_session(engine) as session:
         summary = experiment_progress(session, experiment)
-        results = arm_results(session, experiment)
-        searched = _searched(session, summary.id)
         study = newest_study(session, experiment)
-        survey = attentive = blinded = None
+        answers, no_votes = None, "No study asks people about it yet."
         if study is not None:
             try:
                 answers = load_answers(session, study)
-                survey, attentive = summarise(answers, "all"), summarise(answers, "attentive")
             except StudyBlinded as hidden:
-                blinded = str(hidden)
+                no_votes = str(hidden)
+        tables = results_tables(session, experiment, answers, no_votes=no_votes)
     state = "" if summary.status == "finished" else f" ({summary.status}: these are the results so far)"
-    profile = f", profile {summary.profile}" if summary.profile else ""
+    profile = f" Profile {summary.profile}." if summary.profile else ""
     console.print(f"\n[bold]{summary.name}[/bold]{state}", highlight=False)
-    console.print(
-        f"{summary.dataset_note} Colours decoded as {summary.decoding.replace('_', ' ')}{profile}, "
-        f"code {summary.code_version}.",
-        markup=False,
-        highlight=False,
-        soft_wrap=not console.is_terminal,
-    )
-    console.print(_poster_table(results, survey, blinded=blinded is not None))
-    if blinded is not None:
-        console.print(blinded, markup=False, highlight=False)
-    if survey is not None and attentive is not None:
-        console.print(_survey_note(results, survey, attentive), markup=False, highlight=False)
-    console.print(_score_table(results))
-    console.print(_trial_table(results, searched))
+    wide = not console.is_terminal
+    console.print(f"{summary.dataset}: {summary.dataset_note}{profile}", markup=False, highlight=False, soft_wrap=wide)
+    for table in tables:
+        console.print(table.rich())
+        console.print(table.note, markup=False, highlight=False, soft_wrap=wide)
 
 
 def report_failures(engine: Engine, experiment_id: int, say: Callable[[str], None]) -> int:
     """Say which trials failed and why; return 1 if any did, else 0."""
     with read_session(engine) as session:
         failed = session.execute(
-            select(Arm.name, Trial.ray_id, Trial.failure_reason)
+            select(Arm.name, Trial.number, Trial.failure_reason)
             .join(Arm, Arm.id == Trial.arm_id)
             .where(Trial.experiment_id == experiment_id, Trial.status == "failed")
-            .order_by(Trial.id)
+            .order_by(Arm.position, Trial.number)
         ).all()
-    for arm, ray_id, reason in failed:
-        say(f"Failed: {arm} ({ray_id}): {reason}")
+    for arm, number, reason in failed:
+        say(f"Failed: {arm} #{number}: {reason}")
     return 1 if failed else 0
-
-
-def _poster_table(results: Sequence[ArmResult], survey: SurveyResults | None, *, blinded: bool) -> Table:
-    """The poster gave bin accuracy for classification and exact accuracy for regression; here both stand for all."""
-    table = _table(f"Accuracy on {results[0].dataset}: pixels with the right bin, and with exactly the right a and b")
-    for header in ("bin acc.\ntrain", "bin acc.\nval.", "exact\ntrain", "exact\nval.", "picked as real,\n95 % Wilson"):
-        table.add_column(header, justify="right", no_wrap=True)
-    shares = {row.arm_id: row.picked_as_real for row in survey.rows} if survey else {}
-    for result in results:
-        cells = [
-            _cell(result.best, split, score, _percent)
-            for score in ("bin_accuracy", "exact_accuracy")
-            for split in ("train", "validation")
-        ]
-        asked = "-" if survey or result.kind == "baseline" else "blinded" if blinded else "no survey yet"
-        share = shares.get(result.arm_id)
-        table.add_row(escape(result.arm), *cells, asked if share is None else _picked(share))
-    if survey is not None and survey.photographs is not None:
-        table.add_row("the photographs", *("" for _ in range(4)), _picked(survey.photographs))
-    return table
-
-
-def _picked(share: Share) -> str:
-    if share.share is None or share.low is None or share.high is None:
-        return "no votes yet"
-    return f"{100 * share.share:.1f} % ({share.count}/{share.total})\n{100 * share.low:.0f}–{100 * share.high:.0f} %"
-
-
-def _survey_note(results: Sequence[ArmResult], survey: SurveyResults, attentive: SurveyResults) -> str:
-    """Who was asked, in one line or two."""
-    meaning = (
-        "50 % cannot be told from the photograph beside it"
-        if survey.protocol == "pair"
-        else "compare with the photographs' own share"
-    )
-    note = (
-        f"Picked as real: study {survey.study!r} ({survey.status}), {survey.participants} participants of "
-        f"{survey.planned_participants} planned, {attentive.participants} of them attentive "
-        f"({survey.exclusion_rule}); {meaning}."
-    )
-    judged = {row.arm_id: row.trial for row in survey.rows}
-    others = [
-        f"{result.arm} by its trial {judged[result.arm_id].ray_id}"
-        for result in results
-        if result.arm_id in judged and result.best and judged[result.arm_id].trial_id != result.best.trial_id
-    ]
-    return note + (f" It judged {', '.join(others)}, which is not the best." if others else "")
-
-
-def _score_table(results: Sequence[ArmResult]) -> Table:
-    columns: list[tuple[str, str, Callable[[float], str]]] = [
-        ("balanced\nbin acc.", "balanced_bin_accuracy", _percent),
-        ("AuC", "raw_auc", _percent),
-        ("rebal.\nAuC", "rebalanced_auc", _percent),
-        ("PSNR\ndB", "psnr_db", "{:.2f}".format),
-        ("ΔE2000", "delta_e_2000", "{:.2f}".format),
-        ("colour-\nfulness", "colourfulness_ratio", "{:.2f}".format),
-    ]
-    table = _table("Other scores on the validation split")
-    for header, _, _ in columns:
-        table.add_column(header, justify="right", no_wrap=True)
-    for result in results:
-        table.add_row(
-            escape(result.arm), *(_cell(result.best, "validation", score, form) for _, score, form in columns)
-        )
-    return table
-
-
-def _trial_table(results: Sequence[ArmResult], searched: Sequence[str]) -> Table:
-    table = _table("Trials, and the best of each arm by validation loss")
-    table.add_column("trials")
-    table.add_column("loss", justify="right", no_wrap=True)
-    table.add_column("epochs", justify="right", no_wrap=True)
-    table.add_column("trained with")
-    for result in results:
-        if result.kind == "baseline":
-            continue
-        counts = [f"{result.trials[name]} {name.replace('_', ' ')}" for name in STATUSES if result.trials.get(name)]
-        best = result.best
-        hyperparameters = [f"{name} {_short(best.config.get(name))}" for name in searched] if best else []
-        table.add_row(
-            escape(result.arm),
-            ", ".join(counts),
-            f"{best.validation['loss']:.4g}" if best else "-",
-            str(best.epoch) if best else "-",
-            ", ".join(hyperparameters) or "-",
-        )
-    return table
-
-
-def _table(title: str) -> Table:
-    table = Table(title=f"\n{title}", title_justify="left", box=None, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("model")
-    return table
-
-
-def _cell(best: BestTrial | None, split: str, score: str, form: Callable[[float], str]) -> str:
-    scores = {} if best is None else best.train if split == "train" else best.validation
-    return form(scores[score]) if score in scores else "-"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f} %"
-
-
-def _short(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _searched(session: Session, experiment_id: int) -> list[str]:
-    experiment = session.get_one(Experiment, experiment_id)
-    return [name for name, values in experiment.config["search"]["space"].items() if values is not None]
-
-
-def open_experiment(database: str, experiment: str | None) -> tuple[Engine, str]:
-    """Open an existing database and name the experiment, the newest one if None was asked for.
-
-    Raises StoreError, and UnknownExperimentError if there is none at all.
-    """
-    engine = open_existing(database)
-    if experiment is None:
-        with read_session(engine) as session:
-            experiments = list_experiments(session)
-        if not experiments:
-            raise UnknownExperimentError(f"The database {database} holds no experiment yet; run a sweep first.")
-        experiment = experiments[0].name
-    return engine, experiment
 
 
 def parser_of_results(program: str, description: str) -> argparse.ArgumentParser:
@@ -213,20 +312,30 @@ def parser_of_results(program: str, description: str) -> argparse.ArgumentParser
     return parser
 
 
+def open_experiment(database: str, experiment: str | None) -> tuple[Engine, str]:
+    """Open an existing database and name the experiment, the newest one if None was asked for.
+
+    Raises StoreError, and UnknownExperimentError if there is none at all.
+    """
+    engine = open_existing(database)
+    with read_session(engine) as session:
+        return engine, experiment or newest_experiment(session)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser_of_results("results", "Print an experiment's results.").parse_args(arguments)
-    console = Console()
-    try:
+
+    def body() -> int:
         engine, experiment = open_experiment(options.database, options.experiment)
+        console = Console()
         print_results(engine, experiment, console)
-    except (StoreError, UnknownExperimentError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    with read_session(engine) as session:
-        others = [summary.name for summary in list_experiments(session) if summary.name != experiment]
-    if options.experiment is None and others:
-        console.print(f"Other experiments: {', '.join(others)}", markup=False, highlight=False, soft_wrap=True)
-    return 0
+        with read_session(engine) as session:
+            others = [summary.name for summary in list_experiments(session) if summary.name != experiment]
+        if options.experiment is None and others:
+            console.print(f"Other experiments: {', '.join(others)}", markup=False, highlight=False, soft_wrap=True)
+        return 0
+
+    return run_command(body)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@ participants who answer."""
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -10,7 +11,8 @@ from skimage.data import chelsea
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from db.answers import Inclusion, SurveyResults, load_answers, summarise
+from db.answers import Count, Inclusion, load_answers
+from db.enrolment import enrol
 from db.recording import (
     finish_experiment,
     record_arm,
@@ -18,12 +20,14 @@ from db.recording import (
     record_experiment,
     record_image,
     record_report,
+    record_run,
     record_sample,
     record_trial,
 )
-from db.schema import Arm, ArmKind, Question, Study, StudyArm
+from db.results import MeasuredTrial
+from db.schema import Arm, Question, Study, StudyArm
 from db.store import read_session, write_session
-from db.votes import enrol, finish_instructions, progress, record_check, record_comment, record_vote, take_break
+from db.votes import finish_instructions, progress, record_check, record_comment, record_vote, take_break
 
 ARMS = ("regression", "classification", "rebalanced 0.25")
 
@@ -52,8 +56,8 @@ def colourized(photograph: np.ndarray, arm: int) -> np.ndarray:
 def add_experiment(
     engine: Engine, name: str = "cats", *, images: int = 60, arms: Sequence[str] = ARMS, size: int = 16
 ) -> int:
-    """Record a finished experiment on `images` photographs: two finished trials an arm, the second better, of whose
-    pictures the baseline "grey" has the same."""
+    """Record a finished experiment on `images` photographs: two finished trials per arm, the second better, with
+    pictures of all of them; so has the baseline "grey"."""
     pictures = photographs(images, size)
     with write_session(engine) as session:
         dataset_id = record_dataset(
@@ -63,7 +67,10 @@ def add_experiment(
             note="Cut-outs of one photograph.",
             class_names=["cat"],
             train_count=100,
+            tuning_count=20,
             validation_count=images,
+            validation_class_counts=[images],
+            colour_counts=b"",
         )
         experiment_id = record_experiment(
             session,
@@ -72,11 +79,9 @@ def add_experiment(
             config={"search": {"space": {"learning_rate": {"loguniform": [0.001, 0.01]}}}},
             config_yaml="",
             profile=None,
-            decoding="mode",
-            code_version="test",
-            environment={},
             storage_path="results",
         )
+        run_id = record_run(session, experiment_id, code_version="test", environment={})
         rows = [
             record_image(
                 session,
@@ -91,42 +96,65 @@ def add_experiment(
             for index, picture in enumerate(pictures)
         ]
         for position, arm in enumerate([*arms, "grey"]):
-            kind: ArmKind = "baseline" if arm == "grey" else "regression" if arm == "regression" else "classification"
+            baseline = arm == "grey"
             arm_id = record_arm(
-                session, experiment_id=experiment_id, name=arm, position=position, kind=kind, rebalancing=None
+                session,
+                experiment_id=experiment_id,
+                name=arm,
+                position=position,
+                options={} if baseline else {"kind": "regression" if arm == "regression" else "classification"},
+                baseline=baseline,
             )
-            for turn in range(1 if arm == "grey" else 2):
+            for number in range(1, 2 if baseline else 3):
                 trial_id = record_trial(
                     session,
                     experiment_id=experiment_id,
                     arm_id=arm_id,
-                    ray_id=f"{arm} {turn}",
-                    config={"learning_rate": 0.001 * (turn + 1)},
-                    seed=turn,
+                    number=number,
+                    hyperparameters={} if baseline else {"learning_rate": 0.001 * number},
+                    seed=number,
                     status="finished",
                 )
-                scores = {"loss": 2.0 - turn, "bin_accuracy": 0.2 + 0.01 * position, "exact_accuracy": 0.001}
-                record_report(session, trial_id, epoch=2, images_seen=200, seconds=1.0, train=scores, validation=scores)
+                scores = {"bin_accuracy": 0.2 + 0.01 * position, "exact_accuracy": 0.001}
+                record_report(
+                    session,
+                    trial_id,
+                    run_id=run_id,
+                    epoch=0 if baseline else 2,
+                    images_seen=0 if baseline else 200,
+                    seconds=1.0,
+                    device="cpu",
+                    loss=None if baseline else 3.0 - number,
+                    scores={"train": scores, "validation": scores},
+                    standard_errors={"validation": {"bin_accuracy": 0.01}},
+                    class_bin_accuracy={"train": [0.2], "validation": [0.2]},
+                )
                 for row, picture in zip(rows, pictures, strict=True):
-                    shown = colourized(picture, -1 if arm == "grey" else position % len(ARMS))
-                    record_sample(session, trial_id=trial_id, image_id=row, epoch=2, decoding=None, png=png(shown))
+                    shown = colourized(picture, -1 if baseline else position % len(ARMS))
+                    record_sample(
+                        session,
+                        trial_id=trial_id,
+                        image_id=row,
+                        epoch=0 if baseline else 2,
+                        decoding=None,
+                        png=png(shown),
+                        scores={"delta_e_2000": 10.0 - position},
+                    )
         finish_experiment(session, experiment_id, "finished")
     return experiment_id
 
 
-def to_first_question(engine: Engine, study: str, *, prolific: Mapping[str, str] | None = None) -> str:
+def to_first_question(engine: Engine, study: str, *, link: Mapping[str, str] | None = None) -> str:
     """Take part in a study up to the first question, and return the token."""
-    token = enrol(engine, study, consent_version="1", prolific=prolific)
+    token = enrol(engine, study, consent_version="1", link=link)
     finish_instructions(engine, token)
     record_check(engine, token, {"plates": [74, None]}, ["brightness"])
     return token
 
 
-def take_part(
-    engine: Engine, study: str, *, prolific: Mapping[str, str] | None = None, comment: str | None = None
-) -> str:
+def take_part(engine: Engine, study: str, *, link: Mapping[str, str] | None = None, comment: str | None = None) -> str:
     """Take part in a study of pairs from consent to the end, always with "left", and return the token."""
-    token = to_first_question(engine, study, prolific=prolific)
+    token = to_first_question(engine, study, link=link)
     while (now := progress(engine, token)) is not None and now.stage not in ("comment", "done"):
         if now.next is None:
             take_break(engine, token)
@@ -183,8 +211,19 @@ def answer_all(
     return token
 
 
-def survey_results(
+@dataclass(frozen=True)
+class ArmVotes:
+    arm: str
+    trial: MeasuredTrial
+    picked_as_real: Count
+
+
+def arm_votes(
     session: Session, study: Study, *, inclusion: Inclusion = "all", simulated: bool = False
-) -> SurveyResults:
-    """A study's votes, counted."""
-    return summarise(load_answers(session, study, simulated=simulated), inclusion)
+) -> list[ArmVotes]:
+    """A study's votes on main questions, counted by contender."""
+    answers = load_answers(session, study, simulated=simulated).of(inclusion)
+    return [
+        ArmVotes(contender.arm, contender.trial, count)
+        for contender, count in zip(answers.contenders, answers.picked_as_real(), strict=True)
+    ]

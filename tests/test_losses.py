@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from platform.color import bin_table, soft_labels
 from platform.losses import l2_loss, soft_label_cross_entropy
+from platform.palettes import grid_palette
 
 
 def dense_cross_entropy(
@@ -18,11 +18,12 @@ def dense_cross_entropy(
 
 def problem(pixels: int, channels: int, bins: str, dtype: torch.dtype, seed: int = 0) -> tuple[Tensor, ...]:
     generator = torch.Generator().manual_seed(seed)
-    table = bin_table("grid" if bins == "grid" else "reachable")
-    heads = len(table.grid_bins)
-    ab = table.centers[torch.randint(heads, (pixels,), generator=generator)]
+    palette = grid_palette(reachable=bins == "reachable")
+    heads = len(palette.centers)
+    ab = palette.centers[torch.randint(heads, (pixels,), generator=generator)]
     ab = ab + 12 * (torch.rand(pixels, 2, generator=generator) - 0.5)
-    outputs, label_weights = soft_labels(ab.to(dtype), table)
+    outputs, label_weights = palette.soft_labels(ab)
+    label_weights = label_weights.to(dtype)
     features = torch.randn(pixels, channels, generator=generator, dtype=dtype)
     weight = torch.randn(heads, channels, generator=generator, dtype=dtype)
     bias = torch.randn(heads, generator=generator, dtype=dtype)

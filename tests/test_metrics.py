@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from platform.color import ab_to_bin, bin_centers, lab_to_rgb, rgb_to_lab
+from platform.color import lab_to_rgb, rgb_to_lab
 from platform.metrics import ScoreSums, colourfulness, delta_e_2000, psnr_db
+from platform.palettes import ab_to_bin, bin_centers
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 CLASSES = 4
@@ -39,16 +40,26 @@ def make_weights(seed: int = 0) -> Tensor:
 
 
 def sums_of(batch: Batch, weights: Tensor | None = None, device: str = "cpu") -> ScoreSums:
-    sums = ScoreSums(CLASSES, (make_weights() if weights is None else weights).to(device))
-    sums.add(*(tensor.to(device) for tensor in batch))
+    sums = empty_sums(weights, device)
+    add(sums, batch)
     return sums
+
+
+def empty_sums(weights: Tensor | None = None, device: str = "cpu") -> ScoreSums:
+    return ScoreSums(CLASSES, (make_weights() if weights is None else weights).to(device), bin_entropy=2.7)
+
+
+def add(sums: ScoreSums, batch: Batch, log_probability: Tensor | None = None) -> None:
+    device = sums._sums["images"].device
+    rgb, lab, ab, bins, labels = (tensor.to(device) for tensor in batch)
+    sums.add(rgb, lab, labels, ab_predicted=ab, bin_predicted=bins, log_probability=log_probability)
 
 
 def reference_scores(batch: Batch, weights: Tensor) -> tuple[dict[str, float], list[float | None]]:
     """The definitions, written out with numpy and scikit-image."""
     rgb, lab, ab, bins, labels = (tensor.numpy() for tensor in batch)
     ab_truth = lab[..., 1:].astype(np.float64)
-    cells = np.floor((ab_truth + 128) / 256 * 20).astype(int)
+    cells = np.floor((np.rint(ab_truth) + 128) / 256 * 20).astype(int)
     bin_truth = 20 * cells[..., 0] + cells[..., 1]
     hits = bins == bin_truth
     distance = np.linalg.norm(ab - ab_truth, axis=-1)
@@ -120,12 +131,12 @@ def test_scores_do_not_depend_on_batches_or_order(seed: int, images: int, cuts: 
     order = list(range(images))
     shuffle.shuffle(order)
     whole = sums_of(batch)
-    split = ScoreSums(CLASSES, make_weights())
+    split = empty_sums()
     edges = [0, *sorted(min(cut, images) for cut in cuts), images]
     for start, stop in itertools.pairwise(edges):
         rgb, lab, ab, bins, labels = (tensor[order[start:stop]] for tensor in batch)
         if len(labels):
-            split.add(rgb, lab, ab, bins, labels)
+            add(split, (rgb, lab, ab, bins, labels))
     expected, scores = whole.scores(), split.scores()
     assert {key: scores[key] for key in SHARES} == {key: expected[key] for key in SHARES}
     assert scores == pytest.approx(expected, rel=1e-6)
@@ -302,9 +313,9 @@ def test_standard_errors_are_the_jackknife_over_groups_of_images(device: str) ->
     """Against the scores of what is left when each group of images is really left out, in one batch or several."""
     rgb, lab, ab, bins, labels = make_batch(50, seed=3)
     weights = make_weights()
-    sums = ScoreSums(CLASSES, weights.to(device))
+    sums = empty_sums(weights, device)
     for part in (slice(0, 7), slice(7, 33), slice(33, 50)):
-        sums.add(*(tensor[part].to(device) for tensor in (rgb, lab, ab, bins, labels)))
+        add(sums, (rgb[part], lab[part], ab[part], bins[part], labels[part]))
     without = []
     for group in range(20):
         kept = torch.arange(50) % 20 != group
@@ -324,13 +335,24 @@ def test_the_standard_error_of_a_mean_over_images_is_about_the_textbooks() -> No
     assert sums_of(batch).standard_errors()["psnr_db"] == pytest.approx(expected, rel=0.5)
 
 
+def test_information_is_the_entropy_less_the_mean_surprise_and_needs_every_batch() -> None:
+    batch = make_batch(30, seed=5)
+    log_probability = -3 * torch.rand(30, 6, 5, generator=torch.Generator().manual_seed(0))
+    sums = empty_sums()
+    add(sums, batch, log_probability)
+    assert sums.scores()["information"] == pytest.approx(2.7 + float(log_probability.double().mean()))
+    assert sums.standard_errors()["information"] > 0
+    add(sums, batch)
+    assert "information" not in sums.scores()
+
+
 def test_one_image_has_no_standard_errors() -> None:
     assert sums_of(make_batch(1)).standard_errors() == {}
     assert "bin_accuracy" in sums_of(make_batch(2)).standard_errors()
 
 
 def test_what_is_undefined_is_left_out() -> None:
-    empty = ScoreSums(CLASSES, make_weights())
+    empty = empty_sums()
     assert empty.scores() == {}
     assert empty.class_bin_accuracy() == [None] * CLASSES
     assert empty.class_pixels() == [0] * CLASSES
@@ -354,9 +376,9 @@ def test_wild_but_finite_predictions_have_finite_scores() -> None:
 
 
 def test_half_precision_predictions_and_images_of_several_sizes_are_taken() -> None:
-    sums = ScoreSums(CLASSES, make_weights())
+    sums = empty_sums()
     for height, width in ((3, 4), (8, 2)):
         rgb, lab, ab, bins, labels = make_batch(2, height=height, width=width)
-        sums.add(rgb, lab, ab.bfloat16(), bins, labels)
+        add(sums, (rgb, lab, ab.bfloat16(), bins, labels))
     assert sum(sums.class_pixels()) == 2 * (3 * 4 + 8 * 2)
     assert 0 < sums.scores()["delta_e_2000"] < 100

@@ -1,12 +1,16 @@
 import io
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
+from platform.arms import BASELINES, ArmOptions, compose
 from platform.color import lab_to_rgb, rgb_to_lab
-from platform.samples import colorized_pngs, constant_pngs, sample_indices, truth_pngs
-from platform.training import Run, build_model
+from platform.colorize import paint, sample_indices, truth_pngs
+from platform.evaluation import evaluate_splits
+from platform.training import build_model
+from tests.contracts import HYPERPARAMETERS, drawn_colours, drawn_data
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
 
@@ -36,19 +40,28 @@ def test_truth_is_lossless_after_lab_and_back() -> None:
 
 
 def test_grey_has_the_lightness_and_no_colour() -> None:
-    for image, png in zip(IMAGES, constant_pngs(IMAGES, torch.zeros(2)), strict=True):
-        lab = rgb_to_lab(torch.tensor(decoded(png)))
-        assert np.ptp(decoded(png).astype(int), axis=-1).max() <= 1  # the matrices' white is not quite neutral
+    painted = paint(compose(BASELINES, "grey", drawn_colours()), None, IMAGES)["grey"]
+    for image, picture in zip(IMAGES, painted, strict=True):
+        lab = rgb_to_lab(torch.tensor(decoded(picture.png)))
+        assert np.ptp(decoded(picture.png).astype(int), axis=-1).max() <= 1  # the matrices' white is not quite neutral
         assert (lab[..., 0] - rgb_to_lab(torch.tensor(image))[..., 0]).abs().max() < 0.3  # 8 bits of grey
 
 
 def test_files_of_truth_and_colourization_have_the_same_form() -> None:
-    run = Run(kind="classification", learning_rate=1e-3, epochs=1, width=8, depth=2)
-    model = build_model(run, torch.device("cpu")).eval()
-    for truth, fake in zip(truth_pngs(IMAGES), colorized_pngs(run, model, IMAGES), strict=True):
+    task = compose({"arm": ArmOptions(kind="classification")}, "arm", drawn_colours())
+    pictures = paint(task, build_model(task, HYPERPARAMETERS).eval(), IMAGES)["arm"]
+    for truth, fake in zip(truth_pngs(IMAGES), (picture.png for picture in pictures), strict=True):
         opened = [Image.open(io.BytesIO(png)) for png in (truth, fake)]
         assert [(image.mode, image.size, image.info) for image in opened] == [("RGB", (16, 16), {})] * 2
         assert chunk_names(truth) == chunk_names(fake) == [b"IHDR", b"IDAT", b"IEND"]
+
+
+def test_the_mean_of_the_pictures_scores_is_the_arms_score() -> None:
+    task, images = compose(BASELINES, "most frequent bin", drawn_colours()), drawn_data().validation_images
+    [pictures] = paint(task, None, images).values()
+    [scores] = evaluate_splits(task, None, drawn_data()).values()
+    mean = np.mean([picture.scores["delta_e_2000"] for picture in pictures])
+    assert mean == pytest.approx(scores["validation"].values["delta_e_2000"], rel=1e-5)
 
 
 def chunk_names(png: bytes) -> list[bytes]:

@@ -1,0 +1,134 @@
+"""A table that is made once and prints itself on a console, as HTML, Markdown, LaTeX and CSV."""
+
+import html
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+import rich.table
+from rich.markup import escape
+
+# Words of headings that a console has no room for.
+SHORT = {
+    "accuracy": "acc.",
+    "accuracy,": "acc.,",
+    "validation": "val.",
+    "class-balanced": "bal.",
+    "rebalanced": "rebal.",
+}
+SHORT |= {"information,": "info.,", "colourfulness": "colour-\nfulness", "(photographs": "(photos"}
+
+LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
+LATEX |= {"^": r"\textasciicircum{}", "λ": r"$\lambda$", "Δ": r"$\Delta$", "ρ": r"$\rho$", "−": "$-$", "±": r"$\pm$"}
+LATEX |= {"–": "--", "×": r"$\times$", "\N{NO-BREAK SPACE}": "~"}
+
+CSS = """
+.huejury-table { overflow: auto; max-height: 42rem; }
+.huejury-table table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.huejury-table th, .huejury-table td { padding: .35rem .7rem; text-align: right; vertical-align: middle;
+  border-bottom: 1px solid color-mix(in srgb, currentColor 18%, transparent); white-space: nowrap; }
+.huejury-table th { font-weight: 600; vertical-align: bottom; white-space: normal; min-width: 4.5rem; }
+.huejury-table tbody th { white-space: nowrap; }
+.huejury-table th:first-child, .huejury-table td:first-child { text-align: left; }
+.huejury-table .interval { display: block; position: relative; width: 9rem; height: 1rem;
+  background: color-mix(in srgb, currentColor 8%, transparent); }
+.huejury-table .interval * { position: absolute; }
+.huejury-table .interval s { height: 1rem; width: 1px; background: #8a8a8a; }
+.huejury-table .interval i { top: .4rem; height: .2rem; background: #0072B2; }
+.huejury-table .interval b { top: .1rem; height: .8rem; width: .25rem; margin-left: -.125rem; background: #D55E00; }
+"""
+
+
+@dataclass(frozen=True)
+class Table:
+    name: str  # of its file
+    title: str
+    frame: pd.DataFrame  # numbers as numbers, column names as headings with units
+    formats: dict[str, str] = field(default_factory=dict)  # of columns, as for format(), by heading
+    note: str = ""  # stands below it
+    shown: pd.DataFrame | None = None  # as it is read, where that is not the frame's columns one by one: texts
+    # Drawn as a last column: the ends of an interval and the estimate in it for each row, all in [0, 1], or None.
+    bars: Sequence[tuple[float, float, float] | None] | None = None
+    mark: float | None = None  # of the bars, in [0, 1]
+
+    def text(self) -> pd.DataFrame:
+        """The table as it is read: text in every cell, "–" where there is no number."""
+        if self.shown is not None:
+            return self.shown
+        rows = pd.DataFrame(index=self.frame.index)
+        for heading in self.frame.columns:
+            form = self.formats.get(heading, "")
+            rows[heading] = ["–" if pd.isna(value) else format(value, form) for value in self.frame[heading]]
+        return rows
+
+    def rich(self) -> rich.table.Table:
+        """For a console, narrow enough for 80 columns where it can be."""
+        rows = self.text()
+        table = rich.table.Table(
+            title=f"\n{escape(self.title)}", title_justify="left", box=None, header_style="bold", padding=(0, 2, 0, 0)
+        )
+        for number, heading in enumerate(rows.columns):
+            cells = [cell.replace(" ± ", "\n± ") for cell in rows[heading]]
+            words = [SHORT.get(word, word) for word in heading.split(" ")]
+            longest = max(len(line) for text in [*words, *cells] for line in text.split("\n"))
+            lines = textwrap.wrap(" ".join(words), longest, break_long_words=False, replace_whitespace=False)
+            texts = any(any(map(str.isalpha, cell)) for cell in cells)
+            table.add_column(
+                escape("\n".join(lines)),
+                justify="left" if number == 0 or texts else "right",
+                no_wrap=number > 0 and not texts,
+            )
+        for cells in rows.to_numpy().tolist():
+            table.add_row(*(escape(cell.replace(" ± ", "\n± ")) for cell in cells))
+        return table
+
+    def csv(self) -> str:
+        """Numbers with all their digits."""
+        return self.frame.to_csv(index=False)
+
+    def markdown(self) -> str:
+        """The table as it is read, in GitHub's Markdown, under its title."""
+        rows = self.text()
+        lines = [
+            "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
+            for row in [list(rows.columns), *rows.to_numpy().tolist()]
+        ]
+        lines.insert(1, "|" + "---|" * len(rows.columns))
+        return f"**{self.title}**\n\n" + "\n".join(lines) + (f"\n\n{self.note}" if self.note else "") + "\n"
+
+    def latex(self) -> str:
+        """The table as it is read, for LaTeX with the package booktabs."""
+        rows = self.text().map(_latex).rename(columns=_latex)
+        columns = "l" + "r" * (len(rows.columns) - 1)
+        caption = _latex(self.title)
+        return str(rows.to_latex(index=False, escape=False, column_format=columns, caption=caption, position="ht"))
+
+    def html(self) -> str:
+        """The table as it is read; CSS gives it its looks."""
+        rows = self.text()
+        body = []
+        for number, (first, *cells) in enumerate(rows.to_numpy().tolist()):
+            row = f'<th scope="row">{html.escape(first)}</th>' + "".join(f"<td>{html.escape(c)}</td>" for c in cells)
+            body.append(f"<tr>{row}{'' if self.bars is None else f'<td>{self._bar(self.bars[number])}</td>'}</tr>")
+        headings = [*rows.columns, *([] if self.bars is None else ["0 to 100 %"])]
+        head = "".join(f'<th scope="col">{html.escape(heading)}</th>' for heading in headings)
+        return (
+            f'<div class="huejury-table" tabindex="0" role="region" aria-label="{html.escape(self.title)}">'
+            f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+        )
+
+    def _bar(self, interval: tuple[float, float, float] | None) -> str:
+        """An interval with its estimate on a bar from 0 to 1. The numbers stand beside it as text."""
+        if interval is None:
+            return ""
+        low, estimate, high = (100 * share for share in interval)
+        mark = "" if self.mark is None else f'<s style="left:{100 * self.mark:.2f}%"></s>'
+        return (
+            f'<span class="interval" aria-hidden="true">{mark}<i style="left:{low:.2f}%;width:{high - low:.2f}%"></i>'
+            f'<b style="left:{estimate:.2f}%"></b></span>'
+        )
+
+
+def _latex(text: str) -> str:
+    return "".join(LATEX.get(letter, letter) for letter in text)

@@ -1,0 +1,132 @@
+"""README and docs say what is true: commands, keys, files and the page that a reader follows word by word."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    *sorted(f"docs/{path.name}" for path in (CHECKOUT / "docs").glob("*.md")),
+]
+HISTORY = ("docs/log.md", "docs/benchmarks.md")  # of what was at the time
+BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def text_of(page: str) -> str:
+    return (CHECKOUT / page).read_text(encoding="utf-8")
+
+
+def commands() -> list[tuple[str, str]]:
+    """Every `python -m MODULE ...` of the pages, with the page."""
+    found = []
+    for page in PAGES:
+        if page not in HISTORY:
+            found += [
+                (page, match)
+                for match in re.findall(r"python -m ((?:platform|db|survey_app|tests)[^`\n#]*)", text_of(page))
+            ]
+    return found
+
+
+def test_pages_name_files_that_are_there() -> None:
+    missing = []
+    for page in PAGES:
+        if page in HISTORY:
+            continue
+        prose = BLOCK.sub("", text_of(page))
+        for name in re.findall(
+            r"(?:`|\]\()((?:platform|db|survey_app|tests|docs|deploy|tune_configs|benchmarks)/[\w./-]+\.\w+)", prose
+        ):
+            if not (CHECKOUT / name).exists() and "hues" not in name:
+                missing.append((page, name))
+    assert missing == []
+
+
+def test_options_named_in_commands_are_known() -> None:
+    helps: dict[str, str] = {}
+    unknown = []
+    for page, command in commands():
+        module, *words = command.split()
+        if (
+            not (CHECKOUT / f"{module.replace('.', '/')}.py").exists()
+            and not (CHECKOUT / module.replace(".", "/")).is_dir()
+        ):
+            unknown.append((page, module))
+            continue
+        sub = words[0] if module == "survey_app.studies" and words and words[0].isalpha() else ""
+        key = f"{module} {sub}".strip()
+        if key not in helps:
+            done = subprocess.run(
+                [sys.executable, "-m", *key.split(), "--help"], cwd=CHECKOUT, capture_output=True, text=True
+            )
+            assert done.returncode == 0, (key, done.stderr)
+            helps[key] = done.stdout
+        for option in re.findall(r"(--[a-z][a-z-]*)", command):
+            if option not in helps[key]:
+                unknown.append((page, command))
+    assert unknown == []
+
+
+def test_make_targets_named_in_pages_are_there() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.MULTILINE))
+    for page in PAGES:
+        if page not in HISTORY:
+            named = set(re.findall(r"(?:^    |`)make ([a-z-]+)", text_of(page), re.MULTILINE))
+            assert named <= targets, page
+
+
+def test_readme_is_short_and_its_tree_is_the_folder() -> None:
+    readme = text_of("README.md")
+    assert len(readme.splitlines()) <= 110
+    listed = set(re.findall(r"^      ([a-z_]+\.py) ", readme, re.MULTILINE))
+    there = {path.name for path in (CHECKOUT / "platform").glob("*.py") if not path.name.startswith("__")}
+    assert listed == there
+
+
+def test_an_idea_is_added_as_the_page_says(tmp_path: Path) -> None:
+    """Follow docs/add-an-idea.md: its files, its change of arms.py, its contract tests and its config's dry run."""
+    for name in ("platform", "tests", "db", "survey_app", "tune_configs", "pyproject.toml", "conftest.py"):
+        source = CHECKOUT / name
+        if source.is_dir():
+            shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, tmp_path / name)
+    kinds = []
+    for kind, name, body in BLOCK.findall(text_of("docs/add-an-idea.md")):
+        kinds.append(kind)
+        if kind == "diff":
+            arms = tmp_path / "platform" / "arms.py"
+            changed = arms.read_text(encoding="utf-8").replace(
+                "from platform.losses", "from platform.hues import hue_centers\nfrom platform.losses", 1
+            )
+            for hunk in body.split("@@\n")[1:]:
+                lines = hunk.splitlines()
+                before = "\n".join(line[1:] for line in lines if line[0] in " -")
+                after = "\n".join(line[1:] for line in lines if line[0] in " +")
+                assert changed.count(before) == 1, before
+                changed = changed.replace(before, after)
+            arms.write_text(changed, encoding="utf-8")
+        else:
+            (tmp_path / name).write_text(body, encoding="utf-8")
+    assert kinds == ["python", "diff", "python", "yaml"]
+    for arguments in (
+        ["pytest", "-q", "tests/test_hues.py"],
+        ["platform.sweep", "tune_configs/hues.yaml", "--dry-run"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=200
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "hues" in done.stdout
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in HISTORY])
+def test_pages_speak_of_what_a_user_has(page: str) -> None:
+    assert not re.search(r"/work/|/root/|\.\./shared", text_of(page))
