@@ -262,7 +262,7 @@ def _run(start: Start, known: Experiment | None, engine: Engine, console: Consol
     trials = len(trained_arms(config.arms)) * trials_per_arm(config)
     progress = Progress(console, trials, epoch_shares(config), list(config.search.values()))
     recorder = Recorder(engine, config, recorded, progress)
-    unfinished = _left_to_do(config, recorded, recorder, say)
+    unfinished = left_to_do(config, recorded, recorder, say)
     resumed_by = command_to_resume(config.experiment, engine, address)
     say(f"Training {trials} trials of at most {config.epochs} epochs; checkpoints go to {storage}.")
     if recorder.ended:
@@ -324,7 +324,7 @@ def _clean_up(engine: Engine, recorded: Recorded, experiment: str, storage: str)
     return folders[-1]
 
 
-def _left_to_do(config: SweepConfig, recorded: Recorded, recorder: Recorder, say: Say) -> list[PlannedTrial]:
+def left_to_do(config: SweepConfig, recorded: Recorded, recorder: Recorder, say: Say) -> list[PlannedTrial]:
     """The trials that have not ended, with their checkpoints. Those that an earlier run of the driver could not say to
     have ended are now said to."""
     known = {(trial.arm, trial.number): trial for trial in recorded.trials if trial.arm in recorded.reported}

@@ -1,4 +1,5 @@
-"""The recorder and the within-arm schedulers, on a real Ray with trials that follow a script instead of training."""
+"""What the recorder writes, and what a sweep that goes on has left to do; most of it on a real Ray with trials that
+follow a script instead of training."""
 
 import os
 import signal
@@ -11,22 +12,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
-from ray import tune
 from rich.console import Console
 from sqlalchemy import Engine, event, select
 
-from db.schema import Arm, Experiment, Measurement, Trial
-from db.store import open_database, read_session, write_session
-from platform import recorder
+from db.schema import Arm, Experiment, Report, Run, Trial
+from db.store import open_database, read_session
+from platform import recorder as recorder_module
+from platform.arms import BASELINES, compose, trained_arms
 from platform.config import SweepConfig
 from platform.datasets import Dataset, load_dataset
+from platform.palettes import count_colours
 from platform.progress import Progress
-from platform.recorder import Recorder, Recording, Start, record_start
-from platform.search import plan_trials, trials_per_arm
-from platform.sweep import AshaWithinArms, OptunaWithinArms, start_ray
-from platform.training import baselines, colour_statistics
-from tests.test_search import TRAINING
+from platform.ray_cluster import ray_started
+from platform.ray_trials import run_trials
+from platform.recorder import Recorder, Start, record_start
+from platform.storage import CHECKPOINT_FILE, has_file
+from platform.sweep import left_to_do
+from platform.trials import PlannedTrial, epoch_shares, trials_per_arm
+from platform.workers import set_ray_variables
+from tests.test_trials import TRAINING
 
 pytestmark = pytest.mark.filterwarnings("default")  # Ray's own
 
@@ -36,9 +40,9 @@ Trainable = Callable[[dict[str, Any]], None]
 
 @pytest.fixture(scope="module")
 def ray_here() -> Iterator[None]:
-    start_ray("local")
-    yield
-    ray.shutdown()
+    set_ray_variables(os.environ)
+    with ray_started("local", "", print):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +57,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     engine.dispose()
 
 
-def sweep_config(search: dict[str, Any]) -> SweepConfig:
+def sweep_config(search: dict[str, Any], **more: Any) -> SweepConfig:
     return SweepConfig.model_validate(
         {
             "experiment": "scripted",
@@ -62,12 +66,43 @@ def sweep_config(search: dict[str, Any]) -> SweepConfig:
             "arms": {
                 "regression": {"kind": "regression"},
                 "rebalanced": {"kind": "classification", "rebalancing": 0.25},
+                "tilted": {"renders": "rebalanced", "tilt": 0.5},
             },
-            "training": {**TRAINING, "optimizer": "sgd", "filter_size": 3},
+            "training": TRAINING,
             "search": search,
             "samples": {"images": 0},
+            "resources": {"max_concurrent": 1},
+            **more,
         }
     )
+
+
+def rates(*values: float) -> dict[str, Any]:
+    return {"method": "grid", "space": {"learning_rate": list(values)}}
+
+
+ASHA = {"early_stopping": {"grace_epochs": 1, "reduction_factor": 3}}
+BEST_AND_REST = [("finished", EPOCHS), *[("stopped_early", 1)] * 3]
+
+
+def scripted_report(arms: list[str], epoch: int, loss: float) -> dict[str, Any]:
+    splits = {
+        "train": {"values": {"loss": loss, "bin_accuracy": 0.5}, "standard_errors": {}, "class_bin_accuracy": [0.5]},
+        "tuning": {"values": {"loss": loss}, "standard_errors": {}, "class_bin_accuracy": []},
+        "validation": {
+            "values": {"loss": loss, "bin_accuracy": 0.25},
+            "standard_errors": {"bin_accuracy": 0.01},
+            "class_bin_accuracy": [0.25, None],
+        },
+    }
+    return {
+        "epoch": epoch,
+        "images_seen": 20 * epoch,
+        "seconds": 0.1 * epoch,
+        "device": "script",
+        "loss": loss,
+        "scores": dict.fromkeys(arms, splits),
+    }
 
 
 def script() -> Callable[[dict[str, Any], Callable[[int], float]], None]:
@@ -75,88 +110,155 @@ def script() -> Callable[[dict[str, Any], Callable[[int], float]], None]:
 
     A closure, so that it travels to the workers by value: they do not have this file.
     """
+    arms_of = {"regression": ["regression"], "rebalanced": ["rebalanced", "tilted"]}
+    globals_needed = {"scripted_report": scripted_report, "file": CHECKPOINT_FILE}
 
     def follow(config: dict[str, Any], loss: Callable[[int], float]) -> None:
-        import json
         import tempfile
         from pathlib import Path
 
         from ray import tune
 
-        reports = []
-        if (checkpoint := tune.get_checkpoint()) is not None:
-            with checkpoint.as_directory() as folder:
-                reports = json.loads((Path(folder) / "reports.json").read_text())
-        for epoch in range(len(reports) + 1, config["trial"]["run"]["epochs"] + 1):
-            value = loss(epoch)
-            report = {
-                "epoch": epoch,
-                "validation_loss": value,
-                "images_seen": 20 * epoch,
-                "seconds": 0.1 * epoch,
-                "device": "script",
-                "train": {"loss": value, "bin_accuracy": 0.5},
-                "validation": {"loss": value, "bin_accuracy": 0.25},
-                "train_class_bin_accuracy": [0.5, None],
-                "validation_class_bin_accuracy": [0.25, None],
-            }
-            reports.append(report)
-            with tempfile.TemporaryDirectory() as folder:
-                (Path(folder) / "reports.json").write_text(json.dumps(reports))
-                tune.report(report, checkpoint=tune.Checkpoint.from_directory(folder))
+        planned, newest = config["trial"], tune.get_checkpoint()
+        folder = newest.path if newest is not None else planned.checkpoint
+        done = 0 if folder is None else int((Path(folder) / str(globals_needed["file"])).read_text())
+        for epoch in range(done + 1, planned.hyperparameters.epochs + 1):
+            report: Any = globals_needed["scripted_report"]
+            report = report(arms_of[planned.arm], epoch, loss(epoch))
+            with tempfile.TemporaryDirectory() as name:
+                (Path(name) / str(globals_needed["file"])).write_text(str(epoch))
+                tune.report(report, checkpoint=tune.Checkpoint.from_directory(name))
 
     return follow
 
 
-def sweep(
-    config: SweepConfig, trainable: Trainable, data: Dataset, engine: Engine, folder: Path, **options: Any
-) -> Recording:
-    """Run a sweep of scripted trials, one at a time, with the recorder, and return it closed."""
-    statistics = colour_statistics(data.train_images, 5.0, "reachable")
-    start = Start(config, "", None, "test", {}, str(folder), data, statistics, baselines(data, statistics), [])
-    experiment_id, arms, images = record_start(engine, start)
-    trials = len(config.arms) * trials_per_arm(config)
-    progress = Progress(Console(quiet=True), trials, config.epochs, [])
-    recording = Recorder.recording = Recording(engine, experiment_id, arms, images, progress)
-    max_failures = options.pop("max_failures", 0)
-    parameters = (
-        {} if "search_alg" in options else {"trial": tune.grid_search([t.as_dict() for t in plan_trials(config)])}
-    )
-    if options.pop("resume", False):
-        tune.Tuner.restore(str(folder / config.experiment), trainable).fit()
-        recording.close(trials)
-        return recording
-    tune.Tuner(
-        trainable,
-        param_space=parameters,
-        tune_config=tune.TuneConfig(max_concurrent_trials=1, reuse_actors=True, **options),
-        run_config=tune.RunConfig(
-            name=config.experiment,
-            storage_path=str(folder),
-            callbacks=[Recorder()],
-            failure_config=tune.FailureConfig(max_failures=max_failures),
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
-            verbose=0,
-        ),
-    ).fit()
-    recording.close(trials)
-    return recording
+def begin(config: SweepConfig, data: Dataset, engine: Engine, folder: Path) -> tuple[Recorder, list[PlannedTrial], str]:
+    """Record the start of a run of the driver; return its recorder, what is left to do, and the run's folder."""
+    colours, arms = count_colours(data.train_images), {**config.arms, **BASELINES}
+    tasks = {name: compose(arms, name, colours) for name in (*trained_arms(arms), *BASELINES)}
+    start = Start(config, "", None, "test", {}, str(folder), data, colours, tasks)
+    recorded = record_start(engine, start)
+    trials = len(trained_arms(config.arms)) * trials_per_arm(config)
+    progress = Progress(Console(quiet=True), trials, epoch_shares(config), [])
+    recorder = Recorder(engine, config, recorded, progress)
+    return recorder, left_to_do(config, recorded, recorder, lambda line: None), f"run-{recorded.run_id}"
+
+
+def sweep(config: SweepConfig, trainable: Trainable, data: Dataset, engine: Engine, folder: Path) -> Recorder:
+    """Run a sweep of scripted trials, one at a time, or go on with it; return its recorder, closed."""
+    recorder, unfinished, name = begin(config, data, engine, folder)
+    trials = len(trained_arms(config.arms)) * trials_per_arm(config)
+    new = trials - len(recorder.ended) - len(unfinished)
+    run_trials(config, trainable, recorder, unfinished, new=new, storage=str(folder), folder=name)
+    recorder.close(trials)
+    return recorder
 
 
 def trials_by_arm(engine: Engine) -> dict[str, list[tuple[str, int]]]:
-    """Status and epochs of each arm's trials in the order of their learning rates, baselines left out."""
+    """Status and epochs of each arm's trials in the order of their numbers, baselines left out."""
+    found: dict[str, list[tuple[str, int]]] = {}
+    statement = select(Arm.name, Trial.status, Trial.epochs_done).join(Arm, Arm.id == Trial.arm_id)
     with read_session(engine) as session:
-        rows = session.execute(select(Arm.name, Trial).join(Arm, Arm.id == Trial.arm_id).where(Arm.kind != "baseline"))
-        found = sorted((name, trial.config["learning_rate"], trial.status, trial.epochs_done) for name, trial in rows)
-    return {
-        arm: [(status, epochs) for name, _, status, epochs in found if name == arm]
-        for arm in dict.fromkeys(n for n, *_ in found)
-    }
+        for arm, status, epochs in session.execute(statement.where(~Arm.baseline).order_by(Trial.number)):
+            found.setdefault(arm, []).append((status, epochs))
+    return found
+
+
+def alike(trials: list[tuple[str, int]]) -> dict[str, list[tuple[str, int]]]:
+    """All arms with such trials, for comparison."""
+    return {arm: trials for arm in ("regression", "rebalanced", "tilted")}  # noqa: C420 - equal, and never changed
+
+
+def reported_epochs(engine: Engine) -> list[tuple[int, int]]:
+    with read_session(engine) as session:
+        rows = session.execute(select(Report.trial_id, Report.epoch).where(Report.epoch > 0))
+        return [(trial_id, epoch) for trial_id, epoch in rows]
 
 
 def experiment_status(engine: Engine) -> str:
     with read_session(engine) as session:
         return session.scalars(select(Experiment.status)).one()
+
+
+# Without Ray
+
+
+def test_an_arm_that_renders_another_has_its_trials_with_scores_of_its_own(
+    data: Dataset, engine: Engine, tmp_path: Path
+) -> None:
+    recorder, [_, rebalanced], _ = begin(sweep_config(rates(0.1)), data, engine, tmp_path)
+    assert trials_by_arm(engine) == alike([("pending", 0)])
+    recorder.trial_started(rebalanced)
+    report = scripted_report(["rebalanced", "tilted"], 1, 0.7)
+    report["scores"]["tilted"] = {"validation": report["scores"]["tilted"]["validation"] | {"values": {"raw_auc": 0.9}}}
+    recorder.trial_reported(rebalanced, report, "/there/1")
+    recorder.trial_ended(rebalanced, "failed", "as scripted", None)
+    with read_session(engine) as session:
+        trials = dict(session.execute(select(Arm.name, Trial).join(Arm, Arm.id == Trial.arm_id)).all())
+        reports = session.execute(select(Arm.name, Report).select_from(Report).join(Trial).join(Arm)).all()
+        of_arm = dict(reports)
+    for arm in ("rebalanced", "tilted"):
+        trial, reported = trials[arm], of_arm[arm]
+        assert (trial.status, trial.epochs_done, trial.checkpoint) == ("failed", 1, "/there/1")
+        assert trial.failure_reason == "as scripted"
+        assert trial.seed == rebalanced.hyperparameters.seed
+        assert (reported.loss, reported.device, reported.run_id) == (0.7, "script", 1)
+    assert of_arm["tilted"].scores == {"validation": {"raw_auc": 0.9}}
+    assert of_arm["rebalanced"].scores["train"] == {"loss": 0.7, "bin_accuracy": 0.5}
+    assert "regression" not in of_arm
+    assert of_arm["grey"].epoch == 0
+    assert of_arm["grey"].scores["validation"].keys() >= {"psnr_db", "delta_e_2000"}
+
+
+def test_what_a_killed_driver_could_not_say_is_said_by_the_next(data: Dataset, engine: Engine, tmp_path: Path) -> None:
+    """Each trial of the arm was killed at another moment. What was decided of it is decided again, alike."""
+    config = sweep_config(rates(0.1, 0.2, 0.3, 0.4, 0.5), **ASHA)
+    recorder, planned, _ = begin(config, data, engine, tmp_path)
+    whole, worst, stopped, gone, unbegun = [trial for trial in planned if trial.arm == "regression"]
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / CHECKPOINT_FILE).touch()
+    for epoch in range(1, EPOCHS + 1):
+        recorder.trial_reported(whole, scripted_report(["regression"], epoch, 0.1), str(tmp_path / f"{epoch}"))
+    recorder.trial_reported(stopped, scripted_report(["regression"], 1, 0.3), "/nowhere")
+    recorder.trial_reported(worst, scripted_report(["regression"], 1, 0.05), str(here))
+    recorder.trial_reported(gone, scripted_report(["regression"], 1, 0.01), "/nowhere")
+    recorder.trial_started(unbegun)
+
+    again, left, _ = begin(config, data, engine, tmp_path)
+    assert again.ended == {("regression", whole.number): "finished", ("regression", stopped.number): "stopped_early"}
+    of_arm = {trial.number: trial for trial in left if trial.arm == "regression"}
+    assert of_arm.keys() == {worst.number, gone.number, unbegun.number}
+    assert (of_arm[worst.number].checkpoint, of_arm[worst.number].epochs_done) == (str(here), 1)
+    assert (of_arm[gone.number].checkpoint, of_arm[gone.number].epochs_done) == (None, 0)  # it begins anew
+    assert again.reported["regression"].losses[1].keys() == {whole.number, stopped.number, worst.number}
+    assert trials_by_arm(engine)["regression"] == [
+        ("finished", EPOCHS),
+        ("pending", 1),
+        ("stopped_early", 1),
+        ("pending", 0),
+        ("pending", 0),
+    ]
+    assert again.close(10) == "interrupted"
+
+
+def test_every_start_of_the_driver_is_a_run_of_its_own_and_baselines_are_measured_once(
+    data: Dataset, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = sweep_config(rates(0.1))
+    recorder, [regression, _], _ = begin(config, data, engine, tmp_path)
+    (tmp_path / CHECKPOINT_FILE).touch()
+    recorder.trial_reported(regression, scripted_report(["regression"], 1, 0.5), str(tmp_path))
+    monkeypatch.setattr(recorder_module, "evaluate_splits", None)  # it cannot be called
+    recorder, _, _ = begin(config, data, engine, tmp_path)
+    recorder.trial_reported(regression, scripted_report(["regression"], 2, 0.4), str(tmp_path))
+    with read_session(engine) as session:
+        assert len(session.scalars(select(Run)).all()) == 2
+        rows = session.execute(select(Report.epoch, Report.run_id).where(Report.epoch > 0).order_by(Report.epoch))
+        assert rows.all() == [(1, 1), (2, 2)]
+
+
+# On Ray
 
 
 def test_early_stopping_compares_within_an_arm_only(
@@ -166,15 +268,13 @@ def test_early_stopping_compares_within_an_arm_only(
 
     def trainable(config: dict[str, Any]) -> None:
         # Every loss of one arm is far above every loss of the other; within an arm the first trial is the best.
-        scale = 1000 if config["trial"]["arm"] == "rebalanced" else 1
-        follow(config, lambda epoch: scale * (config["trial"]["run"]["learning_rate"] + 1 / epoch))
+        scale = 1000 if config["trial"].arm == "rebalanced" else 1
+        follow(config, lambda epoch: scale * (config["trial"].hyperparameters.learning_rate + 1 / epoch))
 
-    config = sweep_config({"method": "grid", "space": {"learning_rate": [0.1, 0.2, 0.3, 0.4]}})
-    recording = sweep(config, trainable, data, engine, tmp_path, scheduler=AshaWithinArms(EPOCHS, 1, 3))
-    best_and_rest = [("finished", EPOCHS), *[("stopped_early", 1)] * 3]
-    assert trials_by_arm(engine) == {"regression": best_and_rest, "rebalanced": best_and_rest}
+    recorder = sweep(sweep_config(rates(0.1, 0.2, 0.3, 0.4), **ASHA), trainable, data, engine, tmp_path)
+    assert trials_by_arm(engine) == alike(BEST_AND_REST)
     assert experiment_status(engine) == "finished"
-    assert recording.problems == []
+    assert recorder.problems == []
 
 
 def test_a_resumed_sweep_stops_what_an_undisturbed_one_would(
@@ -183,7 +283,7 @@ def test_a_resumed_sweep_stops_what_an_undisturbed_one_would(
     follow, marker, driver = script(), tmp_path / "interrupted once", os.getpid()
 
     def trainable(config: dict[str, Any]) -> None:
-        rate = config["trial"]["run"]["learning_rate"]
+        rate = config["trial"].hyperparameters.learning_rate
 
         def loss(epoch: int) -> float:
             if rate == 0.3 and epoch == 1 and not marker.exists():
@@ -194,45 +294,54 @@ def test_a_resumed_sweep_stops_what_an_undisturbed_one_would(
 
         follow(config, loss)
 
-    config = sweep_config({"method": "grid", "space": {"learning_rate": [0.1, 0.2, 0.3, 0.4]}})
-    sweep(config, trainable, data, engine, tmp_path, scheduler=AshaWithinArms(EPOCHS, 1, 3))
+    config = sweep_config(rates(0.1, 0.2, 0.3, 0.4), **ASHA)
+    sweep(config, trainable, data, engine, tmp_path)
     assert experiment_status(engine) == "interrupted"
     assert ("pending", 0) in trials_by_arm(engine)["regression"]
-    sweep(config, trainable, data, engine, tmp_path, resume=True)
-    best_and_rest = [("finished", EPOCHS), *[("stopped_early", 1)] * 3]
-    assert trials_by_arm(engine) == {"regression": best_and_rest, "rebalanced": best_and_rest}
+    sweep(config, trainable, data, engine, tmp_path)
+    assert trials_by_arm(engine) == alike(BEST_AND_REST)
     assert experiment_status(engine) == "finished"
 
 
-def test_optuna_studies_each_arm_by_itself(ray_here: None, data: Dataset, engine: Engine, tmp_path: Path) -> None:
-    follow = script()
-
-    def trainable(config: dict[str, Any]) -> None:
-        if config["trial"]["number"] == 2:
-            tune.report({"failure": "diverged: as scripted"})
-        else:
-            follow(config, lambda epoch: float(config["trial"]["run"]["learning_rate"]))
-
-    search = {"method": "optuna", "trials_per_arm": 3, "space": {"learning_rate": {"loguniform": [1e-3, 1e-1]}}}
-    config = sweep_config(search)
-    sweep(config, trainable, data, engine, tmp_path, search_alg=OptunaWithinArms(config), num_samples=6)
-    each = [("failed", 0), ("finished", EPOCHS), ("finished", EPOCHS)]
-    found = {arm: sorted(trials) for arm, trials in trials_by_arm(engine).items()}
-    assert found == {"regression": each, "rebalanced": each}
-    with read_session(engine) as session:
-        rates = [trial.config["learning_rate"] for trial in session.scalars(select(Trial)) if trial.config]
-    assert all(1e-3 <= rate <= 1e-1 for rate in rates)
-    assert len(set(rates)) == 3  # an arm's first draws are the other's, as both studies have the same seed
-
-
-def test_failures_retries_and_lost_trials_are_recorded(
+def test_optuna_studies_each_arm_by_itself_and_goes_on(
     ray_here: None, data: Dataset, engine: Engine, tmp_path: Path
 ) -> None:
+    follow, marker, driver = script(), tmp_path / "interrupted once", os.getpid()
+
+    def trainable(config: dict[str, Any]) -> None:
+        planned = config["trial"]
+        if planned.number == 2:
+            from ray import tune
+
+            tune.report({"failure": "diverged: as scripted"})
+            return
+        if planned.number == 3 and not marker.exists():
+            marker.touch()
+            os.kill(driver, signal.SIGUSR1)
+            time.sleep(0.5)
+        follow(config, lambda epoch: float(planned.hyperparameters.learning_rate))
+
+    search = {"method": "optuna", "trials_per_arm": 4, "space": {"learning_rate": {"loguniform": [1e-3, 1e-1]}}}
+    config = sweep_config(search)
+    for expected in ("interrupted", "finished"):
+        sweep(config, trainable, data, engine, tmp_path)
+        assert experiment_status(engine) == expected
+    each = [("finished", EPOCHS), ("failed", 0), ("finished", EPOCHS), ("finished", EPOCHS)]
+    assert trials_by_arm(engine) == alike(each)
+    with read_session(engine) as session:
+        tried = [
+            trial.hyperparameters["learning_rate"] for trial in session.scalars(select(Trial)) if trial.hyperparameters
+        ]
+    assert all(1e-3 <= rate <= 1e-1 for rate in tried)
+    assert len(set(tried)) == 4  # an arm's first draws are the other's, as both have the same seed
+
+
+def test_failures_and_retries_are_recorded(ray_here: None, data: Dataset, engine: Engine, tmp_path: Path) -> None:
     follow, marker = script(), tmp_path / "failed once"
 
     def trainable(config: dict[str, Any]) -> None:
         def loss(epoch: int) -> float:
-            arm, number = config["trial"]["arm"], config["trial"]["number"]
+            arm, number = config["trial"].arm, config["trial"].number
             if epoch == 4 and arm == "rebalanced" and number == 1:
                 raise ValueError("always\nand a second line")
             if epoch == 4 and arm == "rebalanced" and number == 2 and not marker.exists():
@@ -242,39 +351,64 @@ def test_failures_retries_and_lost_trials_are_recorded(
 
         follow(config, loss)
 
-    config = sweep_config({"method": "grid", "space": {"learning_rate": [0.1, 0.2]}})
-    # Left over from a process that was killed before Ray had saved its state: Ray does not know this trial.
-    statistics = colour_statistics(data.train_images, 5.0, "reachable")
-    start = Start(config, "", None, "test", {}, str(tmp_path), data, statistics, baselines(data, statistics), [])
-    experiment_id, arms, _ = record_start(engine, start)
-    with write_session(engine) as session:
-        session.add(
-            Trial(
-                experiment_id=experiment_id,
-                arm_id=arms["regression"],
-                ray_id="ghost",
-                config={"learning_rate": 0.3},
-                seed=0,
-                status="running",
-            )
-        )
-    recording = sweep(config, trainable, data, engine, tmp_path, max_failures=1)
-    assert trials_by_arm(engine) == {
-        "regression": [("finished", EPOCHS), ("finished", EPOCHS), ("lost", 0)],
-        "rebalanced": [("failed", 3), ("finished", EPOCHS)],
-    }
+    config = sweep_config(rates(0.1, 0.2), failures={"max_retries": 1})
+    recorder = sweep(config, trainable, data, engine, tmp_path)
+    both = [("finished", EPOCHS), ("finished", EPOCHS)]
+    one = [("failed", 3), ("finished", EPOCHS)]
+    assert trials_by_arm(engine) == {"regression": both, "rebalanced": one, "tilted": one}
     with read_session(engine) as session:
         reasons = session.scalars(select(Trial.failure_reason).where(Trial.failure_reason.is_not(None))).all()
-        epochs = session.execute(select(Measurement.trial_id, Measurement.epoch, Measurement.split)).all()
-    assert reasons == ["ValueError: always"]
-    assert len(set(epochs)) == len(epochs) == 2 * (2 + 3 * EPOCHS + 3)  # two splits; baselines, finished, failed
-    assert set(recording.ended.values()) == {"finished", "failed"}
+    assert reasons == ["ValueError: always"] * 2
+    epochs = reported_epochs(engine)
+    assert len(set(epochs)) == len(epochs) == 4 * EPOCHS + 2 * 3
+    assert set(recorder.ended.values()) == {"finished", "failed"}
+
+
+def test_the_checkpoint_that_the_database_names_is_always_there_and_no_other(
+    ray_here: None, data: Dataset, engine: Engine, tmp_path: Path
+) -> None:
+    follow, over = script(), threading.Event()
+    seen: set[str | None] = set()
+    missing: list[str | None] = []
+
+    def watch() -> None:
+        named = select(Trial.checkpoint).where(Trial.checkpoint.is_not(None))
+        while not over.is_set():
+            with read_session(engine) as session:
+                before = set(session.scalars(named))
+            absent = {path for path in before if not has_file(str(path), CHECKPOINT_FILE)}
+            with read_session(engine) as session:  # unless a newer one was named meanwhile
+                missing.extend(absent & set(session.scalars(named)))
+            seen.update(before)
+
+    def trainable(config: dict[str, Any]) -> None:
+        import time
+
+        def loss(epoch: int) -> float:
+            time.sleep(0.02)
+            return 1 / epoch
+
+        follow(config, loss)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        sweep(sweep_config(rates(0.1)), trainable, data, engine, tmp_path)
+    finally:
+        over.set()
+        watcher.join()
+    assert missing == []
+    assert len(seen) > 2  # it was watched while they changed
+    with read_session(engine) as session:
+        named = set(session.scalars(select(Trial.checkpoint).where(Trial.checkpoint.is_not(None))))
+    assert {str(path.parent) for path in tmp_path.rglob(CHECKPOINT_FILE)} == named
+    assert len(named) == 2
 
 
 def test_a_locked_database_delays_records_and_loses_none(
     ray_here: None, data: Dataset, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("platform.recorder.RETRY_AFTER_S", 0.5)  # so that it finds the lock several times
+    monkeypatch.setattr(recorder_module, "RETRY_AFTER_S", 0.5)  # so that it finds the lock several times
     follow, started, released = script(), tmp_path / "started", tmp_path / "released"
     seen: list[int] = []
 
@@ -295,23 +429,21 @@ def test_a_locked_database_delays_records_and_loses_none(
         connection = sqlite3.connect(tmp_path / "sweep.sqlite", isolation_level=None, timeout=30)
         connection.execute("BEGIN IMMEDIATE")
         time.sleep(2)
-        seen.extend(connection.execute("SELECT count(*) FROM measurements WHERE epoch > 0").fetchone())
+        seen.extend(connection.execute("SELECT count(*) FROM reports WHERE epoch > 0").fetchone())
         connection.rollback()
         connection.close()
         released.touch()
 
     holder = threading.Thread(target=hold_the_lock)
     holder.start()
-    config = sweep_config({"method": "grid", "space": {"learning_rate": [0.1]}})
-    recording = sweep(config, trainable, data, engine, tmp_path)
+    recorder = sweep(sweep_config(rates(0.1)), trainable, data, engine, tmp_path)
     holder.join()
     assert len(seen) == 1
-    assert seen[0] < 2 * (EPOCHS - 1)  # what was reported meanwhile, on two splits, was not yet recorded
-    assert recording.problems == []
-    assert trials_by_arm(engine) == {"regression": [("finished", EPOCHS)], "rebalanced": [("finished", EPOCHS)]}
-    with read_session(engine) as session:
-        epochs = session.execute(select(Measurement.trial_id, Measurement.epoch).where(Measurement.epoch > 0)).all()
-    assert len(epochs) == 2 * len(set(epochs)) == 2 * 2 * EPOCHS
+    assert seen[0] < EPOCHS - 1  # what was reported meanwhile was not yet recorded
+    assert recorder.problems == []
+    assert trials_by_arm(engine) == alike([("finished", EPOCHS)])
+    epochs = reported_epochs(engine)
+    assert len(epochs) == len(set(epochs)) == 3 * EPOCHS
     assert experiment_status(engine) == "finished"
 
 
@@ -319,14 +451,11 @@ def test_a_full_database_is_said_and_its_records_wait(
     ray_here: None, data: Dataset, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SQLite's own limit of pages fills it here; a full disk, and a sweep that is resumed: faults_sweep_disk.py."""
-    monkeypatch.setattr(recorder, "RETRY_AFTER_S", 0.1)
-    monkeypatch.setattr(recorder, "LAST_RETRIES_S", 0.5)
+    monkeypatch.setattr(recorder_module, "RETRY_AFTER_S", 0.1)
+    monkeypatch.setattr(recorder_module, "LAST_RETRIES_S", 0.5)
     follow = script()
-    config = sweep_config({"method": "grid", "space": {"learning_rate": [0.1, 0.2, 0.3]}})
-    statistics = colour_statistics(data.train_images, 5.0, "reachable")
-    record_start(
-        engine, Start(config, "", None, "test", {}, str(tmp_path), data, statistics, baselines(data, statistics), [])
-    )
+    config = sweep_config(rates(0.1, 0.2, 0.3))
+    begin(config, data, engine, tmp_path)
     with closing(sqlite3.connect(tmp_path / "sweep.sqlite")) as connection:
         connection.execute("VACUUM")  # there are no free pages left
         [(pages,)] = connection.execute("PRAGMA page_count")
@@ -335,12 +464,12 @@ def test_a_full_database_is_said_and_its_records_wait(
     def limit(connection: sqlite3.Connection, *_: object) -> None:
         connection.execute(f"PRAGMA max_page_count = {pages}")
 
-    recording = sweep(config, lambda config: follow(config, lambda epoch: 1 / epoch), data, engine, tmp_path)
-    assert recording.problems == []
-    assert f"The disk of the database {tmp_path / 'sweep.sqlite'} is full" in str(recording.unwritten)
+    recorder = sweep(config, lambda config: follow(config, lambda epoch: 1 / epoch), data, engine, tmp_path)
+    assert recorder.problems == []
+    assert f"The disk of the database {tmp_path / 'sweep.sqlite'} is full" in str(recorder.unwritten)
     assert experiment_status(engine) == "running"  # so that the command goes on with it
     pages *= 100
-    assert recording.close(6) == "finished"
-    assert recording.unwritten is None
-    assert trials_by_arm(engine) == {arm: [("finished", EPOCHS)] * 3 for arm in ("regression", "rebalanced")}
+    assert recorder.close(6) == "finished"
+    assert recorder.unwritten is None
+    assert trials_by_arm(engine) == alike([("finished", EPOCHS)] * 3)
     assert experiment_status(engine) == "finished"
