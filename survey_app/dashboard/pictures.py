@@ -19,7 +19,6 @@ from db.answers import Answers, Contender
 from db.gallery import Classes, Photograph, classes, contenders, photographs, sample_pngs, truth_pngs
 from db.pictures import pixels
 from db.store import read_session
-from survey_app.dashboard import access
 from survey_app.dashboard.chosen import Chosen, choose
 from survey_app.dashboard.classes import class_exhibits
 from survey_app.dashboard.exhibits import SIMULATED, Exhibit, file_stem, headed, save_drawing, show_exhibits, titled
@@ -357,7 +356,6 @@ def _show_enlarged(gallery: Gallery, row: int, engine: Engine) -> None:
 
     @st.dialog(title, width="large")
     def draw() -> None:
-        access.recheck()
         with read_session(engine) as session:
             enlarged = enlarge(session, gallery, row)
         with st.popover("Save", type="tertiary"):

@@ -28,7 +28,6 @@ from db.sweeps import (
     sweep_progress,
     swept_trials,
 )
-from survey_app.dashboard import access
 from survey_app.dashboard.chosen import Chosen, choose
 from survey_app.dashboard.exhibits import COLOURS, LABEL, NEUTRAL, Chart, DataTable, Exhibit, Figure, show_exhibits
 from survey_app.dashboard.hyperparameters import RANK, hyperparameters_figure
@@ -108,7 +107,6 @@ def _show_progress(chosen: Chosen, plan: SweepPlan, drawn: SweepProgress) -> Non
 
     @st.fragment(run_every=REFRESH_S)
     def live() -> None:
-        access.recheck()
         try:
             with read_session(chosen.engine) as session:
                 now = sweep_progress(session, chosen.experiment.id)
