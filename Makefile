@@ -25,7 +25,7 @@ sweep: $(environment) ## tune and train every contender of tune_configs/rebalanc
 	$(python) -m platform.sweep tune_configs/rebalance.yaml $(ARGS)
 
 survey: $(environment) ## ask people: the survey and the dashboard in a browser
-	$(python) -m streamlit run survey_app/app.py $(ARGS)
+	$(python) -m survey_app.serve $(ARGS)
 
 survey-load: $(environment) ## 30 participants at once on a server of its own, and the time from answer to next question
 	$(python) -m tests.survey_load $(ARGS)

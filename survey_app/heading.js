@@ -27,6 +27,7 @@ export default function ({ data, parentElement, setStateValue }) {
       reduced_motion: is("(prefers-reduced-motion: reduce)"),
       inverted_colours: is("(inverted-colors: inverted)"),
       touch: is("(pointer: coarse)"),
+      edited: Boolean(window.huejuryEdited),
     });
   }
 }

@@ -7,8 +7,11 @@ const FIXATION_MS = 500;
 const MASK_MS = 250;
 // A second click that was meant for the last answer may not press what appears under it.
 const DEAF_MS = 350;
-// An answer that the server has not taken (a dropped connection) is sent again; the database takes it once.
+// An answer that the server has not taken (a dropped connection) is sent again, later each time, and for ten minutes
+// at most; the database takes it once.
 const RESEND_MS = 4000;
+const LONGEST_RESEND_MS = 60000;
+const RESENDS = 13;
 
 const stages = new WeakMap();
 
@@ -51,9 +54,13 @@ function makeStage(root) {
 
   function show(data, sender) {
     send = sender;
-    if (question && data.question === question.question) {
-      // The same question again: it goes on as it is, but an answer that got lost on the way is sent once more.
-      if (phase === "sent") later(deliver, 500);
+    if (question && data.question === question.question && data.asked_anew === question.asked_anew) {
+      // The same question again, after a connection that was lost perhaps: it goes on as it is, and an answer that got
+      // lost on the way is sent once more, sooner than by its timer. One that was refused is asked anew.
+      if (phase === "sent" && question.sendings <= RESENDS) {
+        clearTimeout(resend);
+        resend = later(deliver, 250 * 2 ** question.sendings);
+      }
       return;
     }
     clearTimeout(resend);
@@ -203,7 +210,9 @@ function makeStage(root) {
       scale: question.scale,
       device_pixel_ratio: window.devicePixelRatio || 1,
       hidden: question.hidden,
+      edited: Boolean(window.huejuryEdited),
     };
+    question.sendings = 0;
     answers[side].classList.add("chosen");
     clear();
     enter("sent");
@@ -214,9 +223,14 @@ function makeStage(root) {
 
   function deliver() {
     if (phase !== "sent") return;
-    send(question.vote);
     clearTimeout(resend);
-    resend = later(deliver, RESEND_MS);
+    if (question.sendings > RESENDS) {
+      prompt.textContent = question.texts.unsent;
+      return;
+    }
+    send(question.vote);
+    resend = later(deliver, Math.min(RESEND_MS * 2 ** question.sendings, LONGEST_RESEND_MS));
+    question.sendings += 1;
   }
 
   function later(what, ms) {

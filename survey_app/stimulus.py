@@ -1,21 +1,24 @@
 """The stimulus: shows one question in the browser for the set time and takes the answer there.
 
-What the browser gets is the question's opaque id and the pictures' RGB bytes: no file format, so that neither length,
-header nor metadata tells one picture from another. The timing is stimulus.js's.
+What the browser gets is the question's opaque id and the pictures' RGB bytes. The timing is stimulus.js's.
 """
 
 import base64
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
-from PIL import Image
 
-from db.votes import Protocol, QuestionView
+from db.schema import Protocol
+from db.votes import QuestionView
 
 KEY = "stimulus"
+# What the browser sends with an answer, see `db.votes.record_vote`.
+MEASURED = (
+    *("response_time_ms", "exposure_measured_ms", "input", "scale"),
+    *("device_pixel_ratio", "hidden", "edited"),
+)
 FOLDER = Path(__file__).parent
 # In the order of the arrow keys: the answer as it is stored, and its label.
 ANSWERS = {
@@ -26,6 +29,8 @@ TEXTS = {
     "pair": {"look": "Look at the middle.", "ask": "Which one was the photograph?"},
     "single": {"look": "Look at the middle.", "ask": "Was it a photograph?"},
 }
+
+UNSENT = "Your answer could not be sent. Please check your connection, then reload this page: you go on from here."
 
 _component = st.components.v2.component(
     "huejury_stimulus",
@@ -44,27 +49,33 @@ def before(title: str, text: str, button: str, photograph: list[bool] | None = N
 
 
 def stimulus(
-    question: QuestionView, protocol: Protocol, *, before: dict[str, Any] | None, on_vote: Callable[[], None]
+    question: QuestionView,
+    protocol: Protocol,
+    *,
+    before: dict[str, Any] | None,
+    asked_anew: int,
+    on_vote: Callable[[], None],
 ) -> None:
-    """Draw the question. on_vote is called once the participant answered: see `vote`."""
+    """Draw the question. asked_anew: grows when an answer was refused, and the question starts again. on_vote is
+    called once the participant answered: see `vote`."""
     count = f"Practice {question.number} of {question.of}"
     if question.phase == "main":
         count = f"Question {question.number} of {question.of}"
-    (width, height), pictures = _pixels(question.pictures)
     _component(
         key=KEY,
         data={
             "question": question.public_id,
+            "asked_anew": asked_anew,
             "number": question.number,
             "of": question.of,
             "count": count,
             "exposure_ms": question.exposure_ms,
             "resampling": question.resampling,
-            "width": width,
-            "height": height,
-            "pictures": pictures,
+            "width": question.width,
+            "height": question.height,
+            "pictures": [base64.b64encode(rgb).decode("ascii") for rgb in question.pictures],
             "answers": [{"value": value, "label": label} for value, label in ANSWERS[protocol]],
-            "texts": {**TEXTS[protocol], "photograph": "photograph", "synthesized": "by computer"},
+            "texts": {**TEXTS[protocol], "photograph": "photograph", "synthesized": "by computer", "unsent": UNSENT},
             "before": before,
         },
         on_vote_change=on_vote,
@@ -72,9 +83,7 @@ def stimulus(
 
 
 def vote() -> dict[str, Any] | None:
-    """What the browser sent, in on_vote only: question, answer, response_time_ms, exposure_measured_ms (null where it
-    does not apply), input, scale (screen pixels a picture's pixel), device_pixel_ratio, hidden (the page was out of
-    sight while the pictures were on show). It comes from a browser: nothing about it is certain."""
+    """What the browser sent, in on_vote only: question, answer, and MEASURED. Nothing about it is certain."""
     sent = st.session_state.get(KEY, {}).get("vote")
     return sent if isinstance(sent, dict) else None
 
@@ -86,9 +95,3 @@ def solution(protocol: Protocol, answer: str, correct: bool) -> tuple[list[bool]
         return [left, not left], f"The photograph was on the {'left' if left else 'right'}."
     real = (answer == "real") == correct
     return [real], "It was a photograph." if real else "Its colours were made up by a computer."
-
-
-def _pixels(pngs: list[bytes]) -> tuple[tuple[int, int], list[str]]:
-    """Width and height of the pictures, and their RGB bytes in base64."""
-    images = [Image.open(io.BytesIO(png)).convert("RGB") for png in pngs]
-    return images[0].size, [base64.b64encode(image.tobytes()).decode("ascii") for image in images]

@@ -1,129 +1,68 @@
-"""Lets readers into the dashboard, or shows them what they can do about it. admission.py decides."""
+"""Who may see the dashboard, where an identity provider is configured; else whoever reaches its address may.
+
+The secrets name the provider in [auth], as Streamlit has it, and the addresses that may read in [dashboard] emails.
+Whatever is in doubt is refused.
+"""
 
 import logging
-import math
-from pathlib import Path
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import streamlit as st
 from streamlit.errors import StreamlitAuthError, StreamlitSecretNotFoundError
 
-from survey_app.dashboard import admission
-from survey_app.dashboard.admission import Attempts, Rules, SecretsError
-
-COOKIE = "huejury_reader"
-TOKEN = "reader_token"  # in the session: the cookie of a session is that of its websocket's handshake
+from db.errors import UserError
 
 logger = logging.getLogger("huejury.dashboard")
 
-# Of this server, for all its sessions.
-_attempts = Attempts()
-_signed_out: set[str] = set()  # ids of tokens; whoever copied one does not outlive its owner's signing out
+SHORTEST_COOKIE_SECRET = 32  # characters
 
-_cookie = st.components.v2.component(
-    "huejury_reader_cookie", js=(Path(__file__).parent / "cookie.js").read_text(encoding="utf-8")
-)
+
+class SecretsError(UserError):
+    """The secrets cannot be used; the message quotes nothing secret."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Who may: whom one of the providers knows by one of the e-mail addresses. Without providers, everybody."""
+
+    providers: tuple[str, ...] = ()  # as st.login() takes them, "default" being [auth] itself
+    emails: tuple[str, ...] = ()  # addresses, or "*@domain"
 
 
 def admitted() -> bool:
-    """Whether this reader may see the dashboard; if not, what they can do about it has been drawn.
-
-    A page asks before it draws anything. Fragments are rerun without their page: they ask with recheck().
-    """
+    """Whether this reader may see the dashboard; if not, what they can do about it has been drawn."""
     try:
         rules = _rules()
     except SecretsError as error:
         st.title("HueJury")
         st.error(str(error))
         return False
-    if _admitted(rules):
-        _welcome(rules)
+    if not rules.providers:
         return True
-    st.title("HueJury")
-    if rules.providers:
+    if st.user.get("is_logged_in") is not True:
         _ask_to_sign_in(rules)
-    elif rules.passphrase is not None:
-        _ask_for_passphrase(rules.passphrase)
-    else:
-        _explain_this_machine()
-    return False
-
-
-def recheck() -> None:
-    """The first line of each fragment on the dashboard: has its reader been signed out since, or the token expired,
-    the fragment stops here and the page is drawn anew, which asks again."""
-    try:
-        still_admitted = _admitted(_rules())
-    except SecretsError:
-        still_admitted = False
-    if not still_admitted:
-        st.rerun()
-
-
-def _rules() -> Rules:
-    """Raises SecretsError."""
-    try:
-        return admission.read_rules(st.secrets.to_dict())
-    except (StreamlitSecretNotFoundError, OSError, UnicodeDecodeError) as error:
-        if isinstance(error, StreamlitSecretNotFoundError) and error.error_id == "no-secrets-found":
-            return Rules()
-        logger.error("The secrets cannot be read: %s", type(error).__name__)  # its message may quote them
-        raise SecretsError("The secrets file cannot be read: mend it, then reload this page.") from error
-
-
-def _admitted(rules: Rules) -> bool:
-    if rules.providers:
-        return st.user.get("is_logged_in") is True and admission.email_allowed(
-            st.user.get("email"), st.user.get("email_verified"), rules.emails
-        )
-    if rules.passphrase is not None:
-        return bool(_token_ids(rules.passphrase) - _signed_out)
-    return _doubt() is None
-
-
-def _doubt() -> str | None:
-    headers = st.context.headers
-    return admission.doubt_of_this_machine(
-        st.context.ip_address, [(name, value) for name in headers for value in headers.get_all(name)]
-    )
-
-
-def _tokens() -> list[str]:
-    return [token for token in (st.session_state.get(TOKEN), st.context.cookies.get(COOKIE)) if token]
-
-
-def _token_ids(passphrase: str) -> set[str]:
-    ids = (admission.token_id(passphrase, token) for token in _tokens())
-    return {token for token in ids if token is not None}
-
-
-def _welcome(rules: Rules) -> None:
-    """What a reader who is in sees above the dashboard: how to leave it."""
-    if not rules.providers and rules.passphrase is None:
-        return
-    with st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center", key="reader"):
-        if rules.passphrase is None:
-            st.text(str(st.user.get("email")), width="content")
-            st.button("Sign out", on_click=st.logout, type="tertiary")
-        else:
-            st.button("Sign out", on_click=_sign_out, args=(rules.passphrase,), type="tertiary")
-            token = st.session_state.get(TOKEN)
-            if token is not None and token != st.context.cookies.get(COOKIE):
-                _set_cookie(token, admission.TOKEN_LIFETIME_S)
-
-
-# --- An identity provider ---
-
-
-def _ask_to_sign_in(rules: Rules) -> None:
-    if st.user.get("is_logged_in") is True:
-        email = st.user.get("email")
+        return False
+    email = st.user.get("email")
+    if not email_allowed(email, st.user.get("email_verified"), rules.emails):
+        st.title("HueJury")
         who = f"`{email}`" if email else "somebody without an e-mail address"
         st.error(
             f"You are signed in as {who}, who may not see this dashboard. Ask its owner to add your address, or "
             "sign in as somebody else."
         )
         st.button("Sign out", on_click=st.logout, type="primary")
-        return
+        return False
+    with st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center", key="reader"):
+        st.text(str(email), width="content")
+        st.button("Sign out", on_click=st.logout, type="tertiary")
+    return True
+
+
+def _ask_to_sign_in(rules: Rules) -> None:
+    st.title("HueJury")
     st.write("Only those whom its owner has listed may see this dashboard.")
     for provider in rules.providers:
         name = "Sign in" if provider == "default" else f"Sign in with {provider.capitalize()}"
@@ -135,41 +74,70 @@ def _ask_to_sign_in(rules: Rules) -> None:
                 st.error("Signing in is not set up completely; the server's log says what is missing.")
 
 
-# --- A passphrase ---
+def _rules() -> Rules:
+    """Raises SecretsError."""
+    try:
+        return read_rules(st.secrets.to_dict())
+    except (StreamlitSecretNotFoundError, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, StreamlitSecretNotFoundError) and error.error_id == "no-secrets-found":
+            return Rules()
+        logger.error("The secrets cannot be read: %s", type(error).__name__)  # its message may quote them
+        raise SecretsError("The secrets file cannot be read: mend it, then reload this page.") from error
 
 
-def _ask_for_passphrase(passphrase: str) -> None:
-    if _tokens():  # expired, or signed out
-        _set_cookie("", 0)
-    with st.form("passphrase", clear_on_submit=True, width=400):
-        given = st.text_input("Passphrase of this dashboard", type="password", autocomplete="current-password")
-        sent = st.form_submit_button("Sign in", type="primary")
-    if not sent or not given:
-        return
-    attempt = _attempts.attempt(st.context.ip_address, given, passphrase)
-    if attempt.right:
-        st.session_state[TOKEN] = admission.new_token(passphrase)
-        st.rerun()
-    wrong = "That is not the passphrase. " if attempt.checked else ""
-    wait = f"Please wait {math.ceil(attempt.wait_s)} s before the next attempt." if attempt.wait_s else ""
-    st.error(wrong + wait)
+def read_rules(secrets: Mapping[str, Any]) -> Rules:
+    """What the secrets say about the dashboard. Raises SecretsError."""
+    dashboard = secrets.get("dashboard", {})
+    if not isinstance(dashboard, Mapping):
+        raise SecretsError("In the secrets, dashboard has to be a table: [dashboard].")
+    unknown = sorted(dashboard.keys() - {"emails"})
+    if unknown:
+        raise SecretsError(f"In the secrets' [dashboard] only emails is known, not {unknown[0]!r}.")
+    if "auth" not in secrets:
+        if dashboard:
+            raise SecretsError("The secrets name e-mail addresses but no identity provider: add [auth].")
+        return Rules()
+    auth = secrets["auth"]
+    if not isinstance(auth, Mapping):
+        raise SecretsError("In the secrets, auth has to be a table: [auth].")
+    # Streamlit takes any. Who guesses it can sign in as anybody.
+    if len(str(auth.get("cookie_secret", ""))) < SHORTEST_COOKIE_SECRET:
+        raise SecretsError(
+            f"In the secrets, [auth] cookie_secret has to be a random text of at least {SHORTEST_COOKIE_SECRET} "
+            "characters."
+        )
+    # Named providers are tables in [auth]; an unnamed one has its settings in [auth] itself.
+    named = tuple(name for name, value in auth.items() if isinstance(value, Mapping) and name != "client_kwargs")
+    unnamed = ("default",) if "client_id" in auth or not named else ()
+    return Rules(unnamed + tuple(name for name in named if name != "default"), _emails(dashboard.get("emails", [])))
 
 
-def _sign_out(passphrase: str) -> None:
-    _signed_out.update(_token_ids(passphrase))  # tokens stay in the session: so the page knows of a cookie to delete
+def _emails(listed: object) -> tuple[str, ...]:
+    if not isinstance(listed, list) or not listed:
+        raise SecretsError(
+            "Nobody may see the dashboard yet: list who may in the secrets' [dashboard], for instance "
+            '`emails = ["ada@lab.example", "*@lab.example"]`.'
+        )
+    for number, pattern in enumerate(listed, 1):
+        address = isinstance(pattern, str) and pattern.isascii() and re.fullmatch(r"(\*|[^@*\s]+)@[^@*\s]+", pattern)
+        if not address:
+            raise SecretsError(
+                "In the secrets, each of [dashboard] emails has to be an address such as `ada@lab.example`, or "
+                f"`*@lab.example` for all of a domain; number {number} is neither."
+            )
+    return tuple(listed)
 
 
-def _set_cookie(token: str, max_age_s: int) -> None:
-    path = "/" + str(st.get_option("server.baseUrlPath") or "").strip("/")
-    data = {"name": COOKIE, "value": token, "path": path, "max_age_s": max_age_s}
-    _cookie(key="reader cookie", data=data, width="content")
+def email_allowed(email: object, verified: object, patterns: Iterable[str]) -> bool:
+    """Whether a signed-in person may see the dashboard.
 
-
-# --- This machine ---
-
-
-def _explain_this_machine() -> None:
-    st.error(
-        f"This dashboard answers only to the machine that it runs on, and {_doubt()}. To let others read it, set a "
-        "passphrase of its own or an identity provider in .streamlit/secrets.toml; the README says how."
-    )
+    email, verified: the provider's claims `email` and `email_verified`. Not every provider makes the second; where it
+    does, it has to be true. Some providers say "true" as a text.
+    """
+    if verified not in (None, True, "true") or not isinstance(email, str):
+        return False
+    # Other scripts have letters that are lower-cased to ASCII ones ("K", the Kelvin sign, to "k").
+    if not email.isascii() or not re.fullmatch(r"[^@\s]+@[^@\s]+", email):
+        return False
+    domain = email.partition("@")[2].lower()
+    return any(pattern.lower() in (email.lower(), f"*@{domain}") for pattern in patterns)

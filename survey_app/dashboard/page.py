@@ -115,7 +115,6 @@ def _follow_votes(chosen: Chosen, study: StudySummary) -> None:
 
     @st.fragment(run_every=REFRESH_S)
     def live() -> None:
-        access.recheck()
         try:
             with read_session(chosen.engine) as session:
                 now = _version(session, study, simulated=chosen.simulated)

@@ -1,0 +1,83 @@
+// Watches over a participant's page. Browsers' translators and extensions edit the page under Streamlit, which then
+// fails with a stack trace: they are asked not to, what they did is remembered (window.huejuryEdited), and what failed
+// is covered by an apology whose button loads the page anew. The server knows where its participant was.
+
+const FAILED = '[data-testid="stException"]';
+const WATCHED = ["class", "translate", "style", "data-darkreader-mode", "data-darkreader-scheme"];
+let watching = false;
+let drawn = false;
+
+export default function ({ data }) {
+  if (!watching) {
+    watching = true;
+    const look = () => check(data.apology);
+    new MutationObserver(look).observe(document, {
+      childList: true,
+      subtree: true,
+      attributes: true,
+      attributeFilter: WATCHED,
+    });
+    // An editor that takes the page's elements away makes React throw before anything is drawn.
+    window.addEventListener("error", look);
+  }
+  check(data.apology);
+}
+
+function check(apology) {
+  const html = document.documentElement;
+  if (html.translate || !html.classList.contains("notranslate")) {
+    html.translate = false;
+    html.classList.add("notranslate");
+  }
+  if (!window.huejuryEdited && isEdited()) window.huejuryEdited = true;
+  const root = document.getElementById("root");
+  drawn ||= Boolean(root?.childElementCount);
+  if (document.querySelector(FAILED) || (drawn && !root?.childElementCount)) apologise(apology);
+}
+
+// What editors leave: translators <font> and their classes, extensions elements of their own (grammarly-…, deepl-…)
+// beside or in the body, dark modes attributes and filters.
+function isEdited() {
+  const html = document.documentElement;
+  return (
+    document.querySelector("body font, [data-darkreader-mode], [data-darkreader-scheme]") !== null ||
+    /\btranslated-(ltr|rtl)\b/.test(html.className) ||
+    [...html.children].some((element) => !["HEAD", "BODY"].includes(element.tagName)) ||
+    [...document.body.children, ...html.children].some((element) => element.tagName.includes("-")) ||
+    [html, document.body].some((element) => getComputedStyle(element).filter !== "none")
+  );
+}
+
+function apologise({ title, text, button }) {
+  if (document.querySelector(".huejury-apology")) return;
+  window.huejuryEdited = true;
+  const cover = document.createElement("div");
+  cover.className = "huejury-apology notranslate";
+  cover.setAttribute("role", "alertdialog");
+  cover.style.cssText =
+    "position: fixed; inset: 0; z-index: 2147483647; overflow: auto; padding: 3rem 1rem; text-align: center;" +
+    "background: Canvas; color: CanvasText; color-scheme: light dark; font: 1.1rem/1.5 system-ui, sans-serif;";
+  const [heading, paragraph, again] = ["h1", "p", "button"].map((tag) => document.createElement(tag));
+  heading.textContent = title;
+  paragraph.textContent = text;
+  again.textContent = button;
+  again.style.cssText =
+    "font: inherit; padding: 0.6rem 1.6rem; border: 0; border-radius: 8px; background: #1d4ed8; color: #fff;";
+  again.addEventListener("click", () => {
+    try {
+      // The page that comes is a new one, but its answers are still of somebody whose page is edited.
+      sessionStorage.setItem("huejuryEdited", "1");
+    } finally {
+      location.reload();
+    }
+  });
+  cover.append(heading, paragraph, again);
+  document.body.append(cover);
+  again.focus();
+}
+
+try {
+  if (sessionStorage.getItem("huejuryEdited")) window.huejuryEdited = true;
+} catch {
+  // No storage in this browser: then only what is seen now counts.
+}

@@ -1,0 +1,156 @@
+"""Serves the survey and the dashboard, each in a process of its own: `python -m survey_app.serve`, or `make survey`.
+
+Participants and readers come by two doors: nothing of the dashboard can be reached from the survey's address, and what
+readers do costs participants no time but the processor's, of which they get theirs first.
+"""
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from db.errors import UserError, run_command
+from db.store import DATABASE_HELP, default_database
+from survey_app.settings import settings
+
+FOLDER = Path(__file__).resolve().parent
+DASHBOARD_NICENESS = 10
+STOPPING_S = 10.0
+
+EXAMPLES = """\
+examples:
+  python -m survey_app.serve                                  both: the survey for everybody, the dashboard for you
+  python -m survey_app.serve survey --address 127.0.0.1       the survey alone, behind a proxy on this machine
+  python -m survey_app.serve dashboard --dashboard-port 9000  the dashboard alone
+
+Ctrl-C stops both. If one of them ends by itself, the other is stopped too, and the exit status is 1.
+"""
+
+
+@dataclass(frozen=True)
+class Door:
+    """One of the two servers."""
+
+    name: str
+    folder: Path  # of its app.py and its settings
+    address: str  # that it listens on
+    port: int
+
+    @property
+    def url(self) -> str:
+        host = "localhost" if self.address in ("", "0.0.0.0", "::") else self.address
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    def command(self) -> list[str]:
+        """Flags go before whatever else tells Streamlit its settings: files and the environment's variables."""
+        told = {**settings(self.folder), "server.headless": True, "server.address": self.address}
+        told |= {"server.port": self.port, "logger.hideWelcomeMessage": True}
+        flags = [
+            f"--{name}={str(value).lower() if isinstance(value, bool) else value}"
+            for name, value in told.items()
+            if not name.startswith("theme.")
+        ]
+        return [sys.executable, "-m", "streamlit", "run", str(self.folder / "app.py"), *flags]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    doors = [
+        Door("survey", FOLDER, options.address, options.port),
+        Door("dashboard", FOLDER / "dashboard", options.dashboard_address, options.dashboard_port),
+    ]
+    return run_command(lambda: serve([door for door in doors if options.only in (None, door.name)], options.database))
+
+
+def serve(doors: Sequence[Door], database: str) -> int:
+    """Start the servers, and stop them all when one ends (1), or on Ctrl-C or SIGTERM (0)."""
+    for door in doors:
+        _check_port(door)
+    environment = {**os.environ, "HUEJURY_DATABASE": database}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    processes: dict[Door, subprocess.Popen[bytes]] = {}
+    try:
+        for door in doors:
+            process = processes[door] = subprocess.Popen(door.command(), env=environment, cwd=FOLDER.parent)
+            if door.name == "dashboard" and hasattr(os, "setpriority"):  # not on Windows
+                os.setpriority(os.PRIO_PROCESS, process.pid, DASHBOARD_NICENESS)
+        awaited = list(doors)
+        while True:
+            for door in [door for door in awaited if _answers(door)]:
+                print(f"The {door.name} is at {door.url}", flush=True)
+                awaited.remove(door)
+            for door, process in processes.items():
+                if (status := process.poll()) is not None:
+                    others = "; the other server is stopped too" if len(doors) > 1 else ""
+                    print(f"The {door.name}'s server has ended with status {status}{others}.", file=sys.stderr)
+                    return 1
+            time.sleep(0.2)
+    except KeyboardInterrupt:
+        print("Stopped.", flush=True)
+        return 0
+    finally:
+        _stop(list(processes.values()))
+
+
+def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        try:
+            process.wait(STOPPING_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _check_port(door: Door) -> None:
+    family = socket.AF_INET6 if ":" in door.address else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((door.address, door.port))
+        except (OSError, OverflowError) as error:
+            option = "--dashboard-port" if door.name == "dashboard" else "--port"
+            raise UserError(
+                f"The {door.name} cannot listen on {door.address}:{door.port} ({error}); stop what does, or give "
+                f"another {option}."
+            ) from error
+
+
+def _answers(door: Door) -> bool:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(door.address, door.address)
+    try:
+        with socket.create_connection((host, door.port), timeout=0.2):
+            return True
+    except OSError:
+        return False
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m survey_app.serve",
+        description="Serve the survey to participants and the dashboard to readers.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("only", nargs="?", choices=("survey", "dashboard"), help="one of them alone (default: both)")
+    parser.add_argument(
+        "--address", default="0.0.0.0", help="the survey's (default: %(default)s, all of this machine's)"
+    )
+    parser.add_argument("--port", type=int, default=8501, help="the survey's (default: %(default)s)")
+    parser.add_argument(
+        "--dashboard-address", default="127.0.0.1", help="default: %(default)s, for browsers on this machine alone"
+    )
+    parser.add_argument("--dashboard-port", type=int, default=8502, help="default: %(default)s")
+    parser.add_argument("--database", default=default_database(), help=DATABASE_HELP)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
