@@ -9,9 +9,10 @@ from torch.nn import functional
 from benchmarks.harness import Contenders, alternate, figure, goal, peak_tensor_megabytes, ratios, spread, table
 from benchmarks.usual import dense_loss
 from platform import losses
-from platform.color import BinSet, bin_table, rgb_to_lab, soft_labels
+from platform.color import rgb_to_lab
 from platform.datasets import load_dataset
 from platform.losses import soft_label_cross_entropy
+from platform.palettes import Palette, grid_palette
 
 TEXT = """\
 ## The loss
@@ -43,12 +44,11 @@ def section(tiny: bool) -> list[str]:
     rows = []
     faster: dict[str, list[float]] = {name: [] for name in GOALS}
     smaller: dict[str, list[float]] = {"": [], "own ": []}
-    for bins, width, batch, rounds in _sizes(tiny):
-        contenders, features_megabytes = _contenders(bins, width, batch)
+    for palette, width, batch, rounds in _sizes(tiny):
+        contenders, features_megabytes = _contenders(palette, width, batch)
         memory = {name: peak_tensor_megabytes(run) for name, run in contenders.items()}
         seconds = alternate(contenders, rounds)
         own = {name: megabytes - features_megabytes for name, megabytes in memory.items()}
-        count = len(bin_table(bins).grid_bins)
         for name, all_ratios in faster.items():
             all_ratios.append(median(ratios(seconds[OURS], seconds[name])))
         smaller[""].append(memory["dense, pixel rows"] / memory[OURS])
@@ -56,7 +56,7 @@ def section(tiny: bool) -> list[str]:
         for name, times in seconds.items():
             rows.append(
                 [
-                    f"{width}, {batch}, {count}",
+                    f"{width}, {batch}, {len(palette.centers)}",
                     name,
                     spread([1e3 * time / batch for time in times]),
                     spread(ratios(seconds[OURS], times)),
@@ -72,56 +72,61 @@ def section(tiny: bool) -> list[str]:
     return [TEXT, *table(head, rows), "", *goals]
 
 
-def _sizes(tiny: bool) -> list[tuple[BinSet, int, int, int]]:
+def _sizes(tiny: bool) -> list[tuple[Palette, int, int, int]]:
+    """Palettes, widths, images in a batch, and rounds."""
+    reachable, grid = grid_palette(), grid_palette(reachable=False)
     if tiny:
-        return [("reachable", 8, 4, 2)]
+        return [(reachable, 8, 4, 2)]
     return [
-        ("reachable", 32, 64, 9),
-        ("reachable", 32, 256, 5),
-        ("reachable", 64, 64, 9),
-        ("reachable", 64, 256, 5),
-        ("grid", 32, 64, 5),
-        ("grid", 64, 64, 5),
-        ("grid", 32, 256, 3),
-        ("grid", 64, 256, 3),
+        (reachable, 32, 64, 9),
+        (reachable, 32, 256, 5),
+        (reachable, 64, 64, 9),
+        (reachable, 64, 256, 5),
+        (grid, 32, 64, 5),
+        (grid, 64, 64, 5),
+        (grid, 32, 256, 3),
+        (grid, 64, 256, 3),
     ]
 
 
-def _contenders(bins: BinSet, width: int, batch: int) -> tuple[Contenders, float]:
+def _contenders(palette: Palette, width: int, batch: int) -> tuple[Contenders, float]:
     """Return the contenders on one problem, and the megabytes of the features' gradient."""
     images = load_dataset(["photos"], train_images=batch, say=lambda _: None).train_images
-    table = bin_table(bins)
-    heads = len(table.grid_bins)
+    heads = len(palette.centers)
     ab = rgb_to_lab(torch.tensor(images))[..., 1:]
-    outputs, label_weights = (x.contiguous() for x in soft_labels(ab, table))
+    entries, label_weights = palette.soft_labels(ab)
     generator = torch.Generator().manual_seed(0)
     pictures = torch.randn(batch, width, *ab.shape[1:3], generator=generator).requires_grad_()
     features = pictures.detach().permute(0, 2, 3, 1).reshape(-1, width).requires_grad_()
     weight = (0.2 * torch.randn(heads, width, generator=generator)).requires_grad_()
     bias = torch.randn(heads, generator=generator).requires_grad_()
     rarity = 3 * torch.rand(heads, generator=generator)
-    pixel_weights = rarity[outputs[..., 4]]
-    row_outputs, row_weights, row_rarity = outputs.view(-1, 9), label_weights.view(-1, 9), pixel_weights.view(-1)
-    channel_outputs, channel_weights = (x.permute(0, 3, 1, 2).contiguous() for x in (outputs, label_weights))
-    hard = row_outputs[:, 4].contiguous()
+    own = entries[:, 0].contiguous()
+    pixel_weights = rarity[own]
+    # Where there is no neighbour, `scatter_` would write its 0 over the own weight: it goes to an entry far away.
+    scattered = entries.where(label_weights > 0, (own[:, None] + heads // 2) % heads)
+    channel_entries, channel_weights = (
+        x.view(*ab.shape[:3], -1).permute(0, 3, 1, 2).contiguous() for x in (scattered, label_weights)
+    )
+    channel_pixel_weights = pixel_weights.view(ab.shape[:3])
 
     def gradients(loss: Tensor, x: Tensor) -> tuple[Tensor, ...]:
         return loss.detach(), *torch.autograd.grad(loss, (x, weight, bias))
 
     def ours() -> tuple[Tensor, ...]:
-        loss = soft_label_cross_entropy(features, weight, bias, row_outputs, row_weights, row_rarity)
+        loss = soft_label_cross_entropy(features, weight, bias, entries, label_weights, pixel_weights)
         return gradients(loss, features)
 
     def channel_order() -> tuple[Tensor, ...]:
         logits = functional.conv2d(pictures, weight[:, :, None, None], bias)
-        return gradients(dense_loss(logits, channel_outputs, channel_weights, pixel_weights), pictures)
+        return gradients(dense_loss(logits, channel_entries, channel_weights, channel_pixel_weights), pictures)
 
     def pixel_rows() -> tuple[Tensor, ...]:
         logits = functional.linear(features, weight, bias)
-        return gradients(dense_loss(logits, row_outputs, row_weights, row_rarity), features)
+        return gradients(dense_loss(logits, scattered, label_weights, pixel_weights), features)
 
     def hard_labels() -> tuple[Tensor, ...]:
-        return gradients(functional.cross_entropy(functional.linear(features, weight, bias), hard), features)
+        return gradients(functional.cross_entropy(functional.linear(features, weight, bias), own), features)
 
     chunk = losses.cpu_chunk_pixels(heads)
     x, gradient = features.detach()[:chunk], torch.randn(chunk, heads, generator=generator)
@@ -135,7 +140,7 @@ def _contenders(bins: BinSet, width: int, batch: int) -> tuple[Contenders, float
     _assert_agree(ours(), expected)
     loss, pictures_grad, *head_grads = channel_order()
     _assert_agree((loss, pictures_grad.permute(0, 2, 3, 1).reshape(-1, width), *head_grads), expected)
-    one_entry = soft_label_cross_entropy(features, weight, bias, hard[:, None], torch.ones(len(hard), 1))
+    one_entry = soft_label_cross_entropy(features, weight, bias, own[:, None], torch.ones(len(own), 1))
     _assert_agree(gradients(one_entry, features), hard_labels())
     contenders: Contenders = {
         OURS: ours,

@@ -3,26 +3,30 @@
 import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from benchmarks.harness import figure, goal, seconds_and_peak_megabytes, table
-from platform.color import bin_table, rgb_to_lab, soft_labels
+from platform.arms import ArmOptions, compose
+from platform.color import rgb_to_lab
 from platform.datasets import Dataset, DatasetUnavailable, load_dataset
-from platform.training import Run, colour_statistics, train
+from platform.hyperparameters import Hyperparameters
+from platform.palettes import count_colours, grid_palette
+from platform.training import train
 
 TEXT = """\
 ## More images
 
-*Encoding*: L and soft labels of every image, a batch at a time and not kept. *p̄*: `colour_statistics`, that is encoding
-and both histograms. *Epoch*: `platform.training.train` with the smallest network (width 8, depth 1, batch 64), so that
-the number of images and not the network is what is measured; one image of either split is scored. Each is run once, in
-a process of its own that has done the same with the first hundred images before. Memory is how far that process grew at
-most meanwhile, beyond what it held with the uint8 array of the images.
+*Encoding*: L and soft labels of every image, a batch at a time and not kept. *Colours*: `count_colours`, all that
+losses know of the data. *Epoch*: `platform.training.train` with the smallest network (width 8, depth 1, batch 64), so
+that the number of images and not the network is what is measured; one image of each split is looked at. Each is run
+once, in a process of its own that has done the same with the first hundred images before. Memory is how far that
+process grew at most meanwhile, beyond what it held with the uint8 array of the images.
 """
 
-KINDS = {"encoding": "encoding", "statistics": "p̄", "epoch": "epoch"}
+KINDS = ("encoding", "colours", "epoch")
 
 
 def section(tiny: bool) -> list[str]:
@@ -41,24 +45,17 @@ def section(tiny: bool) -> list[str]:
             row += [figure(seconds), figure(1e3 * seconds / count), megabytes]
         rows.append(row)
     head = ["images", "array, MB"]
-    for what in KINDS.values():
-        head += [f"{what}, s", "ms an image", "MB more"]
+    for kind in KINDS:
+        head += [f"{kind}, s", "ms an image", "MB more"]
     goals = []
-    for kind, what in KINDS.items():
-        fewest, *_, most = each[kind]
+    for kind, measured in each.items():
+        (few_s, few_grown), *_, (most_s, most_grown) = measured
         goals.append(
-            goal(
-                f"{what}: time an image of the most images over that of the fewest", [most[0] / fewest[0]], at_most=1.2
-            )
+            goal(f"{kind}: time an image of the most images over that of the fewest", [most_s / few_s], at_most=1.2)
         )
-        if fewest[1] is not None and most[1] is not None:
-            goals.append(
-                goal(
-                    f"{what}: MB that the most images need beyond what the fewest need",
-                    [most[1] - fewest[1]],
-                    at_most=10,
-                )
-            )
+        if few_grown is not None and most_grown is not None:
+            what = f"{kind}: MB that the most images need beyond what the fewest need"
+            goals.append(goal(what, [most_grown - few_grown], at_most=10))
     return [TEXT, f"{source}\n", *table(head, rows), "", *goals]
 
 
@@ -66,52 +63,40 @@ def _measure(kind: str, count: int) -> tuple[str, float, float, float | None]:
     """Return where the images are from, the megabytes of their array, and the seconds and megabytes of one kind."""
     torch.set_num_threads(1)
     data, source = _images(count)
-    _work(kind, _first(data, 100))()  # the first calls set things up
+    _work(kind, replace(data, train_images=data.train_images[:100]))()  # the first calls set things up
     return source, data.train_images.nbytes / 1e6, *seconds_and_peak_megabytes(_work(kind, data))
 
 
 def _images(count: int) -> tuple[Dataset, str]:
     try:
-        data = load_dataset(["imagenet32"], train_images=count, validation_images=1, say=lambda _: None)
+        data = load_dataset(
+            ["imagenet32"], train_images=count, tuning_images=1, validation_images=1, say=lambda _: None
+        )
     except DatasetUnavailable:
         pass
     else:
         if len(data.train_images) == count:
             return data, "The images are ImageNet's at 32×32."
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (count + 1, 32, 32, 3), dtype=np.uint8)
-    labels = np.zeros(count + 1, dtype=np.int64)
-    data = Dataset("random", ("none",), images[1:], labels[1:], images[:1], labels[:1], "0" * 64, "Random bytes.")
+    images = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    labels = np.zeros(count, dtype=np.int64)
+    splits = (images, labels, images[:1], labels[:1], images[:1], labels[:1])
+    data = Dataset("random", ("none",), *splits, "0" * 64, "Random bytes.")
     return data, "ImageNet at 32×32 was not to be had under `HUEJURY_DATA`: the images are random bytes."
 
 
-def _first(data: Dataset, count: int) -> Dataset:
-    return Dataset(
-        data.name,
-        data.class_names,
-        data.train_images[:count],
-        data.train_labels[:count],
-        data.validation_images[:1],
-        data.validation_labels[:1],
-        data.fingerprint,
-        data.note,
-    )
+def _work(kind: str, data: Dataset) -> Callable[[], object]:
+    hyperparameters = Hyperparameters(learning_rate=1e-3, epochs=1, width=8, depth=1, batch_size=64)
 
-
-def _work(kind: str, data: Dataset) -> Callable[[], None]:
-    run = Run("classification", learning_rate=1e-3, epochs=1, rebalancing=0.5, width=8, depth=1)
-    table = bin_table(run.bins)
-    statistics = colour_statistics(data.train_images[:100], run.soft_label_sigma, run.bins)
+    palette = grid_palette()
 
     def encode() -> None:
-        for rgb in torch.from_numpy(data.train_images).split(run.batch_size):
-            soft_labels(rgb_to_lab(rgb)[..., 1:], table)
+        for rgb in torch.from_numpy(data.train_images).split(hyperparameters.batch_size):
+            palette.soft_labels(rgb_to_lab(rgb)[..., 1:])
 
-    def count_colours() -> None:
-        colour_statistics(data.train_images, run.soft_label_sigma, run.bins)
-
-    def epoch() -> None:
-        for _ in train(run, data, statistics, device="cpu"):
-            pass
-
-    return {"encoding": encode, "statistics": count_colours, "epoch": epoch}[kind]
+    if kind == "encoding":
+        return encode
+    if kind == "colours":
+        return lambda: count_colours(data.train_images)
+    arms = {"rebalanced": ArmOptions(kind="classification", rebalancing=0.5)}
+    task = compose(arms, "rebalanced", count_colours(data.train_images[:100]))
+    return lambda: list(train(task, hyperparameters, data))

@@ -5,14 +5,17 @@ from collections import defaultdict
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.harness import figure, goal, table
+from platform.arms import ArmOptions, compose
 from platform.datasets import load_dataset
-from platform.training import Run, colour_statistics, train
+from platform.hyperparameters import Hyperparameters
+from platform.palettes import count_colours
+from platform.training import train
 
 TEXT = """\
 ## Where the time of a training step goes
 
 PyTorch's profile of an epoch of `platform.training.train`: classification with λ = 0.5, 167 bins, filter size 3, batch
-64, AdamW, `precision: auto`; one image of either split is scored. Each share is of the time that the profiler saw,
+64, AdamW, `precision: auto`; one image of each split is looked at. Each share is of the time that the profiler saw,
 spent in an operator itself and not in those it calls; "what is left" are all below the smallest that is named.
 """
 
@@ -49,9 +52,10 @@ def _percent(share: float) -> str:
 
 
 def _shares(width: int, count: int, batch: int) -> dict[str, float]:
-    data = load_dataset(["photos"], train_images=count, validation_images=1, say=lambda _: None)
-    run = Run("classification", learning_rate=1e-3, epochs=2, rebalancing=0.5, width=width, batch_size=batch)
-    epochs = train(run, data, colour_statistics(data.train_images, run.soft_label_sigma, run.bins), device="cpu")
+    data = load_dataset(["photos"], train_images=count, tuning_images=1, validation_images=1, say=lambda _: None)
+    arms = {"rebalanced": ArmOptions(kind="classification", rebalancing=0.5)}
+    task = compose(arms, "rebalanced", count_colours(data.train_images))
+    epochs = train(task, Hyperparameters(learning_rate=1e-3, epochs=2, width=width, batch_size=batch), data)
     next(epochs)  # the first steps set up oneDNN's primitives
     with profile(activities=[ProfilerActivity.CPU]) as recorded:
         next(epochs)

@@ -10,33 +10,30 @@ from torch.utils.data import DataLoader, Dataset
 from platform.models import Colorizer
 
 GRID = 20
-CELL = 256 / GRID
-CENTERS = (np.arange(GRID) + 0.5) * CELL - 128
-NEIGHBOURS = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)])
+CENTERS = (np.arange(GRID) + 0.5) * 256 / GRID - 128
+OWN_AND_AROUND = np.array([(0, 0), *((i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if (i, j) != (0, 0))])
 
 
-def dense_loss(logits: Tensor, bins: Tensor, label_weights: Tensor, pixel_weights: Tensor) -> Tensor:
+def dense_loss(logits: Tensor, entries: Tensor, label_weights: Tensor, pixel_weights: Tensor) -> Tensor:
     """Return the soft-label cross-entropy over dimension 1, the same for pixel rows and for channel order.
 
-    logits (n, heads, ...); bins, label_weights (n, 9, ...); pixel_weights (n, ...).
+    logits (n, heads, ...); entries, label_weights (n, 9, ...): those of positive weight once; pixel_weights (n, ...).
     """
-    targets = torch.zeros_like(logits).scatter_(1, bins, label_weights)
+    targets = torch.zeros_like(logits).scatter_(1, entries, label_weights)
     log_probabilities = functional.log_softmax(logits, dim=1)
     return (-(targets * log_probabilities).sum(1) * pixel_weights).mean()
 
 
-def soft_labels(rgb: np.ndarray, sigma: float = 5.0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return of uint8 (..., 3): L, bin, the bins of the 3x3 neighbours, their weights, each (pixels, ...)."""
+def soft_labels(rgb: np.ndarray, sigma: float = 5.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return of uint8 (..., 3): L (pixels,), the own bin and those around it, and their weights, each (pixels, 9)."""
     lab = skimage.color.rgb2lab(rgb).reshape(-1, 3)
-    ab = lab[:, 1:]
-    cell = np.floor(GRID * (ab + 128) / 256).astype(np.int64)
-    neighbours = cell[:, None, :] + NEIGHBOURS
-    inside = ((neighbours >= 0) & (neighbours < GRID)).all(-1)
-    neighbours = neighbours.clip(0, GRID - 1)
-    squared = ((CENTERS[neighbours] - ab[:, None, :]) ** 2).sum(-1)
-    weights = np.exp(-squared / (2 * sigma**2)) * inside
-    weights /= weights.sum(-1, keepdims=True)
-    return lab[:, 0], cell[:, 0] * GRID + cell[:, 1], neighbours[..., 0] * GRID + neighbours[..., 1], weights
+    ab = np.round(lab[:, 1:])
+    bins = (GRID * (ab + 128) // 256).astype(np.int64)[:, None] + OWN_AND_AROUND
+    inside = ((bins >= 0) & (bins < GRID)).all(-1)
+    bins = bins.clip(0, GRID - 1)  # no colour of sRGB has a neighbour outside
+    squares = ((CENTERS[bins] - ab[:, None]) ** 2).sum(-1)
+    weights = np.exp(-squares / (2 * sigma**2)) * inside
+    return lab[:, 0], bins[..., 0] * GRID + bins[..., 1], weights / weights.sum(-1, keepdims=True)
 
 
 class Images(Dataset[tuple[Tensor, Tensor, Tensor]]):
@@ -53,7 +50,7 @@ class Images(Dataset[tuple[Tensor, Tensor, Tensor]]):
         rgb = self._images[index]
         if self._flips and torch.rand(()) < 0.5:
             rgb = rgb[:, ::-1]
-        lightness, _, bins, weights = soft_labels(rgb)
+        lightness, bins, weights = soft_labels(rgb)
         height, width = rgb.shape[:2]
         return (
             torch.from_numpy(lightness.astype(np.float32)).view(1, height, width),
@@ -79,7 +76,7 @@ def train_epoch(
     loader = DataLoader(Images(images), batch_size=batch_size, shuffle=True, num_workers=2, drop_last=True)
     model.train()
     for lightness, bins, weights in loader:
-        loss = dense_loss(logits_of(model, lightness), bins, weights, rarity[bins[:, 4]])
+        loss = dense_loss(logits_of(model, lightness), bins, weights, rarity[bins[:, 0]])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
