@@ -1,6 +1,6 @@
 """What readers meet: `streamlit run survey_app/dashboard/app.py`, or `make survey`.
 
-A server of its own, on this machine alone unless it is told otherwise: whatever readers do, no participant waits for it.
+A server of its own, on this machine alone unless told otherwise: whatever readers do, no participant waits for it.
 """
 
 import sys

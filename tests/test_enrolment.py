@@ -1,0 +1,184 @@
+"""Who takes part: consent, the link's ids, schedules, withdrawal, and what is not stored."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import Engine, func, select
+
+from db.enrolment import AlreadyTakenPartError, enrol, recruited_as, redraw, withdraw
+from db.schema import Image, Participant, Question
+from db.store import open_database, read_session
+from db.studies import SurveyError, close_study, create_study, study_summary
+from db.votes import progress, record_comment, record_vote
+from tests.survey_data import add_experiment
+from tests.test_votes import SENT, answer, answer_up_to, enrolled, standing, vote_count
+from tests.test_votes import engine as engine
+
+PID, ELSE = "5f1e0c1b2a3d4e5f60718293", "5f1e0c1b2a3d4e5f60718294"
+
+
+def test_who_cannot_take_part_hears_why(engine: Engine) -> None:
+    under_way = enrolled(engine)
+    close_study(engine, "pairs")
+    with pytest.raises(SurveyError, match="'pairs' is closed: it takes no more participants"):
+        enrol(engine, "pairs", consent_version="1")
+    with pytest.raises(SurveyError, match="There is no study 'nope'; there is "):
+        enrol(engine, "nope", consent_version="1")
+    with pytest.raises(SurveyError, match="in version 1, not 0"):
+        enrol(engine, "singles", consent_version="0")
+    assert standing(engine, under_way).stage == "closed"
+
+
+def test_everything_that_a_schedule_was_drawn_from_is_stored(engine: Engine) -> None:
+    tokens = [enrol(engine, study, consent_version="1") for study in ("pairs", "singles") * 3]
+    withdraw(engine, tokens[0])  # the others' tallies keep what was asked then
+    with read_session(engine) as session:
+        for participant in session.scalars(select(Participant)):
+            stored = session.scalars(
+                select(Question).where(Question.participant_id == participant.id).order_by(Question.position)
+            ).all()
+            slots = redraw(session, participant)
+            assert [(slot.phase, slot.real_side) for slot in slots] == [
+                (question.phase, question.real_side) for question in stored
+            ]
+            images = sorted(session.scalars(select(Image.id)))
+            assert [images[slot.image] for slot in slots] == [question.image_id for question in stored]
+
+
+def test_simulated_and_real_participants_are_balanced_apart(engine: Engine) -> None:
+    for simulated in (True, False, False):
+        enrol(engine, "pairs", consent_version="1", simulated=simulated)
+    with read_session(engine) as session:
+        tallies = [row.tally["shown"] for row in session.scalars(select(Participant).order_by(Participant.id))]
+    assert [int(np.sum(tally)) for tally in tallies] == [0, 0, 12]
+
+
+def test_who_comes_again_from_prolific_goes_on(engine: Engine) -> None:
+    link = {"PROLIFIC_PID": PID, "STUDY_ID": "s1", "SESSION_ID": "a1", "name": "Ann", "utm": "x"}
+    first = enrolled(engine, link=link)
+    answer(engine, first)
+    again = enrol(engine, "pairs", consent_version="1", link=link)
+    assert again != first
+    assert progress(engine, first) is None
+    assert standing(engine, again).practice_answered == 1
+    other_study = enrol(engine, "singles", consent_version="1", link=link)
+    somebody_else = enrol(engine, "pairs", consent_version="1", link={"PROLIFIC_PID": "<script>\0"})
+    assert standing(engine, other_study).practice_answered == standing(engine, somebody_else).practice_answered == 0
+    with read_session(engine) as session:
+        found = session.scalars(select(Participant.external_id).order_by(Participant.id)).all()
+    assert found == [PID, PID, None]
+
+
+@pytest.mark.parametrize("session", [{"SESSION_ID": "b2"}, {}], ids=["another session", "no session"])
+@pytest.mark.parametrize("first_session", [{"SESSION_ID": "a1"}, {}])
+@pytest.mark.parametrize("stage", ["practice", "done"])
+def test_whoever_knows_an_id_takes_nothing_over(
+    engine: Engine, session: dict[str, str], first_session: dict[str, str], stage: str
+) -> None:
+    token = enrolled(engine, link={"PROLIFIC_PID": PID, **first_session})
+    if stage == "done":
+        answer_up_to(engine, token, "comment")
+        record_comment(engine, token, None)
+    before = standing(engine, token)
+    with pytest.raises(AlreadyTakenPartError, match="Somebody takes part with the id of your link already"):
+        enrol(engine, "pairs", consent_version="1", link={"PROLIFIC_PID": PID, **session})
+    assert standing(engine, token) == before
+    assert study_summary(engine, "pairs").participants == 1
+
+
+def test_a_finished_participation_is_never_given_out_again(engine: Engine) -> None:
+    link = {"PROLIFIC_PID": PID, "SESSION_ID": "a1"}
+    token = enrolled(engine, link=link)
+    answer_up_to(engine, token, "comment")
+    with pytest.raises(AlreadyTakenPartError):
+        enrol(engine, "pairs", consent_version="1", link=link)
+    assert standing(engine, token).stage == "comment"
+
+
+def test_who_comes_again_is_asked_for_consent_and_whether_the_study_is_open(engine: Engine) -> None:
+    link = {"PROLIFIC_PID": PID, "SESSION_ID": "a1"}
+    token = enrolled(engine, link=link)
+    with pytest.raises(SurveyError, match="in version 1, not 0"):
+        enrol(engine, "pairs", consent_version="0", link=link)
+    close_study(engine, "pairs")
+    with pytest.raises(SurveyError, match="is closed"):
+        enrol(engine, "pairs", consent_version="1", link=link)
+    assert standing(engine, token).stage == "closed"
+
+
+PLACEHOLDERS = ("{{%PROLIFIC_PID%}}", "%7B%7BPROLIFIC_PID%7D%7D", "${e://Field/PROLIFIC_PID}", "[PROLIFIC_PID]")
+NO_IDS = ("", "undefined", "null", "None", "NaN", "test", "TEST123", "test_1", "PROLIFIC_PID", "0", "your id", "a b1")
+
+
+@pytest.mark.parametrize("text", [*PLACEHOLDERS, *NO_IDS, "1" * 101, PID + "\n"])
+@pytest.mark.parametrize("parameter", ["PROLIFIC_PID", "workerId"])
+def test_what_is_no_id_identifies_nobody(engine: Engine, text: str, parameter: str) -> None:
+    create_study(engine, "cats", name="ids", question_count=6, practice_count=2, id_parameter=parameter)
+    link = {parameter: text, "SESSION_ID": "undefined"}
+    first, second = (enrolled(engine, "ids", link=link) for _ in range(2))
+    answer(engine, first)
+    assert standing(engine, first).practice_answered == 1
+    assert standing(engine, second).practice_answered == 0
+    assert set(recruited_as(link, parameter).values()) == {None}
+    enrolled(engine, "ids", link={parameter: PID})
+    summary = study_summary(engine, "ids")
+    assert (summary.participants, summary.without_id) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [("participant", "483920"), ("id", "17"), ("workerId", "A2QF8XYZ01"), ("survey_code", "98765")],
+)
+def test_other_systems_ids_are_named_by_the_study(engine: Engine, parameter: str, value: str) -> None:
+    create_study(engine, "cats", name="ids", question_count=6, practice_count=2, id_parameter=parameter)
+    enrol(engine, "ids", consent_version="1", link={parameter: value, "PROLIFIC_PID": PID, "SESSION_ID": "a1"})
+    with read_session(engine) as session:
+        participant = session.scalars(select(Participant)).one()
+    assert (participant.external_id, participant.external_session_id) == (value, "a1")
+
+
+# Withdrawal, and what is not stored
+
+
+@pytest.mark.parametrize("by", ["token", "code", "typed code"])
+def test_withdrawal_deletes_every_answer(engine: Engine, by: str) -> None:
+    stays, goes = enrolled(engine), enrolled(engine)
+    answer(engine, stays)
+    answer_up_to(engine, goes, "comment")
+    record_comment(engine, goes, None)
+    code = standing(engine, goes).completion_code
+    assert code is not None
+    typed = {"token": goes, "code": code, "typed code": f" {code.lower().replace('-', ' ').replace('0', 'o')}"}[by]
+    assert withdraw(engine, typed)
+    assert progress(engine, goes) is None
+    assert record_vote(engine, goes, "x", "left", **SENT).status == "refused"
+    assert not withdraw(engine, typed)
+    assert vote_count(engine) == 1
+    with read_session(engine) as session:
+        assert session.scalar(select(func.count(Participant.id))) == 1
+        assert session.scalar(select(func.count(Question.id))) == 16
+
+
+@pytest.mark.parametrize("text", ["", "x", "-", "\0", "\ud800", "ABCD-EFGH-JKM", "ä" * 12, "' OR 1=1"])
+def test_nobody_is_withdrawn_by_what_is_no_code(engine: Engine, text: str) -> None:
+    token = enrolled(engine)
+    assert not withdraw(engine, text)
+    assert standing(engine, token).stage == "practice"
+
+
+def test_tokens_and_codes_cannot_be_guessed_and_the_token_is_not_stored(tmp_path: Path) -> None:
+    path = tmp_path / "votes.sqlite"
+    engine = open_database(path)
+    add_experiment(engine, images=10)
+    create_study(engine, "cats", question_count=6, practice_count=2)
+    tokens = [enrol(engine, "cats", consent_version="1") for _ in range(5)]
+    with read_session(engine) as session:
+        codes = session.scalars(select(Participant.completion_code)).all()
+        assert len({*session.scalars(select(Participant.pseudonym)), *codes, *tokens}) == 15
+    assert {len(token) for token in tokens} == {32}  # 192 random bits
+    assert {len(code) for code in codes} == {12}  # 60 random bits
+    engine.dispose()
+    stored = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert codes[0].encode() in stored
+    assert not any(token.encode() in stored for token in tokens)
