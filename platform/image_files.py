@@ -1,0 +1,169 @@
+"""Images out of files: crops of the photographs that scikit-image ships, and any folder."""
+
+import os
+import sys
+import warnings
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+from rich.console import Console
+from rich.progress import track
+
+from platform.image_source import (
+    SIZE,
+    Bytes,
+    DatasetError,
+    DatasetUnavailable,
+    Part,
+    Source,
+    digests_of,
+    in_memory,
+    to_rows,
+)
+
+# Of the colour pictures inside scikit-image's wheel these are photographs of everyday things; retina.jpg,
+# hubble_deep_field.jpg and ihc.png are scientific pictures of almost one hue, motorcycle_right.png is the stereo twin.
+PHOTOS = {
+    "astronaut": "astronaut.png",
+    "cat": "chelsea.png",
+    "coffee": "coffee.png",
+    "motorcycle": "motorcycle_left.png",
+    "rocket": "rocket.jpg",
+}
+PHOTO_REDUCTIONS = (1, 2, 4, 6)  # crops of 32, 64, 128 and 192 pixels, each reduced to 32
+PHOTO_GAP = 16  # pixels between two splits that belong to neither: no JPEG block reaches across
+
+FOLDER_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+FOLDER_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+FOLDER_VALIDATION_SHARE = 0.2
+
+
+# Photographs that scikit-image's wheel contains
+
+
+def open_photos() -> Source:
+    """Crops at several scales: of every photograph the right half validates, of the left half the upper two thirds
+    train and the lower third tunes.
+
+    The photograph is cut before anything is resampled, so that no pixel is in two splits.
+    """
+    train: list[Part] = []
+    tuning: list[Part] = []
+    validation: list[Part] = []
+    margin = PHOTO_GAP // 2
+    for label, file_name in enumerate(PHOTOS.values()):
+        try:
+            with (files("skimage") / "data" / file_name).open("rb") as file, Image.open(file) as image:
+                photo = np.asarray(image.convert("RGB"))
+        except OSError as error:
+            raise DatasetUnavailable(
+                f"{file_name} is not among the photographs of this scikit-image; install the pinned version."
+            ) from error
+        middle, low = photo.shape[1] // 2, photo.shape[0] * 2 // 3
+        regions = (
+            (train, photo[: low - margin, : middle - margin], 16),
+            (tuning, photo[low + margin :, : middle - margin], 7),
+            (validation, photo[:, middle + margin :], 7),
+        )
+        for parts, region, positions in regions:
+            fitting = [reduction for reduction in PHOTO_REDUCTIONS if min(region.shape[:2]) >= SIZE * reduction]
+            rows = to_rows(np.concatenate([_crops(region, reduction, positions) for reduction in fitting]))
+            parts.append(in_memory(rows, np.full(len(rows), label, np.int64)))
+    note = (
+        f"32 x 32 crops of {len(PHOTOS)} photographs from scikit-image, left halves training (their lower thirds "
+        "tuning), right halves validation"
+    )
+    return Source("photos", tuple(PHOTOS), train, validation, tuning, note)
+
+
+def _crops(photo: Bytes, reduction: int, positions: int) -> Bytes:
+    """Crops of 32 x 32 from the photo reduced by block means, at most `positions` evenly spaced ones a direction."""
+    height, width = (extent // reduction for extent in photo.shape[:2])
+    blocks = photo[: height * reduction, : width * reduction].reshape(height, reduction, width, reduction, 3)
+    reduced = np.rint(blocks.mean(axis=(1, 3))).astype(np.uint8)
+    tops, lefts = (np.unique(np.linspace(0, extent - SIZE, positions).astype(int)) for extent in (height, width))
+    return np.stack([reduced[top : top + SIZE, left : left + SIZE] for top in tops for left in lefts])
+
+
+# Any folder of images
+
+
+def open_folder(folder: Path) -> Source:
+    """Every image of the folder; a fifth of the different pictures, chosen by their content, validates.
+
+    Sub-folders are classes, an image outside them belongs to the class "all". Files and folders whose name starts
+    with a dot are passed over, and so are links that lead out of the folder.
+    """
+    paths, passed_over = _image_paths(folder)
+    if not paths:
+        raise DatasetError(
+            f"{folder} holds no images: put files such as .png, .jpg or .webp there, or into sub-folders."
+        )
+    class_of = [path.relative_to(folder).parts[0] if path.parent != folder else "all" for path in paths]
+    class_names = tuple(sorted(set(class_of)))
+    labels = np.array([class_names.index(name) for name in class_of], np.int64)
+    bar = track(paths, "Reading images", console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
+    rows = to_rows(np.stack([_read_image(path) for path in bar]))
+
+    digests = digests_of(rows)
+    pictures = sorted(set(digests))
+    if len(pictures) < 3:
+        raise DatasetError(
+            f"{folder} holds too few different pictures ({len(pictures)} of {len(paths):,} files): training, tuning and "
+            "validation need three."
+        )
+    chosen = set(pictures[: max(1, round(FOLDER_VALIDATION_SHARE * len(pictures)))])
+    validates = np.array([digest in chosen for digest in digests])
+    train, validation = (in_memory(rows[side], labels[side]) for side in (~validates, validates))
+    note = f"{len(paths):,} images of the folder {folder.name}, split by content"
+    if copies := len(paths) - len(pictures):
+        note += f", among them {copies:,} exact copies"
+    if passed_over:
+        note += f"; passed over as no images or as links out of the folder: {passed_over:,} files"
+    return Source(f"folder:{folder}", class_names, [train], [validation], [], note)
+
+
+def _image_paths(folder: Path) -> tuple[list[Path], int]:
+    """The images under the folder, and how many other files and links out of it were passed over."""
+
+    def fail(error: OSError) -> None:
+        raise DatasetError(f"{error.filename} cannot be read ({error.strerror}); allow it or move it away.") from error
+
+    paths = []
+    passed_over = 0
+    for parent, folders, names in os.walk(folder, onerror=fail):  # never goes into a link to a folder
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for path in sorted(Path(parent, name) for name in names if not name.startswith(".")):
+            if path.suffix.lower() in FOLDER_SUFFIXES and path.is_file() and path.resolve().is_relative_to(folder):
+                paths.append(path)
+            else:
+                passed_over += 1
+    return paths, passed_over
+
+
+def _read_image(path: Path) -> Bytes:
+    """The upright image, cut to its central square and reduced to 32 x 32 with antialiasing; clear pixels are white."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FOLDER_FORMATS) as image:
+                image.draft("RGB", (4 * SIZE, 4 * SIZE))  # lets JPEG decode at a fraction of its size
+                square = _central_square(ImageOps.exif_transpose(image))
+                if square.has_transparency_data:
+                    square = square.convert("RGBA")
+                    square = Image.alpha_composite(Image.new("RGBA", square.size, "white"), square)
+                return np.asarray(square.convert("RGB").resize((SIZE, SIZE), Image.Resampling.LANCZOS))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DatasetError(
+            f"{path} has more than {Image.MAX_IMAGE_PIXELS:,} pixels; make it smaller or move it away."
+        ) from error
+    except Exception as error:  # Pillow's decoders raise many kinds on a damaged file
+        raise DatasetError(f"{path} cannot be read as an image ({error}); mend it or move it away.") from error
+
+
+def _central_square(image: Image.Image) -> Image.Image:
+    side = min(image.size)
+    left, top = ((extent - side) // 2 for extent in image.size)
+    return image.crop((left, top, left + side, top + side))
