@@ -87,7 +87,8 @@ def load_dataset(
         dataset = _build(source, limits, seed)
         say(
             f"Data: {dataset.name}, {len(dataset.train_labels):,} training, {len(dataset.tuning_labels):,} tuning and "
-            f"{len(dataset.validation_labels):,} validation images of {len(dataset.class_names):,} classes. {dataset.note}"
+            f"{len(dataset.validation_labels):,} validation images of {len(dataset.class_names):,} classes. "
+            f"{dataset.note}"
         )
         return dataset
     raise DatasetUnavailable(" ".join(reasons))

@@ -1,13 +1,12 @@
 """Images out of files: crops of the photographs that scikit-image ships, and any folder."""
 
-import os
 import sys
 import warnings
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import track
 
@@ -38,6 +37,11 @@ PHOTO_GAP = 16  # pixels between two splits that belong to neither: no JPEG bloc
 FOLDER_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 FOLDER_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 FOLDER_VALIDATION_SHARE = 0.2
+SPLIT_FOLDERS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
+MOST_FAULTS = 20  # that are said at once
+
+# Pillow refuses a PNG with more text than a megabyte. Here nobody reads the text, and pixels have a limit of their own.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 64 << 20
 
 
 # Photographs that scikit-image's wheel contains
@@ -93,26 +97,26 @@ def _crops(photo: Bytes, reduction: int, positions: int) -> Bytes:
 def open_folder(folder: Path) -> Source:
     """Every image of the folder; a fifth of the different pictures, chosen by their content, validates.
 
-    Sub-folders are classes, an image outside them belongs to the class "all". Files and folders whose name starts
-    with a dot are passed over, and so are links that lead out of the folder.
+    Sub-folders are classes, an image outside them belongs to the class "all". Links are followed. Files and folders
+    whose name starts with a dot are passed over. All files that cannot be read are named in one DatasetError.
     """
     paths, passed_over = _image_paths(folder)
     if not paths:
+        others = f", only {passed_over:,} other files" if passed_over else ""
         raise DatasetError(
-            f"{folder} holds no images: put files such as .png, .jpg or .webp there, or into sub-folders."
+            f"{folder} holds no images{others}: put files such as .png, .jpg or .webp there, or into sub-folders."
         )
     class_of = [path.relative_to(folder).parts[0] if path.parent != folder else "all" for path in paths]
     class_names = tuple(sorted(set(class_of)))
+    _check_not_split(folder, class_names)
     labels = np.array([class_names.index(name) for name in class_of], np.int64)
-    bar = track(paths, "Reading images", console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
-    rows = to_rows(np.stack([_read_image(path) for path in bar]))
-
+    rows = to_rows(_read_images(paths))
     digests = digests_of(rows)
     pictures = sorted(set(digests))
     if len(pictures) < 3:
         raise DatasetError(
-            f"{folder} holds too few different pictures ({len(pictures)} of {len(paths):,} files): training, tuning and "
-            "validation need three."
+            f"{folder} holds too few different pictures ({len(pictures)} of {len(paths):,} files): training, tuning "
+            "and validation need three."
         )
     chosen = set(pictures[: max(1, round(FOLDER_VALIDATION_SHARE * len(pictures)))])
     validates = np.array([digest in chosen for digest in digests])
@@ -121,26 +125,61 @@ def open_folder(folder: Path) -> Source:
     if copies := len(paths) - len(pictures):
         note += f", among them {copies:,} exact copies"
     if passed_over:
-        note += f"; passed over as no images or as links out of the folder: {passed_over:,} files"
+        note += f"; passed over as no images or as links that lead nowhere or in a circle: {passed_over:,} files"
     return Source(f"folder:{folder}", class_names, [train], [validation], [], note)
 
 
+def _check_not_split(folder: Path, class_names: tuple[str, ...]) -> None:
+    """Raise DatasetError where the sub-folders are splits, which would be taken for classes."""
+    splits = [name for name in class_names if name.lower() in SPLIT_FOLDERS]
+    if len(splits) > 1 and len(splits) == len(class_names):
+        raise DatasetError(
+            f"{folder} holds the splits {', '.join(splits)}, not classes: name one of them, as in "
+            f"folder:{folder / max(splits, key=lambda name: name.lower().startswith('train'))}; HueJury splits its pictures itself."
+        )
+
+
 def _image_paths(folder: Path) -> tuple[list[Path], int]:
-    """The images under the folder, and how many other files and links out of it were passed over."""
-
-    def fail(error: OSError) -> None:
-        raise DatasetError(f"{error.filename} cannot be read ({error.strerror}); allow it or move it away.") from error
-
-    paths = []
+    """The images under the folder, and how many other files and useless links were passed over."""
+    paths: list[Path] = []
     passed_over = 0
-    for parent, folders, names in os.walk(folder, onerror=fail):  # never goes into a link to a folder
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for path in sorted(Path(parent, name) for name in names if not name.startswith(".")):
-            if path.suffix.lower() in FOLDER_SUFFIXES and path.is_file() and path.resolve().is_relative_to(folder):
+
+    def walk(parent: Path, above: frozenset[Path]) -> None:
+        nonlocal passed_over
+        try:
+            entries = sorted(parent.iterdir())
+        except OSError as error:
+            raise DatasetError(f"{parent} cannot be read ({error.strerror}); allow it or move it away.") from error
+        for path in entries:
+            if path.name.startswith("."):
+                continue
+            if path.is_dir():
+                target = path.resolve()
+                if target in above:  # a link in a circle
+                    passed_over += 1
+                else:
+                    walk(path, above | {target})
+            elif path.suffix.lower() in FOLDER_SUFFIXES and path.is_file():
                 paths.append(path)
             else:
                 passed_over += 1
+
+    walk(folder, frozenset({folder.resolve()}))
     return paths, passed_over
+
+
+def _read_images(paths: list[Path]) -> Bytes:
+    images, faults = [], []
+    bar = track(paths, "Reading images", console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
+    for path in bar:
+        try:
+            images.append(_read_image(path))
+        except DatasetError as error:
+            faults.append(str(error))
+    if faults:
+        more = f"\n... and {len(faults) - MOST_FAULTS:,} more." if len(faults) > MOST_FAULTS else ""
+        raise DatasetError("\n".join(faults[:MOST_FAULTS]) + more)
+    return np.stack(images)
 
 
 def _read_image(path: Path) -> Bytes:
@@ -150,7 +189,7 @@ def _read_image(path: Path) -> Bytes:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FOLDER_FORMATS) as image:
                 image.draft("RGB", (4 * SIZE, 4 * SIZE))  # lets JPEG decode at a fraction of its size
-                square = _central_square(ImageOps.exif_transpose(image))
+                square = _in_8_bits(_central_square(ImageOps.exif_transpose(image)))
                 if square.has_transparency_data:
                     square = square.convert("RGBA")
                     square = Image.alpha_composite(Image.new("RGBA", square.size, "white"), square)
@@ -159,8 +198,27 @@ def _read_image(path: Path) -> Bytes:
         raise DatasetError(
             f"{path} has more than {Image.MAX_IMAGE_PIXELS:,} pixels; make it smaller or move it away."
         ) from error
+    except UnidentifiedImageError as error:
+        with path.open("rb") as file:
+            start = file.read(200).lstrip().lower()
+        kind = "a web page" if start.startswith((b"<!doctype html", b"<html")) else "no picture that HueJury reads"
+        raise DatasetError(f"{path} is {kind}; get the picture again or move the file away.") from error
     except Exception as error:  # Pillow's decoders raise many kinds on a damaged file
         raise DatasetError(f"{path} cannot be read as an image ({error}); mend it or move it away.") from error
+
+
+def _in_8_bits(image: Image.Image) -> Image.Image:
+    """Scale greys of 16 bits, and of floats from 0 to 1, which Pillow would clip. Raises ValueError for others."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray(np.rint(np.asarray(image).astype(np.float64) / 257).astype(np.uint8))
+    if image.mode not in ("I", "F"):
+        return image
+    values = np.asarray(image).astype(np.float64)
+    low, high = float(values.min()), float(values.max())
+    if image.mode == "F" and low >= 0 and high <= 1:
+        return Image.fromarray(np.rint(255 * values).astype(np.uint8))
+    kind = "floats" if image.mode == "F" else "whole numbers of 32 bits"
+    raise ValueError(f"its greys are {kind} from {low:g} to {high:g}, whose black and white are not known")
 
 
 def _central_square(image: Image.Image) -> Image.Image:

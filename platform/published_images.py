@@ -52,9 +52,9 @@ NPZ_MEND = "unpack the publisher's npz version again"
 
 
 def open_cifar10(directory: Path, say: Say) -> Source:
-    folder = directory / CIFAR10_FOLDER
     archive = directory / CIFAR10_URL.rsplit("/", 1)[1]
-    if folder.exists():
+    folder = _find_cifar10_folder(directory)
+    if folder is not None:
         contents = _read_cifar10_folder(folder)
     else:
         if not archive.exists():
@@ -78,8 +78,26 @@ def open_cifar10(directory: Path, say: Say) -> Source:
     return Source("cifar10", CIFAR10_CLASSES, parts[:-1], parts[-1:], [], note)
 
 
+def _find_cifar10_folder(directory: Path) -> Path | None:
+    """Where the binary version lies: below the directory as it unpacks, in it, or one folder deeper.
+
+    Raises DatasetError where there is the version for Python only.
+    """
+    around = [directory / CIFAR10_FOLDER, directory, *sorted(directory.glob(f"*/{CIFAR10_FOLDER}"))]
+    for folder in around:
+        if any((folder / name).exists() for name in CIFAR10_FILES):
+            return folder
+    for folder in [*around, directory / "cifar-10-batches-py", *directory.glob("*/cifar-10-batches-py")]:
+        if (folder / "data_batch_1").exists():
+            raise DatasetError(
+                f"{folder} holds CIFAR-10's version for Python (data_batch_1, ...), but HueJury reads the binary one "
+                f"(data_batch_1.bin, ...): put {CIFAR10_URL.rsplit('/', 1)[1]} into {directory}, or name another."
+            )
+    return directory / CIFAR10_FOLDER if (directory / CIFAR10_FOLDER).exists() else None
+
+
 def _cifar10_mend(path: Path) -> str:
-    return f"remove {path.parent} and run again to download CIFAR-10 anew"
+    return f"put the publisher's file there, or move {path.parent} away to have CIFAR-10 downloaded anew"
 
 
 def _check_cifar10_size(path: Path, size: int) -> None:

@@ -6,6 +6,7 @@ import io
 import itertools
 import os
 import pickle
+import shutil
 import stat
 import struct
 import subprocess
@@ -28,8 +29,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from platform import datasets
+from platform import datasets, image_files, published_images
 from platform.datasets import Dataset, DatasetError, DatasetUnavailable, load_dataset
 
 RECORDS = 20  # images in each synthetic CIFAR-10 file
@@ -74,7 +76,7 @@ def cifar10_bytes(images: Pixels, labels: list[int]) -> bytes:
     return b"".join(records)
 
 
-CIFAR10_IMAGES = {name: random_images(RECORDS, seed) for seed, name in enumerate(datasets.CIFAR10_FILES)}
+CIFAR10_IMAGES = {name: random_images(RECORDS, seed) for seed, name in enumerate(published_images.CIFAR10_FILES)}
 CIFAR10_LABELS = [number % 10 for number in range(RECORDS)]
 CIFAR10_BYTES = {name: cifar10_bytes(images, CIFAR10_LABELS) for name, images in CIFAR10_IMAGES.items()}
 
@@ -82,7 +84,7 @@ CIFAR10_BYTES = {name: cifar10_bytes(images, CIFAR10_LABELS) for name, images in
 @pytest.fixture
 def cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data directory with CIFAR-10 in the publisher's layout, only smaller; returns the folder of the files."""
-    monkeypatch.setattr(datasets, "CIFAR10_RECORDS", RECORDS)
+    monkeypatch.setattr(published_images, "CIFAR10_RECORDS", RECORDS)
     folder = tmp_path / "cifar-10-batches-bin"
     folder.mkdir()
     for name, content in CIFAR10_BYTES.items():
@@ -234,7 +236,7 @@ def test_fingerprint_sees_pixels_labels_and_split(cifar10: Path) -> None:
 def test_broken_cifar10_file(cifar10: Path, spoil: Callable[[Path], object], words: list[str]) -> None:
     spoil(cifar10 / "data_batch_3.bin")
     message = refused("cifar10", cifar10.parent)
-    for word in [str(cifar10 / "data_batch_3.bin"), f"remove {cifar10} and run again", *words]:
+    for word in [str(cifar10 / "data_batch_3.bin"), f"move {cifar10} away", *words]:
         assert word in message
 
 
@@ -263,8 +265,8 @@ GOOD_ARCHIVE = tar_bytes(GOOD_MEMBERS | {"cifar-10-batches-bin/readme.html": b"<
 
 def publish(archive: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make this archive the publisher's."""
-    monkeypatch.setattr(datasets, "CIFAR10_RECORDS", RECORDS)
-    monkeypatch.setattr(datasets, "CIFAR10_SHA256", hashlib.sha256(archive).hexdigest())
+    monkeypatch.setattr(published_images, "CIFAR10_RECORDS", RECORDS)
+    monkeypatch.setattr(published_images, "CIFAR10_SHA256", hashlib.sha256(archive).hexdigest())
 
 
 def test_archive_in_the_data_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,7 +359,7 @@ class Server:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     server = Server()
-    monkeypatch.setattr(datasets, "CIFAR10_URL", server.url)
+    monkeypatch.setattr(published_images, "CIFAR10_URL", server.url)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     publish(GOOD_ARCHIVE, monkeypatch)
     thread = threading.Thread(target=server.server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -405,8 +407,9 @@ def test_download_killed_half_way_is_no_data(server: Server, tmp_path: Path) -> 
     server.stop_after = len(GOOD_ARCHIVE) - 1000
     server.stall.clear()
     script = (
-        "from pathlib import Path; from platform import datasets; "
-        f"datasets.CIFAR10_URL, datasets.CIFAR10_SHA256 = {server.url!r}, {datasets.CIFAR10_SHA256!r}; "
+        "from pathlib import Path; from platform import datasets, published_images; "
+        f"published_images.CIFAR10_URL = {server.url!r}; "
+        f"published_images.CIFAR10_SHA256 = {published_images.CIFAR10_SHA256!r}; "
         f"datasets.load_dataset(['cifar10'], data_directory=Path({str(tmp_path)!r}))"
     )
     with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.DEVNULL) as process:
@@ -601,13 +604,13 @@ def test_photos_are_many_the_same_every_time_and_need_no_data_directory(tmp_path
 def test_photos_share_no_pixel_between_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of three levels of brightness, one for each split's region, no crop may hold anything between."""
     (tmp_path / "data").mkdir()
-    for file_name, width in zip(datasets.PHOTOS.values(), range(450, 455), strict=True):
+    for file_name, width in zip(image_files.PHOTOS.values(), range(450, 455), strict=True):
         pixels = np.random.default_rng(0).integers(0, 50, (300, width, 3), dtype=np.uint8)
         pixels[200:, : width // 2] += 75
         pixels[:, width // 2 :] += 150
         Image.fromarray(pixels).save(tmp_path / "data" / Path(file_name).with_suffix(".png"))
         (tmp_path / "data" / Path(file_name).with_suffix(".png")).rename(tmp_path / "data" / file_name)
-    monkeypatch.setattr(datasets, "files", lambda package: tmp_path)
+    monkeypatch.setattr(image_files, "files", lambda package: tmp_path)
     data = load_dataset(["photos"], say=lambda line: None)
     assert data.train_images.max() < 50
     assert 75 <= data.tuning_images.min() <= data.tuning_images.max() < 125
@@ -629,7 +632,7 @@ def test_photos_are_true_to_the_originals() -> None:
 
 
 def test_missing_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets, "files", lambda package: tmp_path)
+    monkeypatch.setattr(image_files, "files", lambda package: tmp_path)
     with pytest.raises(DatasetUnavailable, match=r"astronaut\.png"):
         load_dataset(["photos"])
 
@@ -709,7 +712,7 @@ def test_folder_images_are_upright_square_and_antialiased(tmp_path: Path) -> Non
     Image.fromarray(lying).save(tmp_path / "lying.jpg", quality=95, exif=exif)
     clear = Image.new("RGBA", (40, 40), (0, 0, 255, 0))
     clear.save(tmp_path / "clear.png")
-    images = {name: datasets._read_image(tmp_path / name) for name in os.listdir(tmp_path)}  # noqa: PTH208
+    images = {name: image_files._read_image(tmp_path / name) for name in os.listdir(tmp_path)}  # noqa: PTH208
     assert (images["wide.png"] == (0, 255, 0)).all()
     assert np.abs(images["stripes.png"][:, 2:-2].astype(int) - 128).max() < 8
     assert (images["lying.jpg"][:, :14] < 30).all()
@@ -722,22 +725,118 @@ def test_folder_images_are_upright_square_and_antialiased(tmp_path: Path) -> Non
 def test_folder_reads_every_mode_as_rgb(tmp_path: Path, mode: str) -> None:
     path = tmp_path / ("image.tif" if mode == "CMYK" else "image.png")
     Image.new("RGB", (50, 40), "white").convert(mode).save(path)
-    assert (datasets._read_image(path) == np.full((32, 32, 3), 255)).all()
+    assert (image_files._read_image(path) == np.full((32, 32, 3), 255)).all()
 
 
-def test_folder_does_not_follow_links_out_of_it(tmp_path: Path) -> None:
+def test_folder_follows_links_once_and_counts_useless_ones(tmp_path: Path) -> None:
     outside = fill(tmp_path / "outside", 3, seed=9)
     folder = fill(tmp_path / "folder", 10)
-    (folder / "link.png").symlink_to(outside / "0.png")
     (folder / "linked").symlink_to(outside)
     (folder / "inside.png").symlink_to(folder / "0.png")
     (folder / "broken.png").symlink_to(folder / "gone.png")
     (folder / "circle.png").symlink_to(folder / "circle.png")
+    (folder / "round").symlink_to(folder)
     os.mkfifo(folder / "pipe.png")  # opening it would wait for ever
     data = load_folder(folder)
-    assert len(all_images(data)) == 11
-    assert not pairs(random_images(3, 9), np.zeros(3, np.int64)) & pairs(all_images(data), np.zeros(11, np.int64))
-    assert "links out of the folder: 4 files" in data.note
+    assert len(all_images(data)) == 14
+    assert data.class_names == ("all", "linked")
+    assert "lead nowhere or in a circle: 4 files" in data.note
+
+
+def test_folder_of_links_to_classes_has_all_of_them(tmp_path: Path) -> None:
+    (tmp_path / "links").mkdir()
+    for seed, name in enumerate(("cats", "dogs", "frogs")):
+        (tmp_path / "links" / name).symlink_to(fill(tmp_path / "elsewhere" / name, 4, seed=seed))
+    assert load_folder(tmp_path / "links").class_names == ("cats", "dogs", "frogs")
+
+
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("Train", "Test")])
+def test_folder_of_splits_is_refused_by_name(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for seed, name in enumerate(names):
+        fill(tmp_path / name, 4, seed=seed)
+    message = refused(f"folder:{tmp_path}", tmp_path)
+    assert all(name in message for name in names)
+    assert f"folder:{tmp_path / names[0]}" in message
+    assert len(load_folder(tmp_path / names[0]).class_names) == 1
+    (tmp_path / "cat").mkdir()
+    fill(tmp_path / "cat", 3, seed=8)
+    assert "cat" in load_folder(tmp_path).class_names  # a class may be called test
+
+
+GREYS = np.linspace(0, 255, 32 * 32).reshape(32, 32)
+DEEP: dict[str, npt.NDArray[Any]] = {
+    "grey16.png": np.rint(GREYS * 257).astype(np.uint16),
+    "grey16.tif": np.rint(GREYS * 257).astype(np.uint16),
+    "float.tif": (GREYS / 255).astype(np.float32),
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_deep_greys_look_like_their_8_bit_twin(tmp_path: Path, name: str) -> None:
+    Image.fromarray(DEEP[name]).save(tmp_path / name)
+    Image.fromarray(np.rint(GREYS).astype(np.uint8)).save(tmp_path / "twin.png")
+    deep, twin = (image_files._read_image(tmp_path / file).astype(int) for file in (name, "twin.png"))
+    assert np.ptp(twin) == 255
+    assert np.abs(deep - twin).max() <= 1
+
+
+@pytest.mark.parametrize("values", [(GREYS * 100).astype(np.float32), (GREYS * 100).astype(np.int32)])
+def test_greys_of_unknown_range_are_refused_by_name(tmp_path: Path, values: npt.NDArray[Any]) -> None:
+    fill(tmp_path, 3)
+    Image.fromarray(values).save(tmp_path / "deep.tif")
+    message = refused(f"folder:{tmp_path}", tmp_path)
+    assert "deep.tif" in message
+    assert "25500" in message.replace(",", "") or "2.55e+04" in message
+
+
+# YCbCr is written as JPEG; LAB and HSV cannot be turned into RGB exactly by Pillow, or not be written at all.
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
+def test_every_mode_looks_like_its_rgb_twin(tmp_path: Path, mode: str) -> None:
+    picture = Image.fromarray(np.asarray(random_images(1, 3))[0]).convert(mode)
+    suffix = {"YCbCr": "jpg", "CMYK": "tif"}.get(mode, "png")
+    options: dict[str, Any] = {"quality": 100, "subsampling": 0} if suffix == "jpg" else {}
+    picture.save(tmp_path / f"picture.{suffix}", **options)
+    found = image_files._read_image(tmp_path / f"picture.{suffix}").astype(int)
+    expected = np.asarray(picture.convert("RGB")).astype(int)
+    assert np.abs(found - expected).mean() < (3 if suffix == "jpg" else 0.5)
+
+
+def test_all_bad_files_are_named_at_once_and_a_web_page_is_called_one(tmp_path: Path) -> None:
+    fill(tmp_path, 5)
+    for number in range(30):
+        (tmp_path / f"page{number:02}.jpg").write_text("<!DOCTYPE html><html>404</html>")
+    (tmp_path / "text.png").write_text("nothing")
+    with pytest.raises(DatasetError) as caught:
+        load_folder(tmp_path)
+    message = str(caught.value)
+    assert message.count("web page") == 20
+    assert "page00.jpg is a web page" in message
+    assert "and 11 more" in message
+
+
+def test_much_text_in_a_png_is_no_fault(tmp_path: Path) -> None:
+    fill(tmp_path, 5)
+    text = PngInfo()
+    text.add_text("history", "step " * 1_000_000, zip=True)
+    Image.fromarray(np.asarray(random_images(1, 3))[0]).save(tmp_path / "long.png", pnginfo=text)
+    assert len(all_images(load_folder(tmp_path))) == 6
+
+
+def test_cifar10_is_found_one_level_off_and_pythons_version_is_called_by_name(cifar10: Path) -> None:
+    data = load_cifar10(cifar10.parent)
+    deeper = cifar10.parent / "unpacked" / cifar10.name
+    deeper.parent.mkdir()
+    cifar10.rename(deeper)
+    assert load_cifar10(cifar10.parent).fingerprint == data.fingerprint
+    assert load_cifar10(deeper).fingerprint == data.fingerprint
+    shutil.rmtree(deeper)
+    python = cifar10.parent / "cifar-10-batches-py"
+    python.mkdir()
+    (python / "data_batch_1").write_bytes(b"pickled")
+    message = refused("cifar10", cifar10.parent)
+    assert str(python) in message
+    assert "version for Python" in message
+    assert "remove" not in message
 
 
 def huge_png(width: int, height: int) -> bytes:
@@ -760,13 +859,13 @@ def jpeg() -> bytes:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "cannot be read as an image"),
-        (b"not an image", "cannot be read as an image"),
+        (b"", "no picture that HueJury reads"),
+        (b"not an image", "no picture that HueJury reads"),
         (jpeg()[:-200], "truncated"),
         (huge_png(10_000, 10_000), "pixels; make it smaller"),
         (huge_png(100_000, 100_000), "pixels; make it smaller"),
         (huge_png(100, 100), "cannot be read as an image"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "cannot be read as an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no picture that HueJury reads"),
     ],
     ids=["empty", "text", "short", "bomb", "huge bomb", "too few pixels", "postscript"],
 )
