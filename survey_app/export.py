@@ -1,44 +1,26 @@
-"""A study as files: its votes as tidy CSV, one row a vote, and its whole definition as JSON.
+"""A study as files: its votes as tidy CSV, one row per vote, and its whole definition as JSON.
 
 docs/data-dictionary.md explains every column; a test holds it and COLUMNS equal.
 """
 
-import csv
 import json
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
 
-from db.answers import ExclusionRule, check_outcomes_may_be_seen
-from db.schema import Arm, Dataset, Image, Participant, Question, StudyArm, Trial, Vote
+from db.answers import ExclusionRule, check_outcomes_may_be_seen, read_votes
+from db.schema import Arm, Dataset, Experiment, Image, Run, SentinelPicture, Study, StudyArm, Trial
 from db.store import read_session
-from db.studies import find_study, study_definition
+from db.studies import find_study
 
 COLUMNS = (
-    "study",
-    "participant",
-    "simulated",
-    "attentive",
-    "finished",
-    "flags",
-    "phase",
-    "position",
-    "kind",
-    "sentinel",
-    "arm",
-    "trial",
-    "image",
-    "image_class",
-    "real_side",
-    "exposure_ms",
-    "exposure_measured_ms",
-    "response_time_ms",
-    "answer",
-    "correct",
-    "picked_as_real",
-    "input",
-    "scale",
-    "answered_at",
+    *("study", "participant", "simulated", "attentive", "finished", "check_flags", "phase", "position", "kind"),
+    *("sentinel", "arm", "trial", "image", "image_class", "real_side", "exposure_ms", "exposure_measured_ms"),
+    *("response_time_ms", "answer", "correct", "picked_as_real", "input", "scale", "device_pixel_ratio", "flags"),
+    "answered_on",
 )
 
 
@@ -53,65 +35,90 @@ def export_study(engine: Engine, name: str, folder: Path, *, simulated: bool = F
         if not simulated:
             check_outcomes_may_be_seen(session, study)
         definition = study_definition(session, study)
-        rule = ExclusionRule(**study.exclusion_rule)
-        dataset = session.scalars(
-            select(Dataset).where(Dataset.fingerprint == definition["dataset"]["fingerprint"])
-        ).one()
-        found = session.execute(
-            select(Participant, Question, Vote, Arm.name, Trial.ray_id, Image.index_in_split, Image.class_index)
-            .join(Question, Question.participant_id == Participant.id)
-            .join(Vote, Vote.question_id == Question.id)
-            .join(Image, Image.id == Question.image_id)
-            .outerjoin(StudyArm, StudyArm.id == Question.study_arm_id)
-            .outerjoin(Arm, Arm.id == StudyArm.arm_id)
-            .outerjoin(Trial, Trial.id == StudyArm.trial_id)
-            .where(Participant.study_id == study.id, Participant.simulated.is_(simulated))
-            # By pseudonym: the order in which people came is nobody's business.
-            .order_by(Participant.pseudonym, Question.position)
-        ).all()
-    sentinels_wrong: dict[int, int] = {}
-    for participant, question, vote, *_ in found:
-        wrong = question.kind == "sentinel" and question.phase == "main" and not vote.correct
-        sentinels_wrong[participant.id] = sentinels_wrong.get(participant.id, 0) + wrong
-    rows = []
-    for participant, question, vote, arm, trial, index, class_index in found:
-        finished = participant.finished_at is not None
-        attentive = rule.counts(sentinels_wrong=sentinels_wrong[participant.id], finished=finished)
-        # Of the picture that the question is about: in a pair, whether it was preferred to the photograph.
-        picked = vote.correct if question.kind == "real" else not vote.correct
-        rows.append(
-            {
-                "study": study.name,
-                "participant": participant.pseudonym,
-                "simulated": int(participant.simulated),
-                "attentive": int(attentive),
-                "finished": int(finished),
-                "flags": ";".join((participant.check or {}).get("flags", [])),
-                "phase": question.phase,
-                "position": question.position + 1,
-                "kind": question.kind,
-                "sentinel": int(question.kind == "sentinel"),
-                "arm": arm,
-                "trial": trial,
-                "image": index,
-                "image_class": dataset.class_names[class_index],
-                "real_side": question.real_side,
-                "exposure_ms": question.exposure_ms,
-                "exposure_measured_ms": vote.exposure_measured_ms,
-                "response_time_ms": vote.response_time_ms,
-                "answer": vote.answer,
-                "correct": int(vote.correct),
-                "picked_as_real": int(picked),
-                "input": vote.input,
-                "scale": vote.scale,
-                "answered_at": vote.answered_at.isoformat(timespec="milliseconds"),
-            }
-        )
+        people, votes = read_votes(session, study.id, ExclusionRule(**study.exclusion_rule), simulated=simulated)
+    table = _tidy(definition, people, votes, simulated=simulated)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "votes.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    table.to_csv(folder / "votes.csv", index=False, lineterminator="\n")
     text = json.dumps(definition, indent=2, ensure_ascii=False, allow_nan=False)
     (folder / "study.json").write_text(text + "\n", encoding="utf-8")
-    return len(rows)
+    return len(table)
+
+
+def _tidy(definition: dict[str, Any], people: pd.DataFrame, votes: pd.DataFrame, *, simulated: bool) -> pd.DataFrame:
+    """By pseudonym, and by the day only: the order in which people came, and when, is nobody's business."""
+    arms, classes = definition["arms"], definition["dataset"]["class_names"]
+    table = votes.join(people, on="participant").rename(columns={"participant": "id", "pseudonym": "participant"})
+    table["study"] = definition["study"]
+    table["simulated"] = int(simulated)
+    table["exposure_ms"] = definition["exposure_ms"]
+    table["sentinel"] = (table["kind"] == "sentinel").astype(int)
+    about = table["contender"]
+    table["arm"] = [arms[place]["arm"] if place >= 0 else None for place in about]
+    table["trial"] = pd.array([arms[place]["trial"] if place >= 0 else None for place in about], dtype="Int64")
+    table["image_class"] = [classes[index] for index in table["class_index"]]
+    table["image"] = table["image_index"]
+    for column in ("check_flags", "flags"):
+        table[column] = [";".join(flags) for flags in table[column]]
+    for column in ("attentive", "finished", "correct", "picked_as_real"):
+        table[column] = table[column].astype(int)
+    table["answered_on"] = [moment.date().isoformat() for moment in table["answered_at"]]
+    return table.sort_values(["participant", "position"])[list(COLUMNS)]
+
+
+def study_definition(session: Session, study: Study) -> dict[str, Any]:
+    """All that the study is, as JSON values: protocol, experiment, data, contenders with their configs, images."""
+    experiment = session.get_one(Experiment, study.experiment_id)
+    dataset = session.get_one(Dataset, experiment.dataset_id)
+    runs = session.scalars(select(Run).where(Run.experiment_id == experiment.id).order_by(Run.id))
+    contenders = session.execute(
+        select(Arm, Trial)
+        .select_from(StudyArm)
+        .join(Arm, Arm.id == StudyArm.arm_id)
+        .join(Trial, Trial.id == StudyArm.trial_id)
+        .where(StudyArm.study_id == study.id)
+        .order_by(StudyArm.position)
+    ).all()
+    images = session.scalars(
+        select(Image)
+        .join(SentinelPicture, SentinelPicture.image_id == Image.id)
+        .where(SentinelPicture.study_id == study.id)
+        .order_by(Image.index_in_split)
+    )
+    asked = ("protocol", "question_count", "practice_count", "sentinel_count", "exposure_ms", "resampling", "seed")
+    told = ("planned_participants", "exclusion_rule", "consent_version", "completion_url", "blinded", "id_parameter")
+    return {
+        "study": study.name,
+        "created_at": study.created_at.isoformat(),
+        "status": study.status,
+        "closed_at": study.closed_at.isoformat() if study.closed_at else None,
+        **{name: getattr(study, name) for name in (*asked, *told)},
+        "experiment": {
+            "name": experiment.name,
+            "created_at": experiment.created_at.isoformat(),
+            "config": experiment.config,
+            "runs": [
+                {
+                    "started_at": run.started_at.isoformat(),
+                    "code_version": run.code_version,
+                    "environment": run.environment,
+                }
+                for run in runs
+            ],
+        },
+        "dataset": {name: getattr(dataset, name) for name in ("name", "fingerprint", "note", "class_names")},
+        "arms": [
+            {
+                "arm": arm.name,
+                "rebalancing": arm.rebalancing,
+                "options": arm.options,
+                "trial": trial.number,
+                "seed": trial.seed,
+                "epochs_done": trial.epochs_done,
+                "hyperparameters": trial.hyperparameters,
+            }
+            for arm, trial in contenders
+        ],
+        "images": [
+            {"split": image.split, "index": image.index_in_split, "class": image.class_index} for image in images
+        ],
+    }

@@ -1,6 +1,6 @@
 """Create, list, show, close and export studies: `python -m survey_app.studies`.
 
-A finished sweep opens a study by itself; this is for others: another protocol, other contenders, other exposures.
+A finished sweep opens a study by itself; this is for others: another protocol, other contenders, another exposure.
 """
 
 import argparse
@@ -9,18 +9,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
+import pandas as pd
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 from sqlalchemy import Engine
 
-from db.answers import StudyBlinded, SurveyResults, load_answers, summarise
-from db.results import Share, UnknownExperimentError, newest_experiment
+from db.answers import Answers, Count, load_answers
+from db.errors import UserError, run_command
+from db.results import newest_experiment
 from db.schema import Protocol, Resampling
-from db.store import DATABASE_HELP, StoreError, default_database, open_existing, read_session
+from db.store import DATABASE_HELP, default_database, open_existing, read_session
 from db.studies import (
     CONSENT_VERSION,
     EXPOSURE_MS,
+    ID_PARAMETER,
     PLANNED_PARTICIPANTS,
     PRACTICE,
     QUESTIONS,
@@ -33,16 +34,18 @@ from db.studies import (
     list_studies,
     study_summary,
 )
+from platform.intervals import wilson
+from platform.tables import Table
 from survey_app.export import export_study
 
 EXAMPLES = """\
 examples:
   python -m survey_app.studies create                            of the newest experiment, as a sweep would
   python -m survey_app.studies create rebalance --name "rebalance, no hurry" --exposure none
-  python -m survey_app.studies create rebalance --name times --exposure 100 --exposure 1000 --questions 60
+  python -m survey_app.studies create rebalance --name brief --exposure 100 --questions 60
   python -m survey_app.studies create rebalance --name lambda --arm classification --arm "rebalanced 0.25"
-  python -m survey_app.studies show times
-  python -m survey_app.studies export times --to results/times
+  python -m survey_app.studies show brief
+  python -m survey_app.studies export brief --to results/brief
 
 A study is never changed: create another one, and close this one. Exit status: 0, or 2 where something is wrong.
 """
@@ -50,26 +53,22 @@ A study is never changed: create another one, and close this one. Exit status: 0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    console = Console()
-    try:
-        engine = open_existing(options.database)
-        if options.command == "create":
-            return _create(engine, options, console)
-        if options.command == "list":
-            return _list(engine, console)
-        with read_session(engine) as session:
-            name = find_study(session, options.study).name
-        if options.command == "show":
-            return _show(engine, name, console, simulated=options.simulated)
-        if options.command == "close":
-            return _close(engine, name, console)
-        return _export(engine, name, options, console)
-    except (StoreError, StudyBlinded, SurveyError, UnknownExperimentError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"{error.filename} cannot be written ({error.strerror}); give another --to.", file=sys.stderr)
-        return 2
+    return run_command(lambda: _run(options, Console()))
+
+
+def _run(options: argparse.Namespace, console: Console) -> int:
+    engine = open_existing(options.database)
+    if options.command == "create":
+        return _create(engine, options, console)
+    if options.command == "list":
+        return _list(engine, console)
+    with read_session(engine) as session:
+        name = find_study(session, options.study).name
+    if options.command == "show":
+        return _show(engine, name, console, simulated=options.simulated)
+    if options.command == "close":
+        return _close(engine, name, console)
+    return _export(engine, name, options, console)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -108,9 +107,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     create.add_argument(
         "--exposure",
-        action="append",
+        default=str(EXPOSURE_MS),
         metavar="MS",
-        help=f"milliseconds, or none: until answered; each question has one of these (default: {EXPOSURE_MS})",
+        help="milliseconds, or none: until answered (default: %(default)s)",
     )
     create.add_argument("--resampling", choices=get_args(Resampling), default="nearest", help="default: %(default)s")
     create.add_argument("--seed", type=int, help="of the sentinels' colours (default: drawn)")
@@ -122,6 +121,18 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         metavar="N",
         help="exclusion rule: the attentive have at most so many wrong (default: 1 of four or more, else 0)",
+    )
+    create.add_argument(
+        "--hidden",
+        type=int,
+        metavar="N",
+        help="exclusion rule: the attentive gave at most so many answers with the page hidden (default: any number)",
+    )
+    create.add_argument(
+        "--id-parameter",
+        default=ID_PARAMETER,
+        metavar="NAME",
+        help="of the link, by which the recruiting system tells participants apart (default: %(default)s)",
     )
     create.add_argument(
         "--consent", default=CONSENT_VERSION, metavar="VERSION", help="of its text (default: %(default)s)"
@@ -160,11 +171,13 @@ def _create(engine: Engine, options: argparse.Namespace, console: Console) -> in
         question_count=options.questions,
         practice_count=options.practice,
         sentinel_share=options.sentinels,
-        exposures_ms=[_exposure(text) for text in options.exposure or [str(EXPOSURE_MS)]],
+        exposure_ms=_exposure(options.exposure),
         resampling=options.resampling,
         seed=options.seed,
         planned_participants=options.participants,
         sentinels_wrong_at_most=options.sentinels_wrong,
+        hidden_at_most=options.hidden,
+        id_parameter=options.id_parameter,
         consent_version=options.consent,
         completion_url=options.completion_url,
         blinded=options.blinded,
@@ -177,16 +190,19 @@ def _list(engine: Engine, console: Console) -> int:
     studies = list_studies(engine)
     if not studies:
         raise SurveyError("There is no study yet; finish a sweep, or create one: python -m survey_app.studies create.")
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for header in ("study", "", "experiment", "protocol"):
-        table.add_column(header)
-    for header in ("finished", "planned", "votes"):
-        table.add_column(header, justify="right")
-    for study in studies:
-        counts = (study.finished, study.planned_participants, study.votes)
-        cells = (study.view.name, study.view.status, study.experiment, study.view.protocol, *counts)
-        table.add_row(*(escape(str(cell)) for cell in cells))
-    console.print(table)
+    rows = [
+        {
+            "study": study.view.name,
+            "status": study.view.status,
+            "experiment": study.experiment,
+            "protocol": study.view.protocol,
+            "finished": study.finished,
+            "planned": study.planned_participants,
+            "votes": study.votes,
+        }
+        for study in studies
+    ]
+    console.print(Table("studies", "Studies", pd.DataFrame(rows)).rich())
     return 0
 
 
@@ -195,48 +211,40 @@ def _show(engine: Engine, name: str, console: Console, *, simulated: bool) -> in
     _describe(study, console)
     with read_session(engine) as session:
         answers = load_answers(session, find_study(session, name), simulated=simulated)
-    console.print(_votes_table(summarise(answers, "all"), summarise(answers, "attentive")))
+    console.print(_votes_table(answers).rich())
     return 0
 
 
-def _votes_table(everybody: SurveyResults, attentive: SurveyResults) -> Table:
-    who = "simulated participants" if everybody.simulated else "participants"
-    table = Table(
-        title=f"\nPicked as real, with 95 % Wilson intervals, by {who}",
-        title_justify="left",
-        box=None,
-        header_style="bold",
-        padding=(0, 2, 0, 0),
-    )
-    table.add_column("model")
-    for label, results in (("all", everybody), ("attentive", attentive)):
-        table.add_column(f"{label} ({results.participants})", justify="right", no_wrap=True)
-        table.add_column("", justify="right", no_wrap=True)
-    for mine, theirs in zip(everybody.rows, attentive.rows, strict=True):
-        table.add_row(escape(mine.arm), *_cells(mine.picked_as_real), *_cells(theirs.picked_as_real))
-    if everybody.photographs is not None and attentive.photographs is not None:
-        table.add_row("the photographs", *_cells(everybody.photographs), *_cells(attentive.photographs))
-    table.add_row("sentinels found", *_cells(everybody.sentinels), *_cells(attentive.sentinels))
-    return table
+def _votes_table(answers: Answers) -> Table:
+    who = "simulated participants" if answers.simulated else "participants"
+    columns = {}
+    for label, kept in (("all", answers), ("attentive", answers.of("attentive"))):
+        counts = {contender.arm: count for contender, count in zip(kept.contenders, kept.picked_as_real(), strict=True)}
+        if kept.protocol == "single":
+            counts["the photographs"] = kept.right("real")
+        counts["sentinels found"] = kept.right("sentinel")
+        columns[f"{label} ({kept.participants})"] = {name: _share(count) for name, count in counts.items()}
+    frame = pd.DataFrame(columns).rename_axis("model").reset_index()
+    return Table("votes", f"Picked as real, with 95 % Wilson intervals, by {who}", frame)
 
 
-def _cells(share: Share) -> tuple[str, str]:
-    if share.share is None or share.low is None or share.high is None:
-        return "no votes", ""
-    return f"{100 * share.share:.1f} % ({share.count}/{share.total})", f"{100 * share.low:.0f}–{100 * share.high:.0f} %"
+def _share(count: Count) -> str:
+    share = wilson(count.count, count.total)
+    return f"{share} {share.range}" if count.total else "no votes"
 
 
 def _describe(study: StudySummary, console: Console) -> None:
     view = study.view
-    exposures = ", ".join("until answered" if ms is None else f"{ms} ms" for ms in view.exposures_ms)
+    exposure = "until answered" if view.exposure_ms is None else f"for {view.exposure_ms} ms"
     lines = [
         f"Study {view.name!r} is {view.status}: protocol {view.protocol}, {view.question_count} questions "
-        f"({study.sentinel_count} of them sentinels) after {view.practice_count} for practice, shown {exposures}, "
+        f"({study.sentinel_count} of them sentinels) after {view.practice_count} for practice, shown {exposure}, "
         f"enlarged by {view.resampling}.",
         f"Contenders of experiment {study.experiment!r} ({study.dataset}): {', '.join(study.arms)}; {study.images} "
         f"images, seed {study.seed}.",
         f"{study.participants} participants so far, {study.finished} of them finished, {study.planned_participants} "
         f"planned; {study.votes} votes; {study.simulated} simulated participants, never counted with people.",
+        *_noticed(study),
         f"Attentive: {study.exclusion_rule}. Consent text {view.consent_version}."
         + (f" Completion link {view.completion_url}" if view.completion_url else "")
         + (" Blinded: outcomes stay hidden until the planned participants have finished." if study.blinded else ""),
@@ -245,16 +253,32 @@ def _describe(study: StudySummary, console: Console) -> None:
         console.print(line, markup=False, highlight=False)
 
 
+def _noticed(study: StudySummary) -> list[str]:
+    """What its makers should look at, where there is anything."""
+    lines = []
+    if study.flagged:
+        lines.append(f"Votes flagged: {', '.join(f'{count} {flag}' for flag, count in sorted(study.flagged.items()))}.")
+    if study.without_id and study.without_id < study.participants:
+        lines.append(
+            f"{study.without_id} participants came without a usable {study.view.id_parameter} in their link: they "
+            "cannot be matched with the recruiting system, nor go on in another browser."
+        )
+    return lines
+
+
 def _close(engine: Engine, name: str, console: Console) -> int:
     study = close_study(engine, name)
-    way = f"; {study.under_way} under way may still finish" if study.under_way else ""
-    console.print(f"Study {name!r} is closed: it takes no more participants{way}.", markup=False, highlight=False)
+    way = f"; {study.under_way} under way are told so, and what they answered counts" if study.under_way else ""
+    console.print(f"Study {name!r} is closed: it takes no more answers{way}.", markup=False, highlight=False)
     return 0
 
 
 def _export(engine: Engine, name: str, options: argparse.Namespace, console: Console) -> int:
-    folder = options.to or Path("".join(letter if letter.isalnum() or letter in " .,-_" else "_" for letter in name))
-    rows = export_study(engine, name, folder, simulated=options.simulated)
+    folder = options.to or Path(_folder_name(name))
+    try:
+        rows = export_study(engine, name, folder, simulated=options.simulated)
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be written ({error.strerror}); give another --to.") from error
     console.print(
         f"{rows} votes are in {folder / 'votes.csv'}, the study's definition in {folder / 'study.json'}; "
         "docs/data-dictionary.md explains the columns.",
@@ -263,6 +287,12 @@ def _export(engine: Engine, name: str, options: argparse.Namespace, console: Con
         soft_wrap=True,
     )
     return 0
+
+
+def _folder_name(study: str) -> str:
+    """A name for a folder right here: never one that leads elsewhere, nor longer than file systems take."""
+    plain = "".join(letter if letter.isalnum() or letter in " ,-_." else "_" for letter in study).strip(" .")
+    return plain.encode()[:100].decode(errors="ignore") or "study"
 
 
 def _exposure(text: str) -> int | None:
