@@ -1,44 +1,28 @@
-"""A study as files: its votes as tidy CSV, one row a vote, and its whole definition as JSON.
+"""A study as files: its votes as tidy CSV, one row per vote, and its whole definition as JSON.
 
 docs/data-dictionary.md explains every column; a test holds it and COLUMNS equal.
 """
 
-import csv
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
 from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
 
-from db.answers import ExclusionRule, check_outcomes_may_be_seen
-from db.schema import Arm, Dataset, Image, Participant, Question, StudyArm, Trial, Vote
+from db.answers import ExclusionRule, check_outcomes_may_be_seen, read_votes
+from db.results import contenders
+from db.schema import Arm, Dataset, Experiment, Image, Run, SentinelPicture, Study, StudyArm, Trial
 from db.store import read_session
-from db.studies import find_study, study_definition
+from db.studies import find_study
 
 COLUMNS = (
-    "study",
-    "participant",
-    "simulated",
-    "attentive",
-    "finished",
-    "flags",
-    "phase",
-    "position",
-    "kind",
-    "sentinel",
-    "arm",
-    "trial",
-    "image",
-    "image_class",
-    "real_side",
-    "exposure_ms",
-    "exposure_measured_ms",
-    "response_time_ms",
-    "answer",
-    "correct",
-    "picked_as_real",
-    "input",
-    "scale",
-    "answered_at",
+    *("study", "participant", "simulated", "attentive", "finished", "check_flags"),
+    *("phase", "position", "kind", "sentinel", "arm", "trial", "image", "image_class", "real_side"),
+    *("exposure_ms", "exposure_measured_ms", "response_time_ms", "answer", "correct", "picked_as_real"),
+    *("input", "scale", "device_pixel_ratio", "flags", "answered_on"),
 )
 
 
@@ -53,65 +37,101 @@ def export_study(engine: Engine, name: str, folder: Path, *, simulated: bool = F
         if not simulated:
             check_outcomes_may_be_seen(session, study)
         definition = study_definition(session, study)
-        rule = ExclusionRule(**study.exclusion_rule)
-        dataset = session.scalars(
-            select(Dataset).where(Dataset.fingerprint == definition["dataset"]["fingerprint"])
-        ).one()
-        found = session.execute(
-            select(Participant, Question, Vote, Arm.name, Trial.ray_id, Image.index_in_split, Image.class_index)
-            .join(Question, Question.participant_id == Participant.id)
-            .join(Vote, Vote.question_id == Question.id)
-            .join(Image, Image.id == Question.image_id)
-            .outerjoin(StudyArm, StudyArm.id == Question.study_arm_id)
-            .outerjoin(Arm, Arm.id == StudyArm.arm_id)
-            .outerjoin(Trial, Trial.id == StudyArm.trial_id)
-            .where(Participant.study_id == study.id, Participant.simulated.is_(simulated))
-            # By pseudonym: the order in which people came is nobody's business.
-            .order_by(Participant.pseudonym, Question.position)
-        ).all()
-    sentinels_wrong: dict[int, int] = {}
-    for participant, question, vote, *_ in found:
-        wrong = question.kind == "sentinel" and question.phase == "main" and not vote.correct
-        sentinels_wrong[participant.id] = sentinels_wrong.get(participant.id, 0) + wrong
-    rows = []
-    for participant, question, vote, arm, trial, index, class_index in found:
-        finished = participant.finished_at is not None
-        attentive = rule.counts(sentinels_wrong=sentinels_wrong[participant.id], finished=finished)
-        # Of the picture that the question is about: in a pair, whether it was preferred to the photograph.
-        picked = vote.correct if question.kind == "real" else not vote.correct
-        rows.append(
-            {
-                "study": study.name,
-                "participant": participant.pseudonym,
-                "simulated": int(participant.simulated),
-                "attentive": int(attentive),
-                "finished": int(finished),
-                "flags": ";".join((participant.check or {}).get("flags", [])),
-                "phase": question.phase,
-                "position": question.position + 1,
-                "kind": question.kind,
-                "sentinel": int(question.kind == "sentinel"),
-                "arm": arm,
-                "trial": trial,
-                "image": index,
-                "image_class": dataset.class_names[class_index],
-                "real_side": question.real_side,
-                "exposure_ms": question.exposure_ms,
-                "exposure_measured_ms": vote.exposure_measured_ms,
-                "response_time_ms": vote.response_time_ms,
-                "answer": vote.answer,
-                "correct": int(vote.correct),
-                "picked_as_real": int(picked),
-                "input": vote.input,
-                "scale": vote.scale,
-                "answered_at": vote.answered_at.isoformat(timespec="milliseconds"),
-            }
-        )
+        table = votes_table(session, study, definition["dataset"]["class_names"], simulated=simulated)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "votes.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    table.to_csv(folder / "votes.csv", index=False, lineterminator="\n", encoding="utf-8")
     text = json.dumps(definition, indent=2, ensure_ascii=False, allow_nan=False)
     (folder / "study.json").write_text(text + "\n", encoding="utf-8")
-    return len(rows)
+    return len(table)
+
+
+def votes_table(session: Session, study: Study, class_names: list[str], *, simulated: bool) -> pd.DataFrame:
+    """COLUMNS of all votes of a study, practice included, by participants' pseudonyms: neither the order nor a time of
+    day tells when somebody came."""
+    people, votes = read_votes(session, study.id, ExclusionRule(**study.exclusion_rule), simulated=simulated)
+    table = votes.join(people.rename(columns={"finished": "all_answered"}), on="participant")
+    asked = contenders(session, study)
+    arms, trials = [each.arm for each in asked], [each.trial.number for each in asked]
+    about_arm = table["contender"] >= 0
+    table["study"] = study.name
+    table["participant"] = table["pseudonym"]
+    table["simulated"] = int(simulated)
+    table["finished"] = table["all_answered"]
+    table["sentinel"] = table["kind"] == "sentinel"
+    table["arm"] = np.where(about_arm, table["contender"].map(dict(enumerate(arms))), None)
+    table["trial"] = table["contender"].map(dict(enumerate(trials))).astype("Int64")
+    table["image"] = table["image_index"]
+    table["image_class"] = table["class_index"].map(dict(enumerate(class_names)))
+    table["exposure_ms"] = pd.Series(study.exposure_ms, index=table.index, dtype="Int64")
+    table["answered_on"] = [moment.date().isoformat() for moment in table["answered_at"]]
+    for column in ("check_flags", "flags"):
+        table[column] = table[column].map(";".join)
+    for column in ("attentive", "finished", "sentinel", "correct", "picked_as_real"):
+        table[column] = table[column].astype(int)
+    return table.sort_values(["participant", "position"])[list(COLUMNS)]
+
+
+def study_definition(session: Session, study: Study) -> dict[str, Any]:
+    """All that the study is, as JSON values: protocol, experiment, data, contenders with their options, images."""
+    experiment = session.get_one(Experiment, study.experiment_id)
+    dataset = session.get_one(Dataset, experiment.dataset_id)
+    stands = (
+        select(Arm, Trial)
+        .join(StudyArm, StudyArm.arm_id == Arm.id)
+        .join(Trial, Trial.id == StudyArm.trial_id)
+        .where(StudyArm.study_id == study.id)
+        .order_by(StudyArm.position)
+    )
+    images = (
+        select(Image)
+        .join(SentinelPicture, SentinelPicture.image_id == Image.id)
+        .where(SentinelPicture.study_id == study.id)
+        .order_by(Image.index_in_split)
+    )
+    runs = select(Run).where(Run.experiment_id == experiment.id).order_by(Run.id)
+    as_stored = (
+        *("status", "protocol", "question_count", "practice_count", "sentinel_count", "exposure_ms", "resampling"),
+        *("seed", "planned_participants", "exclusion_rule", "consent_version", "completion_url", "blinded"),
+        "id_parameter",
+    )
+    return {
+        "study": study.name,
+        "created_at": study.created_at.isoformat(),
+        "closed_at": study.closed_at.isoformat() if study.closed_at else None,
+        **{name: getattr(study, name) for name in as_stored},
+        "experiment": {
+            "name": experiment.name,
+            "created_at": experiment.created_at.isoformat(),
+            "config": experiment.config,
+            "runs": [
+                {
+                    "started_at": run.started_at.isoformat(),
+                    "code_version": run.code_version,
+                    "environment": run.environment,
+                }
+                for run in session.scalars(runs)
+            ],
+        },
+        "dataset": {
+            "name": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "note": dataset.note,
+            "class_names": dataset.class_names,
+        },
+        "arms": [
+            {
+                "arm": arm.name,
+                "options": arm.options,
+                "rebalancing": arm.rebalancing,
+                "trial": trial.number,
+                "seed": trial.seed,
+                "epochs_done": trial.epochs_done,
+                "hyperparameters": trial.hyperparameters,
+            }
+            for arm, trial in session.execute(stands)
+        ],
+        "images": [
+            {"split": image.split, "index": image.index_in_split, "class": image.class_index}
+            for image in session.scalars(images)
+        ],
+    }

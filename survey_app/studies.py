@@ -1,6 +1,6 @@
 """Create, list, show, close and export studies: `python -m survey_app.studies`.
 
-A finished sweep opens a study by itself; this is for others: another protocol, other contenders, other exposures.
+A finished sweep opens a study by itself; this is for others: another protocol, other contenders, another exposure.
 """
 
 import argparse
@@ -14,13 +14,15 @@ from rich.markup import escape
 from rich.table import Table
 from sqlalchemy import Engine
 
-from db.answers import StudyBlinded, SurveyResults, load_answers, summarise
-from db.results import Share, UnknownExperimentError, newest_experiment
+from db.answers import load_answers
+from db.errors import UserError, run_command
+from db.results import newest_experiment
 from db.schema import Protocol, Resampling
-from db.store import DATABASE_HELP, StoreError, default_database, open_existing, read_session
+from db.store import DATABASE_HELP, default_database, open_existing, read_session
 from db.studies import (
     CONSENT_VERSION,
     EXPOSURE_MS,
+    ID_PARAMETER,
     PLANNED_PARTICIPANTS,
     PRACTICE,
     QUESTIONS,
@@ -34,15 +36,16 @@ from db.studies import (
     study_summary,
 )
 from survey_app.export import export_study
+from survey_app.inclusions import inclusions_table
 
 EXAMPLES = """\
 examples:
   python -m survey_app.studies create                            of the newest experiment, as a sweep would
   python -m survey_app.studies create rebalance --name "rebalance, no hurry" --exposure none
-  python -m survey_app.studies create rebalance --name times --exposure 100 --exposure 1000 --questions 60
-  python -m survey_app.studies create rebalance --name lambda --arm classification --arm "rebalanced 0.25"
-  python -m survey_app.studies show times
-  python -m survey_app.studies export times --to results/times
+  python -m survey_app.studies create rebalance --name glance --exposure 100 --questions 60
+  python -m survey_app.studies create rebalance --name lambda --arm classification=3 --arm "rebalanced 0.25"
+  python -m survey_app.studies show glance
+  python -m survey_app.studies export glance --to results/glance
 
 A study is never changed: create another one, and close this one. Exit status: 0, or 2 where something is wrong.
 """
@@ -50,26 +53,23 @@ A study is never changed: create another one, and close this one. Exit status: 0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
+    return run_command(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
     console = Console()
-    try:
-        engine = open_existing(options.database)
-        if options.command == "create":
-            return _create(engine, options, console)
-        if options.command == "list":
-            return _list(engine, console)
-        with read_session(engine) as session:
-            name = find_study(session, options.study).name
-        if options.command == "show":
-            return _show(engine, name, console, simulated=options.simulated)
-        if options.command == "close":
-            return _close(engine, name, console)
-        return _export(engine, name, options, console)
-    except (StoreError, StudyBlinded, SurveyError, UnknownExperimentError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"{error.filename} cannot be written ({error.strerror}); give another --to.", file=sys.stderr)
-        return 2
+    engine = open_existing(options.database)
+    if options.command == "create":
+        return _create(engine, options, console)
+    if options.command == "list":
+        return _list(engine, console)
+    with read_session(engine) as session:
+        name = find_study(session, options.study).name
+    if options.command == "show":
+        return _show(engine, name, console, simulated=options.simulated)
+    if options.command == "close":
+        return _close(engine, name, console)
+    return _export(engine, name, options, console)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -88,8 +88,8 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument(
         "--arm",
         action="append",
-        metavar="ARM[=TRIAL]",
-        help="a contender, with its best finished trial or the one named (default: every arm but the baselines)",
+        metavar="ARM[=NUMBER]",
+        help="a contender, by its best finished trial or the one of that number (default: all but baselines)",
     )
     create.add_argument(
         "--protocol",
@@ -108,9 +108,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     create.add_argument(
         "--exposure",
-        action="append",
+        default=str(EXPOSURE_MS),
         metavar="MS",
-        help=f"milliseconds, or none: until answered; each question has one of these (default: {EXPOSURE_MS})",
+        help="milliseconds, or none: until answered (default: %(default)s)",
     )
     create.add_argument("--resampling", choices=get_args(Resampling), default="nearest", help="default: %(default)s")
     create.add_argument("--seed", type=int, help="of the sentinels' colours (default: drawn)")
@@ -124,6 +124,18 @@ def _parser() -> argparse.ArgumentParser:
         help="exclusion rule: the attentive have at most so many wrong (default: 1 of four or more, else 0)",
     )
     create.add_argument(
+        "--hidden",
+        type=int,
+        metavar="N",
+        help="exclusion rule: the attentive gave at most so many answers with the page hidden (default: any number)",
+    )
+    create.add_argument(
+        "--id-parameter",
+        default=ID_PARAMETER,
+        metavar="NAME",
+        help="of the link, in which a recruiting system tells who comes (default: %(default)s)",
+    )
+    create.add_argument(
         "--consent", default=CONSENT_VERSION, metavar="VERSION", help="of its text (default: %(default)s)"
     )
     create.add_argument(
@@ -135,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("list", help="all studies")
     show = commands.add_parser("show", help="a study and its votes so far")
-    close = commands.add_parser("close", help="take no more participants")
+    close = commands.add_parser("close", help="take no more participants and no more answers")
     export = commands.add_parser("export", help="votes as CSV, the study as JSON")
     show.add_argument("study", nargs="?", help="its name (default: the newest open one)")
     close.add_argument("study", help="its name")
@@ -160,11 +172,13 @@ def _create(engine: Engine, options: argparse.Namespace, console: Console) -> in
         question_count=options.questions,
         practice_count=options.practice,
         sentinel_share=options.sentinels,
-        exposures_ms=[_exposure(text) for text in options.exposure or [str(EXPOSURE_MS)]],
+        exposure_ms=_exposure(options.exposure),
         resampling=options.resampling,
         seed=options.seed,
         planned_participants=options.participants,
         sentinels_wrong_at_most=options.sentinels_wrong,
+        hidden_at_most=options.hidden,
+        id_parameter=options.id_parameter,
         consent_version=options.consent,
         completion_url=options.completion_url,
         blinded=options.blinded,
@@ -195,48 +209,25 @@ def _show(engine: Engine, name: str, console: Console, *, simulated: bool) -> in
     _describe(study, console)
     with read_session(engine) as session:
         answers = load_answers(session, find_study(session, name), simulated=simulated)
-    console.print(_votes_table(summarise(answers, "all"), summarise(answers, "attentive")))
+    console.print(inclusions_table(answers).rich())
     return 0
-
-
-def _votes_table(everybody: SurveyResults, attentive: SurveyResults) -> Table:
-    who = "simulated participants" if everybody.simulated else "participants"
-    table = Table(
-        title=f"\nPicked as real, with 95 % Wilson intervals, by {who}",
-        title_justify="left",
-        box=None,
-        header_style="bold",
-        padding=(0, 2, 0, 0),
-    )
-    table.add_column("model")
-    for label, results in (("all", everybody), ("attentive", attentive)):
-        table.add_column(f"{label} ({results.participants})", justify="right", no_wrap=True)
-        table.add_column("", justify="right", no_wrap=True)
-    for mine, theirs in zip(everybody.rows, attentive.rows, strict=True):
-        table.add_row(escape(mine.arm), *_cells(mine.picked_as_real), *_cells(theirs.picked_as_real))
-    if everybody.photographs is not None and attentive.photographs is not None:
-        table.add_row("the photographs", *_cells(everybody.photographs), *_cells(attentive.photographs))
-    table.add_row("sentinels found", *_cells(everybody.sentinels), *_cells(attentive.sentinels))
-    return table
-
-
-def _cells(share: Share) -> tuple[str, str]:
-    if share.share is None or share.low is None or share.high is None:
-        return "no votes", ""
-    return f"{100 * share.share:.1f} % ({share.count}/{share.total})", f"{100 * share.low:.0f}–{100 * share.high:.0f} %"
 
 
 def _describe(study: StudySummary, console: Console) -> None:
     view = study.view
-    exposures = ", ".join("until answered" if ms is None else f"{ms} ms" for ms in view.exposures_ms)
+    exposure = "until answered" if view.exposure_ms is None else f"for {view.exposure_ms} ms"
     lines = [
         f"Study {view.name!r} is {view.status}: protocol {view.protocol}, {view.question_count} questions "
-        f"({study.sentinel_count} of them sentinels) after {view.practice_count} for practice, shown {exposures}, "
+        f"({study.sentinel_count} of them sentinels) after {view.practice_count} for practice, shown {exposure}, "
         f"enlarged by {view.resampling}.",
         f"Contenders of experiment {study.experiment!r} ({study.dataset}): {', '.join(study.arms)}; {study.images} "
         f"images, seed {study.seed}.",
         f"{study.participants} participants so far, {study.finished} of them finished, {study.planned_participants} "
-        f"planned; {study.votes} votes; {study.simulated} simulated participants, never counted with people.",
+        f"planned; {study.votes} votes{_flagged(study)}; {study.simulated} simulated participants, never counted with "
+        "people.",
+        f"{study.without_id} of them came without an id in their link's {view.id_parameter}."
+        if study.participants
+        else f"Who comes is told by the link's {view.id_parameter}, where there is one.",
         f"Attentive: {study.exclusion_rule}. Consent text {view.consent_version}."
         + (f" Completion link {view.completion_url}" if view.completion_url else "")
         + (" Blinded: outcomes stay hidden until the planned participants have finished." if study.blinded else ""),
@@ -245,16 +236,29 @@ def _describe(study: StudySummary, console: Console) -> None:
         console.print(line, markup=False, highlight=False)
 
 
+def _flagged(study: StudySummary) -> str:
+    """How many of the votes were given with the page hidden, edited (by a translator, say), or left open for long."""
+    counts = ", ".join(f"{count} {flag}" for flag, count in sorted(study.flagged.items()))
+    return f" ({counts})" if counts else ""
+
+
 def _close(engine: Engine, name: str, console: Console) -> int:
     study = close_study(engine, name)
-    way = f"; {study.under_way} under way may still finish" if study.under_way else ""
-    console.print(f"Study {name!r} is closed: it takes no more participants{way}.", markup=False, highlight=False)
+    way = f" {study.under_way} under way are thanked; what they answered counts." if study.under_way else ""
+    console.print(
+        f"Study {name!r} is closed: it takes no more participants and no more answers.{way}",
+        markup=False,
+        highlight=False,
+    )
     return 0
 
 
 def _export(engine: Engine, name: str, options: argparse.Namespace, console: Console) -> int:
-    folder = options.to or Path("".join(letter if letter.isalnum() or letter in " .,-_" else "_" for letter in name))
-    rows = export_study(engine, name, folder, simulated=options.simulated)
+    folder = options.to or Path(folder_name(name))
+    try:
+        rows = export_study(engine, name, folder, simulated=options.simulated)
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be written ({error.strerror}); give another --to.") from error
     console.print(
         f"{rows} votes are in {folder / 'votes.csv'}, the study's definition in {folder / 'study.json'}; "
         "docs/data-dictionary.md explains the columns.",
@@ -263,6 +267,13 @@ def _export(engine: Engine, name: str, options: argparse.Namespace, console: Con
         soft_wrap=True,
     )
     return 0
+
+
+def folder_name(study: str) -> str:
+    """A study's name as that of a folder inside the one where the command runs, on any system, hidden on none."""
+    kept = "".join(letter if letter.isalnum() or letter in " ,-_." else "_" for letter in study)
+    short = kept.encode()[:100].decode(errors="ignore").strip(" ")  # some file systems take 143 bytes
+    return short if short.strip(".") and not short.startswith(".") else "study" + short.replace(".", "_")
 
 
 def _exposure(text: str) -> int | None:
