@@ -8,6 +8,7 @@ marked simulated, and no result counts it unless it is asked for.
 import argparse
 import math
 import random
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,10 +21,11 @@ from sqlalchemy.orm import Session
 
 from db import votes
 from db.enrolment import enrol
+from db.errors import run_command
 from db.pictures import pixels
 from db.schedule import Tally, draw
 from db.schema import Arm, Image, Protocol, Question, Sample, SentinelPicture, StudyArm
-from db.store import DATABASE_HELP, StoreError, default_database, open_existing, read_session
+from db.store import DATABASE_HELP, default_database, open_existing, read_session
 from db.studies import SurveyError, find_study, plan_of
 from platform.intervals import wilson
 from survey_app.statistics import share_difference
@@ -250,7 +252,7 @@ def _count(text: str) -> int:
     return value
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def _parser() -> argparse.ArgumentParser:
     observer = Observer()
     parser = argparse.ArgumentParser(
         prog="python -m survey_app.simulate",
@@ -281,25 +283,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--studies", type=_count, default=500, metavar="N", help="for --power (default: %(default)s)")
     parser.add_argument("--database", default=default_database(), help=DATABASE_HELP)
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
     observer = Observer(options.guess_rate, options.colour_sensitivity, options.lapse_rate)
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    try:
-        engine = open_existing(options.database)
-        with read_session(engine) as session:
-            study = find_study(session, options.study).name
-        if options.power is None:
-            simulate(engine, study, options.participants, observer, options.seed)
-            console.print(
-                f"{options.participants} simulated participants answered study {study!r}; no result counts them. To "
-                f"see what they answered: python -m survey_app.studies show '{study}' --simulated"
-            )
-            return 0
-        first, second = options.power
-        result = power(engine, study, (first, second), options.participants, observer, options.seed, options.studies)
-    except (StoreError, SurveyError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    engine = open_existing(options.database)
+    with read_session(engine) as session:
+        study = find_study(session, options.study).name
+    if options.power is None:
+        simulate(engine, study, options.participants, observer, options.seed)
+        console.print(
+            f"{options.participants} simulated participants answered study {study!r}; no result counts them. To "
+            f"see what they answered: python -m survey_app.studies show {shlex.quote(study)} --simulated"
+        )
+        return 0
+    first, second = options.power
+    result = power(engine, study, (first, second), options.participants, observer, options.seed, options.studies)
     share = wilson(result.found, result.studies)
     console.print(
         f"With {options.participants} participants, study {study!r} finds the difference between {first} "
@@ -309,6 +310,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "standard errors robust to clusters of answers by one participant. People may differ from the model."
     )
     return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    return run_command(lambda: _run(options))
 
 
 if __name__ == "__main__":

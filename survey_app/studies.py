@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-import pandas as pd
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 from sqlalchemy import Engine
 
-from db.answers import Answers, Count, load_answers
+from db.answers import load_answers
 from db.errors import UserError, run_command
 from db.results import newest_experiment
 from db.schema import Protocol, Resampling
@@ -34,18 +35,17 @@ from db.studies import (
     list_studies,
     study_summary,
 )
-from platform.intervals import wilson
-from platform.tables import Table
 from survey_app.export import export_study
+from survey_app.inclusions import inclusions_table
 
 EXAMPLES = """\
 examples:
   python -m survey_app.studies create                            of the newest experiment, as a sweep would
   python -m survey_app.studies create rebalance --name "rebalance, no hurry" --exposure none
-  python -m survey_app.studies create rebalance --name brief --exposure 100 --questions 60
-  python -m survey_app.studies create rebalance --name lambda --arm classification --arm "rebalanced 0.25"
-  python -m survey_app.studies show brief
-  python -m survey_app.studies export brief --to results/brief
+  python -m survey_app.studies create rebalance --name glance --exposure 100 --questions 60
+  python -m survey_app.studies create rebalance --name lambda --arm classification=3 --arm "rebalanced 0.25"
+  python -m survey_app.studies show glance
+  python -m survey_app.studies export glance --to results/glance
 
 A study is never changed: create another one, and close this one. Exit status: 0, or 2 where something is wrong.
 """
@@ -53,10 +53,11 @@ A study is never changed: create another one, and close this one. Exit status: 0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    return run_command(lambda: _run(options, Console()))
+    return run_command(lambda: _run(options))
 
 
-def _run(options: argparse.Namespace, console: Console) -> int:
+def _run(options: argparse.Namespace) -> int:
+    console = Console()
     engine = open_existing(options.database)
     if options.command == "create":
         return _create(engine, options, console)
@@ -87,8 +88,8 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument(
         "--arm",
         action="append",
-        metavar="ARM[=TRIAL]",
-        help="a contender, with its best finished trial or the one named (default: every arm but the baselines)",
+        metavar="ARM[=NUMBER]",
+        help="a contender, by its best finished trial or the one of that number (default: all but baselines)",
     )
     create.add_argument(
         "--protocol",
@@ -132,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
         "--id-parameter",
         default=ID_PARAMETER,
         metavar="NAME",
-        help="of the link, by which the recruiting system tells participants apart (default: %(default)s)",
+        help="of the link, in which a recruiting system tells who comes (default: %(default)s)",
     )
     create.add_argument(
         "--consent", default=CONSENT_VERSION, metavar="VERSION", help="of its text (default: %(default)s)"
@@ -146,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("list", help="all studies")
     show = commands.add_parser("show", help="a study and its votes so far")
-    close = commands.add_parser("close", help="take no more participants")
+    close = commands.add_parser("close", help="take no more participants and no more answers")
     export = commands.add_parser("export", help="votes as CSV, the study as JSON")
     show.add_argument("study", nargs="?", help="its name (default: the newest open one)")
     close.add_argument("study", help="its name")
@@ -190,19 +191,16 @@ def _list(engine: Engine, console: Console) -> int:
     studies = list_studies(engine)
     if not studies:
         raise SurveyError("There is no study yet; finish a sweep, or create one: python -m survey_app.studies create.")
-    rows = [
-        {
-            "study": study.view.name,
-            "status": study.view.status,
-            "experiment": study.experiment,
-            "protocol": study.view.protocol,
-            "finished": study.finished,
-            "planned": study.planned_participants,
-            "votes": study.votes,
-        }
-        for study in studies
-    ]
-    console.print(Table("studies", "Studies", pd.DataFrame(rows)).rich())
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for header in ("study", "", "experiment", "protocol"):
+        table.add_column(header)
+    for header in ("finished", "planned", "votes"):
+        table.add_column(header, justify="right")
+    for study in studies:
+        counts = (study.finished, study.planned_participants, study.votes)
+        cells = (study.view.name, study.view.status, study.experiment, study.view.protocol, *counts)
+        table.add_row(*(escape(str(cell)) for cell in cells))
+    console.print(table)
     return 0
 
 
@@ -211,26 +209,8 @@ def _show(engine: Engine, name: str, console: Console, *, simulated: bool) -> in
     _describe(study, console)
     with read_session(engine) as session:
         answers = load_answers(session, find_study(session, name), simulated=simulated)
-    console.print(_votes_table(answers).rich())
+    console.print(inclusions_table(answers).rich())
     return 0
-
-
-def _votes_table(answers: Answers) -> Table:
-    who = "simulated participants" if answers.simulated else "participants"
-    columns = {}
-    for label, kept in (("all", answers), ("attentive", answers.of("attentive"))):
-        counts = {contender.arm: count for contender, count in zip(kept.contenders, kept.picked_as_real(), strict=True)}
-        if kept.protocol == "single":
-            counts["the photographs"] = kept.right("real")
-        counts["sentinels found"] = kept.right("sentinel")
-        columns[f"{label} ({kept.participants})"] = {name: _share(count) for name, count in counts.items()}
-    frame = pd.DataFrame(columns).rename_axis("model").reset_index()
-    return Table("votes", f"Picked as real, with 95 % Wilson intervals, by {who}", frame)
-
-
-def _share(count: Count) -> str:
-    share = wilson(count.count, count.total)
-    return f"{share} {share.range}" if count.total else "no votes"
 
 
 def _describe(study: StudySummary, console: Console) -> None:
@@ -243,8 +223,11 @@ def _describe(study: StudySummary, console: Console) -> None:
         f"Contenders of experiment {study.experiment!r} ({study.dataset}): {', '.join(study.arms)}; {study.images} "
         f"images, seed {study.seed}.",
         f"{study.participants} participants so far, {study.finished} of them finished, {study.planned_participants} "
-        f"planned; {study.votes} votes; {study.simulated} simulated participants, never counted with people.",
-        *_noticed(study),
+        f"planned; {study.votes} votes{_flagged(study)}; {study.simulated} simulated participants, never counted with "
+        "people.",
+        f"{study.without_id} of them came without an id in their link's {view.id_parameter}."
+        if study.participants
+        else f"Who comes is told by the link's {view.id_parameter}, where there is one.",
         f"Attentive: {study.exclusion_rule}. Consent text {view.consent_version}."
         + (f" Completion link {view.completion_url}" if view.completion_url else "")
         + (" Blinded: outcomes stay hidden until the planned participants have finished." if study.blinded else ""),
@@ -253,28 +236,25 @@ def _describe(study: StudySummary, console: Console) -> None:
         console.print(line, markup=False, highlight=False)
 
 
-def _noticed(study: StudySummary) -> list[str]:
-    """What its makers should look at, where there is anything."""
-    lines = []
-    if study.flagged:
-        lines.append(f"Votes flagged: {', '.join(f'{count} {flag}' for flag, count in sorted(study.flagged.items()))}.")
-    if study.without_id and study.without_id < study.participants:
-        lines.append(
-            f"{study.without_id} participants came without a usable {study.view.id_parameter} in their link: they "
-            "cannot be matched with the recruiting system, nor go on in another browser."
-        )
-    return lines
+def _flagged(study: StudySummary) -> str:
+    """How many of the votes were given with the page hidden, edited (by a translator, say), or left open for long."""
+    counts = ", ".join(f"{count} {flag}" for flag, count in sorted(study.flagged.items()))
+    return f" ({counts})" if counts else ""
 
 
 def _close(engine: Engine, name: str, console: Console) -> int:
     study = close_study(engine, name)
-    way = f"; {study.under_way} under way are told so, and what they answered counts" if study.under_way else ""
-    console.print(f"Study {name!r} is closed: it takes no more answers{way}.", markup=False, highlight=False)
+    way = f" {study.under_way} under way are thanked; what they answered counts." if study.under_way else ""
+    console.print(
+        f"Study {name!r} is closed: it takes no more participants and no more answers.{way}",
+        markup=False,
+        highlight=False,
+    )
     return 0
 
 
 def _export(engine: Engine, name: str, options: argparse.Namespace, console: Console) -> int:
-    folder = options.to or Path(_folder_name(name))
+    folder = options.to or Path(folder_name(name))
     try:
         rows = export_study(engine, name, folder, simulated=options.simulated)
     except OSError as error:
@@ -289,10 +269,11 @@ def _export(engine: Engine, name: str, options: argparse.Namespace, console: Con
     return 0
 
 
-def _folder_name(study: str) -> str:
-    """A name for a folder right here: never one that leads elsewhere, nor longer than file systems take."""
-    plain = "".join(letter if letter.isalnum() or letter in " ,-_." else "_" for letter in study).strip(" .")
-    return plain.encode()[:100].decode(errors="ignore") or "study"
+def folder_name(study: str) -> str:
+    """A study's name as that of a folder inside the one where the command runs, on any system, hidden on none."""
+    kept = "".join(letter if letter.isalnum() or letter in " ,-_." else "_" for letter in study)
+    short = kept.encode()[:100].decode(errors="ignore").strip(" ")  # some file systems take 143 bytes
+    return short if short.strip(".") and not short.startswith(".") else "study" + short.replace(".", "_")
 
 
 def _exposure(text: str) -> int | None:

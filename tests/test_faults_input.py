@@ -24,9 +24,10 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
+from db.enrolment import enrol, withdraw
 from db.store import open_database, write_session
 from db.studies import create_study
-from db.votes import enrol, open_study, progress, record_comment, withdraw
+from db.votes import open_study, progress, record_comment
 from platform.config import ConfigError, read_config
 from platform.datasets import DatasetError, DatasetUnavailable, load_dataset
 from tests.faults import TIMES, count
@@ -214,12 +215,12 @@ def surveyed(shared_engine: Engine) -> Engine:
 
 
 @settings(max_examples=150 * TIMES, deadline=None, suppress_health_check=quiet)
-@given(typed=TEXT, prolific=some.dictionaries(some.sampled_from(["PROLIFIC_PID", "STUDY_ID", "SESSION_ID"]), TEXT))
-def test_links_tokens_codes_and_comments(surveyed: Engine, typed: str, prolific: dict[str, str]) -> None:
+@given(typed=TEXT, link=some.dictionaries(some.sampled_from(["PROLIFIC_PID", "STUDY_ID", "SESSION_ID"]), TEXT))
+def test_links_tokens_codes_and_comments(surveyed: Engine, typed: str, link: dict[str, str]) -> None:
     assert (open_study(surveyed, typed) is not None) == (typed == "cats")
     assert progress(surveyed, typed) is None
     assert not withdraw(surveyed, typed)
-    token = enrol(surveyed, "cats", consent_version="1", prolific=prolific)
+    token = enrol(surveyed, "cats", consent_version="1", link=link)
     record_comment(surveyed, token, typed)
     assert withdraw(surveyed, token)
     tried[f"links, tokens, codes and comments on {surveyed.dialect.name}"] += 4
@@ -228,7 +229,7 @@ def test_links_tokens_codes_and_comments(surveyed: Engine, typed: str, prolific:
 @settings(max_examples=25 * TIMES, deadline=None, suppress_health_check=quiet)
 @given(
     query=some.dictionaries(
-        some.sampled_from(["study", "participant", "PROLIFIC_PID", "STUDY_ID", "x", "embed"]),
+        some.sampled_from(["study", "huejury", "participant", "PROLIFIC_PID", "STUDY_ID", "x", "embed"]),
         some.text(some.characters(exclude_categories=["Cs"]), max_size=30) | some.just("\0") | some.just("cats"),
     )
 )
@@ -254,7 +255,10 @@ JSON = some.recursive(
     lambda inner: some.lists(inner, max_size=3) | some.dictionaries(some.text(max_size=8), inner, max_size=3),
     max_leaves=5,
 )
-FIELDS = ("question", "answer", "response_time_ms", "exposure_measured_ms", "input", "scale")
+FIELDS = (
+    *("question", "answer", "response_time_ms", "exposure_measured_ms", "input", "scale"),
+    *("device_pixel_ratio", "hidden", "edited"),
+)
 
 
 def test_forged_answers_change_nothing_and_the_server_goes_on(tmp_path: Path) -> None:
@@ -264,7 +268,7 @@ def test_forged_answers_change_nothing_and_the_server_goes_on(tmp_path: Path) ->
     me, other = to_first_question(engine, "cats"), to_first_question(engine, "cats")
     server = Server(tmp_path / "survey.sqlite", tmp_path / "log")
     try:
-        mine, theirs = Client(server.port, f"participant={me}"), Client(server.port, f"participant={other}")
+        mine, theirs = Client(server.port, f"huejury={me}"), Client(server.port, f"huejury={other}")
         assert mine.stimulus is not None
         assert theirs.stimulus is not None
         mine.answer("left")
@@ -288,7 +292,7 @@ def test_forged_answers_change_nothing_and_the_server_goes_on(tmp_path: Path) ->
                 for value in ("real", "LEFT", "", None, 0, ["left"], {"left": 1}, "x" * 1_000_000)
             ),
             *(good | {"response_time_ms": value} for value in (-1, math.nan, math.inf, 10**400, "1", None, [1])),
-            *(good | {"scale": value} for value in (0, 65, 1.5, True, "9", None, 10**30)),
+            *(good | {"scale": value} for value in (0, 1001, 1.5, True, "9", None, 10**30)),
             *(good | {"input": value} for value in ("voice", None, ["key"], {"key": 1})),
         ]
 
@@ -320,7 +324,7 @@ def test_forged_answers_change_nothing_and_the_server_goes_on(tmp_path: Path) ->
         # No other site's page gets in, nor reads anything.
         with pytest.raises(InvalidStatus):
             connect(f"ws://127.0.0.1:{server.port}/_stcore/stream", origin=Origin("http://evil.example"))
-        asked = urllib.request.Request(f"{server.url}?participant={me}", headers={"Origin": "http://evil.example"})
+        asked = urllib.request.Request(f"{server.url}?huejury={me}", headers={"Origin": "http://evil.example"})
         with urllib.request.urlopen(asked) as page:
             assert "Access-Control-Allow-Origin" not in page.headers
 

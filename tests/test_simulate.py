@@ -14,12 +14,13 @@ from sqlalchemy import Engine, func, select
 from statsmodels.stats.power import NormalIndPower
 from statsmodels.stats.proportion import proportion_effectsize
 
+from db.answers import load_answers
 from db.schema import Participant, Protocol, Question, Vote
 from db.store import open_database, read_session
 from db.studies import SurveyError, close_study, create_study, find_study, study_summary
 from survey_app import simulate
 from survey_app.simulate import Observer, colourfulness, evidence, power
-from tests.survey_data import ARMS, add_experiment, colourized, photographs, png, survey_results
+from tests.survey_data import ARMS, add_experiment, arm_votes, colourized, photographs, png
 
 
 @pytest.fixture(scope="module")
@@ -104,16 +105,16 @@ def test_simulated_participants_finish_are_marked_and_count_nowhere(
     assert (summary.participants, summary.votes, summary.simulated) == (0, 0, 3)
     with read_session(engine) as session:
         row = find_study(session, study)
-        assert survey_results(session, row).participants == 0
-        results = survey_results(session, row, simulated=True)
+        assert load_answers(session, row).participants == 0
+        answers = load_answers(session, row, simulated=True)
         participants = session.scalars(select(Participant).where(Participant.study_id == row.id)).all()
         votes = session.scalar(
             select(func.count(Vote.id)).join(Question).where(Question.study_id == row.id, Question.phase == "main")
         )
-    assert results.participants == 3
+    assert answers.participants == 3
     assert votes == 90
     assert all(participant.simulated and participant.ended_at for participant in participants)
-    shares = [row.picked_as_real.share or 0 for row in results.rows]
+    shares = [count.count / count.total for count in answers.picked_as_real()]
     assert shares[0] < shares[2]  # nearly grey against nearly the photograph
 
 
@@ -143,7 +144,7 @@ def test_the_seed_decides_what_is_asked_and_answered() -> None:
 def test_power_is_near_the_textbooks(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of observers who are all alike, answers are independent, and the normal approximation tells the power."""
     with read_session(engine) as session:
-        trials = {row.arm: row.trial.trial_id for row in survey_results(session, find_study(session, "cats")).rows}
+        trials = {row.arm: row.trial.trial_id for row in arm_votes(session, find_study(session, "cats"))}
     against = {trials["regression"]: 8.0, trials["classification"]: 0.0, trials["rebalanced 0.25"]: 0.0}
     monkeypatch.setattr(simulate, "SENSITIVITY_SPREAD", 0.0)
     monkeypatch.setattr(simulate, "_evidence_against", lambda _session, trial, _image: against[trial])

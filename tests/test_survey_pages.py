@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 import streamlit as st
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 from streamlit.testing.v1 import AppTest
 
-from db.store import open_database
+from db import votes
+from db.schema import Participant
+from db.store import open_database, read_session
 from db.studies import close_study, create_study
 from survey_app import colour_vision, stimulus, survey
+from survey_app.display_check import check_flags
 from tests.survey_browser import CHECKOUT
-from tests.survey_data import add_experiment
+from tests.survey_data import add_experiment, take_part, to_first_question
 from tests.test_db_store import damaged, newer, not_a_database, someone_elses
 
 
@@ -75,13 +78,61 @@ def test_links_that_lead_nowhere_are_answered_kindly(engine: Engine) -> None:
     add_experiment(engine, images=12)
     create_study(engine, "cats", question_count=5, practice_count=1)
     assert "check the link" in words(opened(study="dogs"))
-    assert "open the link that you were sent" in words(opened(participant="nobody"))
+    assert "open the link that you were sent" in words(opened(huejury="nobody"))
     assert "5 questions" in words(opened())
     assert "5 questions" in words(opened(study="cats"))
-    assert "Prolific ID" in words(opened(study="cats", PROLIFIC_PID="5f1e"))
-    assert "Prolific ID" not in words(opened(study="cats"))
+    assert "come from Prolific" in words(opened(study="cats", PROLIFIC_PID="5f1e" * 6))
+    assert "Prolific" not in words(opened(study="cats"))
     close_study(engine, "cats")
     assert "Thank you" in words(opened(study="cats"))
+
+
+@pytest.mark.parametrize("value", ["undefined", "null", "test", "{{%PROLIFIC_PID%}}", "0", ""])
+def test_the_consent_text_promises_to_store_no_id_where_there_is_none(engine: Engine, value: str) -> None:
+    add_experiment(engine, images=12)
+    create_study(engine, "cats", question_count=5, practice_count=1)
+    assert "Prolific" not in words(opened(study="cats", PROLIFIC_PID=value))
+
+
+@pytest.mark.parametrize("parameter", ["participant", "id", "workerId", "survey_code"])
+def test_other_systems_parameters_are_no_token_of_ours(engine: Engine, parameter: str) -> None:
+    """ "There are no answers under this link", said the page to everybody whose link had `participant=`."""
+    add_experiment(engine, images=12)
+    create_study(engine, "cats", question_count=5, practice_count=1, id_parameter=parameter)
+    app = opened(study="cats", **{parameter: "A1B2C3"})
+    assert "whoever recruited you" in words(app)
+    app.button[0].click().run()
+    with read_session(engine) as session:
+        assert session.scalars(select(Participant.external_id)).all() == ["A1B2C3"]
+
+
+def test_nobody_takes_a_participation_over_by_an_id(engine: Engine) -> None:
+    """The same PROLIFIC_PID from elsewhere: no token, no code, no progress of the one who has it."""
+    add_experiment(engine, images=12)
+    create_study(engine, "cats", question_count=5, practice_count=1)
+    theirs = {"PROLIFIC_PID": "5f1e" * 6, "SESSION_ID": "61bb" * 6}
+    token = take_part(engine, "cats", link=theirs)
+    for link in (theirs, {"PROLIFIC_PID": theirs["PROLIFIC_PID"]}, {**theirs, "SESSION_ID": "62cc" * 6}):
+        app = opened(study="cats", **link)
+        app.button[0].click().run()
+        assert "Somebody takes part with the id of your link already" in app.error[0].value
+        assert "completion" not in words(app).replace("your completion code](withdraw)", "")
+    progress = votes.progress(engine, token)
+    assert progress is not None
+    assert progress.stage == "done"
+
+
+def test_who_is_under_way_when_a_study_closes_is_thanked_with_a_code(engine: Engine) -> None:
+    add_experiment(engine, images=12)
+    create_study(engine, "cats", question_count=5, practice_count=0)
+    token = to_first_question(engine, "cats")
+    close_study(engine, "cats")
+    app = opened(huejury=token)
+    assert "before your first question. Thank you" in words(app)
+    progress = votes.progress(engine, token)
+    assert progress is not None
+    assert progress.completion_code
+    assert any(progress.completion_code in element.proto.body for element in app.get("html"))
 
 
 @pytest.mark.parametrize("make", [not_a_database, someone_elses, damaged, newer, None])
@@ -108,15 +159,15 @@ def test_a_database_that_cannot_be_opened_is_apologised_for(
 def test_the_check_flags_and_never_more() -> None:
     plates = colour_vision.plates(0)
     digits: list[str | None] = [str(plate.digit) for plate in plates]
-    assert survey.check_flags("Yes", "No, or switched off now", plates, digits) == []
+    assert check_flags("Yes", "No, or switched off now", plates, digits) == []
     wrong = [*digits[:2], "none", None]
-    assert survey.check_flags("No", None, plates, wrong) == [
+    assert check_flags("No", None, plates, wrong) == [
         "brightness",
         "night_filter",
         "plate_deutan",
         "plate_tritan",
     ]
-    assert survey.check_flags("Yes", "I do not know", plates, digits) == ["night_filter"]
+    assert check_flags("Yes", "I do not know", plates, digits) == ["night_filter"]
 
 
 def test_solutions() -> None:

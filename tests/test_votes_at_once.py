@@ -45,7 +45,12 @@ def test_no_vote_slips_in_while_a_study_closes(database: str, start_python: Star
             assert hear_from(voter) == "ready"
         while True:  # they are answering
             with read_session(engine) as session:
-                count = session.scalar(select(func.count(Vote.id)).join(Question).join(Study).where(Study.name == name))
+                count = session.scalar(
+                    select(func.count(Vote.id))
+                    .join(Question)
+                    .join(Study, Study.id == Question.study_id)
+                    .where(Study.name == name)
+                )
             if count:
                 break
         summary = close_study(engine, name)
@@ -54,7 +59,10 @@ def test_no_vote_slips_in_while_a_study_closes(database: str, start_python: Star
             finish(voter)
         with read_session(engine) as session:
             stored = session.scalars(
-                select(Vote.answered_at).join(Question).join(Study).where(Study.name == name)
+                select(Vote.answered_at)
+                .join(Question)
+                .join(Study, Study.id == Question.study_id)
+                .where(Study.name == name)
             ).all()
         assert summary.votes == len(stored)  # those counted when it was closed, and no more
     engine.dispose()

@@ -1,0 +1,194 @@
+"""Both servers as `make survey` starts them: two doors, one end; and the settings that they promise."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from playwright.sync_api import Browser
+
+from db.store import open_database
+from db.studies import create_study
+from survey_app import serve
+from tests.survey_browser import CHECKOUT, button
+from tests.survey_data import add_experiment
+from tests.test_survey_pages import opened
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("serve") / "huejury.sqlite"
+    engine = open_database(path)
+    add_experiment(engine, images=12)
+    create_study(engine, "cats", question_count=5, practice_count=1)
+    engine.dispose()
+    return path
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+class Serving:
+    """`python -m survey_app.serve` on free ports, started in another folder than the checkout."""
+
+    def __init__(self, database: Path, folder: Path) -> None:
+        self.survey, self.dashboard = free_port(), free_port()
+        self.said = folder / "said"
+        command = [sys.executable, "-m", "survey_app.serve", "--address", "127.0.0.1", "--database", str(database)]
+        command += [f"--port={self.survey}", f"--dashboard-port={self.dashboard}"]
+        # Variables that would take the promises back, were they believed.
+        environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "STREAMLIT_CLIENT_SHOW_ERROR_DETAILS": "full"}
+        environment |= {"STREAMLIT_BROWSER_GATHER_USAGE_STATS": "true"}
+        with self.said.open("w") as output:
+            self.process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
+        self.wait_for("The survey is at", "The dashboard is at")
+
+    def wait_for(self, *lines: str) -> str:
+        deadline = time.monotonic() + 90
+        while not all(line in self.said.read_text() for line in lines):
+            assert time.monotonic() < deadline, self.said.read_text()
+            assert self.process.poll() is None or lines == ("has ended",), self.said.read_text()
+            time.sleep(0.1)
+        return self.said.read_text()
+
+    def server_of(self, port: int) -> int:
+        """The process that listens there, of those that it started."""
+        for child in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
+            if f"--server.port={port}".encode() in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"):
+                return int(child)
+        raise AssertionError(f"Nobody listens on {port}.")
+
+
+@contextmanager
+def serving(database: Path, folder: Path) -> Iterator[Serving]:
+    one = Serving(database, folder)
+    try:
+        yield one
+    finally:
+        if one.process.poll() is None:
+            one.process.terminate()
+        one.process.wait(30)
+
+
+def listens(port: int, address: str = "127.0.0.1") -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=1):
+        return True
+    return False
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_both_are_served_by_doors_of_their_own_and_stopped_together(
+    browser: Browser, database: Path, tmp_path: Path, end: signal.Signals
+) -> None:
+    with serving(database, tmp_path) as both:
+        said = both.said.read_text()
+        assert f"The survey is at http://127.0.0.1:{both.survey}" in said
+        assert f"The dashboard is at http://127.0.0.1:{both.dashboard}" in said
+        context = browser.new_context()
+        page = context.new_page()
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"http://127.0.0.1:{both.survey}/")
+        button(page, "I agree and take part").wait_for()
+        page.goto(f"http://127.0.0.1:{both.dashboard}/")
+        page.get_by_text("Experiment").first.wait_for()
+        # Neither telemetry nor anything else of other hosts.
+        assert [url for url in asked if "127.0.0.1" not in url and not url.startswith(("data:", "blob:"))] == []
+        # There is no dashboard behind the survey's door.
+        page.goto(f"http://127.0.0.1:{both.survey}/dashboard")
+        page.wait_for_timeout(1500)
+        assert page.get_by_text("Experiment").count() == 0
+        context.close()
+        both.process.send_signal(end)
+        assert both.process.wait(30) == 0
+        assert "Stopped." in both.said.read_text()
+        assert not listens(both.survey)
+        assert not listens(both.dashboard)
+
+
+def test_where_one_dies_it_is_said_and_the_other_is_stopped(database: Path, tmp_path: Path) -> None:
+    with serving(database, tmp_path) as both:
+        os.kill(both.server_of(both.dashboard), signal.SIGKILL)
+        assert both.process.wait(30) == 1
+        assert re.search(
+            r"The dashboard's server has ended with status -9; the other .* stopped", both.said.read_text()
+        )
+        assert not listens(both.survey)
+
+
+def test_the_dashboard_is_for_this_machine_alone_unless_told_otherwise() -> None:
+    options = serve._parser().parse_args([])
+    assert options.dashboard_address == "127.0.0.1"
+    assert "--server.address=127.0.0.1" in serve.Door("dashboard", serve.FOLDER / "dashboard", "127.0.0.1", 1).command()
+
+
+def test_a_port_that_is_taken_is_said_before_anything_starts(
+    database: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        arguments = ["survey", "--address", "127.0.0.1", "--port", str(port), "--database", str(database)]
+        assert serve.main(arguments) == 2
+    said = capsys.readouterr()
+    assert re.fullmatch(rf"The survey cannot listen on 127.0.0.1:{port} .*--port\.\n", said.err)
+    assert said.out == ""
+
+
+def test_started_in_another_folder_the_promised_settings_hold(database: Path, tmp_path: Path) -> None:
+    """By Streamlit's own command, as a service or a container would."""
+    port = free_port()
+    command = [sys.executable, "-m", "streamlit", "run", str(CHECKOUT / "survey_app" / "app.py")]
+    command += ["--server.headless=true", f"--server.port={port}", "--server.address=127.0.0.1"]
+    environment = {**os.environ, "HUEJURY_DATABASE": str(database)}
+    with (tmp_path / "log").open("w") as output:
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=output, stderr=output)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/host-config") as answer:
+                    assert answer.status == 200
+                    break
+            except urllib.error.URLError:
+                time.sleep(0.1)
+        upload = urllib.request.Request(f"http://127.0.0.1:{port}/_stcore/upload_file/s/f", b"x", method="PUT")
+        with pytest.raises(urllib.error.HTTPError):
+            urllib.request.urlopen(upload)
+    finally:
+        process.terminate()
+        process.wait()
+    assert "usage statistics" not in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("client.showErrorDetails", "full"), ("browser.gatherUsageStats", True)]
+)
+def test_other_settings_than_promised_are_refused(
+    database: Path, monkeypatch: pytest.MonkeyPatch, setting: str, value: object
+) -> None:
+    """What a flag or a variable of the environment set otherwise."""
+    monkeypatch.setenv("HUEJURY_DATABASE", str(database))
+    st.cache_resource.clear()
+    told = st.get_option
+    monkeypatch.setattr(st, "get_option", lambda name: value if name == setting else told(name))
+    app = opened()
+    assert f"not started with the settings that it promises ({setting})" in app.error[0].value
+    assert not app.button
+    st.cache_resource.clear()

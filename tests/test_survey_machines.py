@@ -1,0 +1,336 @@
+"""People's machines in a real Chromium: translators, extensions, tabs left open, studies that close meanwhile; and what
+their browsers are told."""
+
+import base64
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page
+from sqlalchemy import Engine, select
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+
+from db.schema import Image as PhotographRow
+from db.schema import Question, Vote
+from db.store import open_database, read_session
+from db.studies import close_study, create_study
+from db.votes import SHORTEST_BREAK_STUDY
+from tests.survey_browser import (
+    CHECKOUT,
+    DESKTOP,
+    Server,
+    asked,
+    at,
+    button,
+    check_looks,
+    consent,
+    go,
+    participant,
+    press,
+    stored,
+    to_practice,
+)
+from tests.survey_data import ARMS, add_experiment
+
+# What Chrome's translator does: it wraps every text in <font>, but where the page says that it may not.
+TRANSLATE = """(respectful) => {
+  const may = (node) => {
+    if (!respectful) return true;
+    for (let at = node.parentElement; at; at = at.parentElement)
+      if (at.classList.contains("notranslate") || at.getAttribute("translate") === "no") return false;
+    return true;
+  };
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const texts = [];
+  while (walker.nextNode())
+    if (walker.currentNode.data.trim() && may(walker.currentNode)) texts.push(walker.currentNode);
+  for (const text of texts) {
+    if (["STYLE", "SCRIPT"].includes(text.parentElement?.tagName)) continue;
+    const outer = document.createElement("font"), inner = document.createElement("font");
+    inner.textContent = text.data.toUpperCase();
+    outer.append(inner);
+    text.replaceWith(outer);
+  }
+  if (texts.length) document.documentElement.classList.add("translated-ltr");
+  return texts.length;
+}"""
+TRACE = re.compile(r"Error|Traceback|at \w+ \(|NotFound", re.IGNORECASE)
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    engine = open_database(tmp_path_factory.mktemp("survey") / "survey.sqlite")
+    add_experiment(engine, images=24, size=32)
+    short = {"practice_count": 1, "question_count": 5, "exposure_ms": 50, "sentinel_share": 0.2}
+    for name in ("short", "closes"):
+        create_study(engine, "cats", name=name, **short)
+    create_study(engine, "cats", name="whole", practice_count=2, question_count=SHORTEST_BREAK_STUDY, exposure_ms=50)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def server(browser: Browser, engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(Path(str(engine.url.database)), tmp_path_factory.mktemp("server") / "log")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport=DESKTOP)
+    yield context.new_page()
+    context.close()
+
+
+def votes(engine: Engine) -> list[Vote]:
+    """The newest participant's."""
+    with read_session(engine) as session:
+        me = participant(engine).id
+        query = select(Vote).join(Question).where(Question.participant_id == me).order_by(Question.position)
+        return list(session.scalars(query))
+
+
+def seen_without_trace(page: Page) -> None:
+    """Neither a stack trace nor a box of Streamlit's is on the page where somebody could see it."""
+    visible = page.evaluate(
+        """() => [...document.querySelectorAll('[data-testid="stException"], .stException')]
+        .filter((element) => element.checkVisibility()).length"""
+    )
+    assert visible == 0
+    assert not TRACE.search(page.locator("body").inner_text())
+
+
+def test_a_polite_translator_leaves_the_page_alone(page: Page, server: Server, engine: Engine) -> None:
+    consent(page, server, "short")
+    button(page, "Next: a short look").wait_for()
+    assert page.evaluate(TRANSLATE, True) == 0
+    to_practice(page)
+    go(page)
+    press(page, "left")
+    at(page, "before")
+    assert [vote.flags for vote in votes(engine)] == [[]]
+
+
+def test_whoever_rewrites_the_page_gets_no_trace_goes_on_and_is_flagged(
+    page: Page, server: Server, engine: Engine
+) -> None:
+    consent(page, server, "short")
+    button(page, "Next: a short look").wait_for()
+    assert page.evaluate(TRANSLATE, False) > 0
+    page.get_by_text(re.compile("Next: a short look", re.IGNORECASE)).first.click()
+    again = page.locator(".huejury-apology button")
+    again.or_(button(page, "Next: practice")).first.wait_for()
+    page.wait_for_timeout(500)
+    seen_without_trace(page)
+    if again.is_visible():
+        check_looks(page)
+        again.click()
+    button(page, "Next: practice").wait_for()
+    seen_without_trace(page)
+    button(page, "Next: practice").click()
+    go(page)
+    press(page, "left")
+    at(page, "before")
+    assert [vote.flags for vote in votes(engine)] == [["edited"]]
+
+
+def test_a_trace_of_streamlits_is_covered_by_an_apology(page: Page, server: Server) -> None:
+    """However it comes about."""
+    consent(page, server, "short")
+    button(page, "Next: a short look").wait_for()
+    page.evaluate(
+        """() => { const box = document.createElement("div"); box.dataset.testid = "stException";
+        box.textContent = "NotFoundError: Failed to execute removeChild";
+        document.querySelector("#root").append(box); }"""
+    )
+    page.get_by_text("Sorry, something went wrong on our side").wait_for()
+    assert page.get_by_text("NotFoundError").is_hidden()
+    page.locator(".huejury-apology button").click()
+    button(page, "Next: a short look").wait_for()
+    assert page.locator(".huejury-apology").count() == 0
+
+
+def test_an_extension_beside_the_page_is_flagged(page: Page, server: Server, engine: Engine) -> None:
+    consent(page, server, "short")
+    to_practice(page)
+    page.evaluate("document.documentElement.append(document.createElement('grammarly-desktop-integration'))")
+    go(page)
+    press(page, "left")
+    at(page, "before")
+    assert [vote.flags for vote in votes(engine)] == [["edited"]]
+
+
+def test_a_page_out_of_sight_while_the_pictures_were_shown_is_flagged(
+    page: Page, server: Server, engine: Engine
+) -> None:
+    consent(page, server, "short")
+    to_practice(page)
+    page.evaluate("Object.defineProperty(document, 'hidden', { get: () => true })")
+    go(page)
+    press(page, "left")
+    at(page, "before")
+    assert [vote.flags for vote in votes(engine)] == [["hidden"]]
+
+
+def test_a_tab_left_open_over_night_is_answered_flagged_and_goes_on(page: Page, server: Server, engine: Engine) -> None:
+    consent(page, server, "short")
+    to_practice(page)
+    go(page)
+    asked(page)
+    page.evaluate("{ const now = performance.now.bind(performance); performance.now = () => now() + 30 * 3600e3; }")
+    page.evaluate("Object.defineProperty(Event.prototype, 'timeStamp', { get: () => performance.now() })")
+    press(page, "left")
+    at(page, "before")
+    (vote,) = votes(engine)
+    assert vote.flags == ["late"]
+    assert vote.response_time_ms > 29 * 3600e3
+
+
+def test_a_refused_answer_releases_the_page_which_asks_anew(page: Page, server: Server, engine: Engine) -> None:
+    consent(page, server, "short")
+    to_practice(page)
+    go(page)
+    asked(page)
+    sent: list[bytes] = []
+    page.on("websocket", lambda socket: socket.on("framesent", lambda data: sent.append(_bytes(data))))
+    page.evaluate("Object.defineProperty(window, 'devicePixelRatio', { get: () => 1 })")
+    page.evaluate("Object.defineProperty(Event.prototype, 'timeStamp', { get: () => 1e17, configurable: true })")
+    page.evaluate("performance.now = () => 2e17")
+    press(page, "left")
+    page.get_by_text("Once more, please").wait_for()
+    check_looks(page)
+    assert stored(engine) == []
+    page.reload()
+    go(page)
+    press(page, "left")
+    at(page, "before")
+    assert len(stored(engine)) == 1
+
+
+def test_who_is_under_way_when_the_study_closes_is_told_kindly(page: Page, server: Server, engine: Engine) -> None:
+    consent(page, server, "closes")
+    to_practice(page)
+    go(page)
+    press(page, "left")
+    go(page)
+    press(page, "left")
+    assert asked(page) == "Question 2 of 5"
+    close_study(engine, "closes")
+    page.keyboard.press("ArrowLeft")
+    page.get_by_text("This survey has been closed").wait_for()
+    page.get_by_text("your 1 answer will count").wait_for()
+    code = page.locator("#completion-code")
+    assert code.inner_text().replace("-", "") == participant(engine).completion_code
+    assert code.get_attribute("translate") == "no"
+    check_looks(page)
+    assert len(stored(engine)) == 2  # practice, and one
+
+
+def test_the_answer_cannot_be_read_off_what_the_browser_received(page: Page, server: Server, engine: Engine) -> None:
+    frames: list[bytes] = []
+    addresses: list[str] = []
+    page.on("websocket", lambda socket: socket.on("framereceived", lambda data: frames.append(_bytes(data))))
+    page.on("request", lambda request: addresses.append(request.url.removeprefix(server.url)))
+    consent(page, server, "whole")
+    to_practice(page)
+    go(page)
+    press(page, "left")
+    go(page)
+    press(page, "left")
+    go(page)
+    frames.clear()
+    addresses.clear()
+    looks = set()
+    for number in range(SHORTEST_BREAK_STUDY):
+        if number == SHORTEST_BREAK_STUDY // 2:
+            button(page, "Go on").click()
+        asked(page)
+        look = page.locator(".trial").evaluate(
+            """element => { const copy = element.cloneNode(true); copy.querySelector(".before").replaceChildren();
+            return copy.outerHTML.replaceAll(' class=""', ""); }"""
+        )
+        looks.add(re.sub(r"[\d.]+", "0", look))
+        press(page, "left")
+    page.get_by_role("textbox").wait_for()
+    page.wait_for_timeout(200)
+    # Questions come over the socket alone, no picture has an address; what is fetched is Streamlit's own scripts.
+    assert [address for address in addresses if not address.startswith("static/")] == []
+
+    with read_session(engine) as session:
+        questions = session.scalars(
+            select(Question)
+            .where(Question.participant_id == participant(engine).id, Question.phase == "main")
+            .order_by(Question.position)
+        ).all()
+        truths = {
+            question.public_id: session.get_one(PhotographRow, question.image_id).truth_png for question in questions
+        }
+    sides = {question.public_id: question.real_side for question in questions}
+    kinds = {question.public_id: question.kind for question in questions}
+    assert set(sides.values()) == {"left", "right"}
+    assert set(kinds.values()) == {"arm", "sentinel"}
+
+    # What the page looks like to a program is the same whatever is asked.
+    assert len(looks) == 1
+
+    sent = {}
+    for data in component_data(frames):
+        sent[data.pop("question")] = data
+    assert sent.keys() >= sides.keys() - {questions[0].public_id}  # the first came with the last practice answer
+    rest = []
+    for public_id, data in sent.items():
+        pictures = data.pop("pictures")
+        rest.append({key: value for key, value in data.items() if key not in ("number", "count", "before")})
+        assert re.fullmatch(r"[\w-]{16}", public_id)
+        assert [len(base64.b64decode(picture)) for picture in pictures] == [32 * 32 * 3] * 2
+        # The pictures are where the schedule says: the test looks at the right bytes.
+        truth = np.asarray(Image.open(io.BytesIO(truths[public_id])).convert("RGB")).tobytes()
+        assert [base64.b64decode(picture) == truth for picture in pictures] == [
+            sides[public_id] == side for side in ("left", "right")
+        ]
+    assert all(one == rest[0] for one in rest)
+
+    received = b"".join(frames)
+    for secret in [*ARMS, "sentinel", "real_side", "correct", "trial_id", "sample"]:
+        assert secret.encode() not in received, secret
+    assert b"\x89PNG" not in received
+    assert base64.b64encode(b"\x89PNG\r\n")[:7] not in received
+
+
+def component_data(frames: list[bytes]) -> Iterator[dict[str, Any]]:
+    """The data of every stimulus in what Streamlit's server sent."""
+    for frame in frames:
+        message = ForwardMsg()
+        message.ParseFromString(frame)
+        element = message.delta.new_element
+        if element.WhichOneof("type") == "bidi_component" and element.bidi_component.component_name.endswith(
+            "stimulus"
+        ):
+            yield json.loads(element.bidi_component.json or element.bidi_component.mixed.json)
+
+
+def _bytes(data: str | bytes) -> bytes:
+    return data.encode() if isinstance(data, str) else data
+
+
+def test_enlarging_is_that_of_pillow(page: Page) -> None:
+    script = base64.b64encode((CHECKOUT / "survey_app" / "stimulus.js").read_bytes()).decode()
+    chance = np.random.default_rng(0)
+    picture = chance.integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    for name, resampling in (("nearest", Image.Resampling.NEAREST), ("lanczos", Image.Resampling.LANCZOS)):
+        for scale in (1, 2, 3, 11):
+            enlarged = page.evaluate(
+                f"""async ([name, rgb]) => {{ const script = await import("data:text/javascript;base64,{script}");
+                return [...script[name](Uint8ClampedArray.from(rgb), 7, 5, {scale})]; }}""",
+                [name, picture.flatten().tolist()],
+            )
+            expected = np.asarray(Image.fromarray(picture).resize((7 * scale, 5 * scale), resampling))
+            difference = np.abs(np.array(enlarged).reshape(expected.shape) - expected.astype(int))
+            assert difference.max() <= (0 if name == "nearest" else 1)  # Pillow calculates with integers
