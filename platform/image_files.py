@@ -132,10 +132,11 @@ def open_folder(folder: Path) -> Source:
 def _check_not_split(folder: Path, class_names: tuple[str, ...]) -> None:
     """Raise DatasetError where the sub-folders are splits, which would be taken for classes."""
     splits = [name for name in class_names if name.lower() in SPLIT_FOLDERS]
+    trained = max(splits, key=lambda name: name.lower().startswith("train"), default="")
     if len(splits) > 1 and len(splits) == len(class_names):
         raise DatasetError(
             f"{folder} holds the splits {', '.join(splits)}, not classes: name one of them, as in "
-            f"folder:{folder / max(splits, key=lambda name: name.lower().startswith('train'))}; HueJury splits its pictures itself."
+            f"folder:{folder / trained}; HueJury splits its pictures itself."
         )
 
 
