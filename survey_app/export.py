@@ -51,7 +51,6 @@ def votes_table(session: Session, study: Study, class_names: list[str], *, simul
     table = votes.join(people.rename(columns={"finished": "all_answered"}), on="participant")
     asked = contenders(session, study)
     arms, trials = [each.arm for each in asked], [each.trial.number for each in asked]
-    about_arm = table["contender"] >= 0
     table["study"] = study.name
     table["participant"] = table["pseudonym"]
     table["simulated"] = int(simulated)
