@@ -2,7 +2,8 @@
 // fails with a stack trace: they are asked not to, what they did is remembered (window.huejuryEdited), and what failed
 // is covered by an apology whose button loads the page anew. The server knows where its participant was.
 
-const FAILED = '[data-testid="stException"]';
+// Streamlit's box for what failed in Python, and that for what failed in the browser.
+const FAILED = ["stException", "stErrorElementStack", "stErrorCodeBlock"].map((id) => `[data-testid="${id}"]`).join();
 const WATCHED = ["class", "translate", "style", "data-darkreader-mode", "data-darkreader-scheme"];
 let watching = false;
 let drawn = false;
@@ -73,6 +74,7 @@ function apologise({ title, text, button }) {
   });
   cover.append(heading, paragraph, again);
   document.body.append(cover);
+  document.getElementById("root")?.style.setProperty("display", "none");
   again.focus();
 }
 

@@ -30,6 +30,7 @@ logger = logging.getLogger("huejury.survey")
 STYLE = """<style>
 [data-testid="stHeader"], [data-testid="stToolbar"], [data-testid="stDecoration"], [data-testid="stStatusWidget"],
 [data-testid="stSidebar"], [data-testid="stSidebarCollapsedControl"], [data-testid="stException"],
+[data-testid="stElementContainer"]:has([data-testid="stErrorElementStack"], [data-testid="stErrorCodeBlock"]),
 footer { display: none !important; }
 [data-testid="stMainBlockContainer"] { padding: 1.25rem 1rem 3rem; max-width: 46rem; }
 [data-testid="stElementToolbar"] { display: none !important; }

@@ -168,16 +168,16 @@ def _before(progress: Progress, question: QuestionView, feedback: dict[str, Any]
     if question.phase == "main" and question.number == 1:
         rest = f"Now come {question.of} questions, without the answers."
         button = "Start"
+    if st.session_state.pop("asked_anew", False):
+        return stimulus.before(
+            "Once more, please", "Your answer could not be stored. Here is the question again.", "Go on"
+        )
     if feedback is not None:
         right, given = feedback["correct"], feedback["answer"]
         photograph, explanation = stimulus.solution(protocol, given, right)
         return stimulus.before("Right!" if right else "Not this time.", f"{explanation} {rest}", button, photograph)
     if question.phase == "practice" and question.number == 1:
         return stimulus.before("Practice", f"First {question.of} questions to practise, with the answers.", "Start")
-    if st.session_state.pop("asked_anew", False):
-        return stimulus.before(
-            "Once more, please", "Your answer could not be stored. Here is the question again.", "Go on"
-        )
     if rest:
         return stimulus.before("Ready?", rest, button)
     if "shown" not in st.session_state:

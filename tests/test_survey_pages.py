@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import streamlit as st
 from sqlalchemy import Engine, select
+from streamlit import config
 from streamlit.testing.v1 import AppTest
 
 from db import votes
@@ -16,6 +17,7 @@ from db.store import open_database, read_session
 from db.studies import close_study, create_study
 from survey_app import colour_vision, stimulus, survey
 from survey_app.display_check import check_flags
+from survey_app.settings import settings
 from tests.survey_browser import CHECKOUT
 from tests.survey_data import add_experiment, take_part, to_first_question
 from tests.test_db_store import damaged, newer, not_a_database, someone_elses
@@ -33,6 +35,8 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
 
 
 def opened(**query: str) -> AppTest:
+    for name, value in settings(CHECKOUT / "survey_app").items():  # AppTest has no server that would read them
+        config.set_option(name, value)
     app = AppTest.from_file(str(CHECKOUT / "survey_app" / "app.py"), default_timeout=30)
     for name, value in query.items():
         app.query_params[name] = value
