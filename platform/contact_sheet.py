@@ -2,7 +2,7 @@
 
     python -m platform.contact_sheet [EXPERIMENT] --out sheet.png
 
-with one row per image: grey, the photograph, and the picture of each arm's best trial.
+with one row per image: the photograph, grey, and the picture of each arm's best trial.
 """
 
 import base64
@@ -141,9 +141,9 @@ def contact_sheet(engine: Engine, experiment: str, rows: int) -> str:
     lines = []
     for photograph in shown:
         truth = truths[photograph.image_id]
-        pictures = [grey_png(truth), truth, *(pngs.get((trial, photograph.image_id)) for trial in trials)]
+        pictures = [truth, grey_png(truth), *(pngs.get((trial, photograph.image_id)) for trial in trials)]
         lines.append((summary.class_names[photograph.class_index], [Cell(drawn(png)) for png in pictures]))
-    columns = ["grey", "photograph", *(contender.arm for contender in contenders)]
+    columns = ["photograph", "grey", *(contender.arm for contender in contenders)]
     box = box_px(truths[shown[0].image_id], PICTURE_PX)
     return sheet_svg(experiment, columns, lines, summary.dataset_note, box_px=box)
 

@@ -169,6 +169,8 @@ def _votes_note(results: Sequence[ArmResult], answers: Answers | None, no_votes:
     """Who was asked, and by which trials."""
     if answers is None:
         return [no_votes]
+    if not answers.participants:
+        return [f"Nobody has answered study {answers.study!r} ({answers.status}) yet."]
     meaning = (
         "50 % means that nobody can tell the picture from the photograph beside it"
         if answers.protocol == "pair"
@@ -287,7 +289,7 @@ def print_results(engine: Engine, experiment: str, console: Console) -> None:
     wide = not console.is_terminal
     console.print(f"{summary.dataset}: {summary.dataset_note}{profile}", markup=False, highlight=False, soft_wrap=wide)
     for table in tables:
-        console.print(table.rich())
+        console.print(table.rich(), crop=False)
         console.print(table.note, markup=False, highlight=False, soft_wrap=wide)
 
 

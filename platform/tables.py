@@ -17,7 +17,8 @@ SHORT = {
     "class-balanced": "bal.",
     "rebalanced": "rebal.",
 }
-SHORT |= {"information,": "info.,", "colourfulness": "colour-\nfulness", "(photographs": "(photos"}
+SHORT |= {"information,": "info.,", "(photographs": "(photos"}
+GAP = 2  # between a console's columns
 
 LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
 LATEX |= {"^": r"\textasciicircum{}", "λ": r"$\lambda$", "Δ": r"$\Delta$", "ρ": r"$\rho$", "−": "$-$", "±": r"$\pm$"}
@@ -62,25 +63,44 @@ class Table:
             rows[heading] = ["–" if pd.isna(value) else format(value, form) for value in self.frame[heading]]
         return rows
 
-    def rich(self) -> rich.table.Table:
-        """For a console, narrow enough for 80 columns where it can be."""
-        rows = self.text()
+    def rich(self, width: int = 80) -> rich.table.Table:
+        """For a console of this width, without the columns that say nothing yet. Names and numbers are never cut: what
+        does not fit is wider."""
+        rows = self.text().map(lambda cell: cell.replace(" ± ", " ±\N{NO-BREAK SPACE}"))
+        rows = rows[[heading for number, heading in enumerate(rows) if number == 0 or (rows[heading] != "–").any()]]
+        columns = [
+            [" ".join(SHORT.get(word, word) for word in heading.split(" ")), *rows[heading]] for heading in rows.columns
+        ]
+        # The first column, of names, is as wide as it takes, the others as their longest words; then the tallest grow.
+        widths = [max(len(word) for cell in column for word in cell.split(" ")) for column in columns]
+        widths[0] = max(map(len, columns[0]))
+        spare = width - sum(widths) - GAP * (len(widths) - 1)
+        while spare > 0:
+            heights = [_height(column, size) for column, size in zip(columns, widths, strict=True)]
+            tallest = heights.index(max(heights))
+            if heights[tallest][0] == 1:
+                break
+            widths[tallest] += 1
+            spare -= 1
+        total = sum(widths) + GAP * (len(widths) - 1)
         table = rich.table.Table(
-            title=f"\n{escape(self.title)}", title_justify="left", box=None, header_style="bold", padding=(0, 2, 0, 0)
+            title=f"\n{escape(self.title)}",
+            title_justify="left",
+            box=None,
+            header_style="bold",
+            padding=(0, GAP, 0, 0),
+            pad_edge=False,
+            width=total,
         )
-        for number, heading in enumerate(rows.columns):
-            cells = [cell.replace(" ± ", "\n± ") for cell in rows[heading]]
-            words = [SHORT.get(word, word) for word in heading.split(" ")]
-            longest = max(len(line) for text in [*words, *cells] for line in text.split("\n"))
-            lines = textwrap.wrap(" ".join(words), longest, break_long_words=False, replace_whitespace=False)
+        wrapped = [
+            ["\n".join(_lines(cell, size)) for cell in column] for column, size in zip(columns, widths, strict=True)
+        ]
+        for number, ((heading, *cells), size) in enumerate(zip(wrapped, widths, strict=True)):
             texts = any(any(map(str.isalpha, cell)) for cell in cells)
-            table.add_column(
-                escape("\n".join(lines)),
-                justify="left" if number == 0 or texts else "right",
-                no_wrap=number > 0 and not texts,
-            )
-        for cells in rows.to_numpy().tolist():
-            table.add_row(*(escape(cell.replace(" ± ", "\n± ")) for cell in cells))
+            left = number == 0 or texts
+            table.add_column(escape(heading), justify="left" if left else "right", no_wrap=True, width=size)
+        for row in zip(*(cells for _, *cells in wrapped), strict=True):
+            table.add_row(*map(escape, row))
         return table
 
     def csv(self) -> str:
@@ -132,3 +152,13 @@ class Table:
 
 def _latex(text: str) -> str:
     return "".join(LATEX.get(letter, letter) for letter in text)
+
+
+def _lines(cell: str, width: int) -> list[str]:
+    return textwrap.wrap(cell, width, break_long_words=False, break_on_hyphens=False) or [""]
+
+
+def _height(column: Sequence[str], width: int) -> tuple[int, int]:
+    """Lines of the tallest cell of a column, its heading among them, and of all of them."""
+    lines = [len(_lines(cell, width)) for cell in column]
+    return max(lines), sum(lines)

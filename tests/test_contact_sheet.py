@@ -1,3 +1,5 @@
+"""The contact sheet of an experiment as a PNG."""
+
 from pathlib import Path
 
 import numpy as np
@@ -5,26 +7,38 @@ import pytest
 from PIL import Image
 
 from db.store import open_database
-from platform.contact_sheet import CLASS_WIDTH, GAP, LABEL_HEIGHT, SCALE, main
+from platform.contact_sheet import GAP_PX, LABEL_PX, MARGIN_PX, PICTURE_PX, main
 from tests.survey_data import ARMS, add_experiment, colourized, photographs
 
+SCALE = 2  # the PNG's pixels per pixel of the drawing
 
-def test_a_row_is_the_photograph_grey_and_every_arm_s_best(tmp_path: Path) -> None:
+
+def test_a_row_is_the_photograph_grey_and_every_arms_best(tmp_path: Path) -> None:
     add_experiment(open_database(tmp_path / "cats.sqlite"), images=5, size=16)
     out = tmp_path / "sheet.png"
     assert main(["cats", "--database", str(tmp_path / "cats.sqlite"), "--rows", "3", "--out", str(out)]) == 0
-    sheet = np.asarray(Image.open(out))
-    cell = 16 * SCALE + GAP
-    assert sheet.shape == (LABEL_HEIGHT + 3 * cell, CLASS_WIDTH + (2 + len(ARMS)) * cell, 3)
+    sheet = np.asarray(Image.open(out).convert("RGB"))
+    expected = [
+        [photograph, None, *(colourized(photograph, arm) for arm in range(len(ARMS)))]
+        for photograph in photographs(5)[:3]
+    ]
+    step = SCALE * PICTURE_PX // 16  # of the sheet's pixels to one of a picture's
+    left = SCALE * (MARGIN_PX + LABEL_PX) + step // 2
 
-    def picture(row: int, column: int) -> np.ndarray:
-        top, left = LABEL_HEIGHT + row * cell, CLASS_WIDTH + column * cell
-        return sheet[top : top + 16 * SCALE : SCALE, left : left + 16 * SCALE : SCALE]
+    def picture(top: int, column: int) -> np.ndarray:
+        start = left + column * SCALE * (PICTURE_PX + GAP_PX)
+        return sheet[top : top + 16 * step : step, start : start + 16 * step : step]
 
-    for row, photograph in enumerate(photographs(5)[:3]):
-        assert np.array_equal(picture(row, 0), photograph)
-        for arm in range(len(ARMS)):
-            assert np.array_equal(picture(row, 2 + arm), colourized(photograph, arm))
+    # The first row's top, which names of columns push down, is where the first photograph is.
+    top = next(y for y in range(sheet.shape[0] - 16 * step) if np.array_equal(picture(y, 0), expected[0][0]))
+    for row, pictures in enumerate(expected):
+        below = top + row * SCALE * (PICTURE_PX + GAP_PX)
+        for column, shown in enumerate(pictures):
+            if shown is not None:
+                assert np.array_equal(picture(below, column), shown)
+        grey = picture(below, 1)
+        assert np.ptp(grey.astype(int), axis=-1).max() <= 1
+        assert len(np.unique(grey)) > 10
 
 
 @pytest.mark.parametrize(

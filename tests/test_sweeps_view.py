@@ -19,21 +19,23 @@ from db.recording import (
     record_dataset,
     record_experiment,
     record_report,
+    record_run,
     record_trial,
 )
-from db.results import arm_results, experiment_progress
-from db.schema import ArmKind, TrialStatus
+from db.results import arm_results, best_trials, experiment_progress
+from db.schema import TrialStatus
 from db.store import open_database, read_session, write_session
-from db.sweeps import asha_rungs, best_of_arms, learning_curves, sweep_plan, sweep_progress, swept_trials
-from survey_app.dashboard import access, sweep
-from survey_app.dashboard.exhibits import DataTable, Figure, svg
+from db.sweeps import asha_rungs, learning_curves, sweep_plan, sweep_progress, swept_trials
+from platform.scores import SCORES
+from platform.tables import Table
+from survey_app.dashboard import sweep
+from survey_app.dashboard.exhibits import Figure, svg
 from survey_app.dashboard.hyperparameters import ranks
-from survey_app.dashboard.measures import MEASURES
 from tests.query_plans import query_plans, scans
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 FAILURE = "the loss is not finite (nan) in epoch 2"
-# Arm, status, learning rate, optimizer, validation losses by epoch.
+# Arm, status, learning rate, optimizer, tuning losses by epoch.
 TRIALS: list[tuple[str, TrialStatus, float, str, list[float]]] = [
     ("regression", "finished", 0.01, "adamw", [300.0, 200.0, 150.0]),
     ("regression", "stopped_early", 0.001, "rmsprop", [100.0]),
@@ -54,7 +56,10 @@ def add_sweep(engine: Engine, trials: list[tuple[str, TrialStatus, float, str, l
             note="",
             class_names=["cat"],
             train_count=100,
+            tuning_count=20,
             validation_count=10,
+            validation_class_counts=[10],
+            colour_counts=b"",
         )
         experiment_id = record_experiment(
             session,
@@ -75,55 +80,69 @@ def add_sweep(engine: Engine, trials: list[tuple[str, TrialStatus, float, str, l
             },
             config_yaml="",
             profile=None,
-            decoding="mode",
-            code_version="test",
-            environment={},
             storage_path="",
             at=START,
         )
-        kinds: dict[str, tuple[ArmKind, float | None]] = {
-            "regression": ("regression", None),
-            "rebalanced": ("classification", 0.5),
-            "grey": ("baseline", None),
+        run_id = record_run(session, experiment_id, code_version="test", environment={})
+        options: dict[str, dict[str, object]] = {
+            "regression": {"kind": "regression"},
+            "rebalanced": {"kind": "classification", "rebalancing": 0.5},
+            "grey": {},
         }
         arms = {
             name: record_arm(
-                session, experiment_id=experiment_id, name=name, position=position, kind=kind, rebalancing=rebalancing
+                session,
+                experiment_id=experiment_id,
+                name=name,
+                position=position,
+                options=chosen,
+                baseline=name == "grey",
+                rebalancing=0.5 if name == "rebalanced" else None,
             )
-            for position, (name, (kind, rebalancing)) in enumerate(kinds.items())
+            for position, (name, chosen) in enumerate(options.items())
         }
+
+        def report(trial_id: int, epoch: int, loss: float | None, scores: dict[str, dict[str, float]]) -> None:
+            record_report(
+                session,
+                trial_id,
+                run_id=run_id,
+                epoch=epoch,
+                images_seen=100 * epoch,
+                seconds=6.0 * epoch,
+                device="cpu",
+                loss=loss,
+                scores=scores,  # type: ignore[arg-type]
+                standard_errors={},
+                class_bin_accuracy={},
+            )
+
         grey = record_trial(
-            *(session,),
+            session,
             experiment_id=experiment_id,
             arm_id=arms["grey"],
-            ray_id="grey",
-            config={},
+            number=1,
+            hyperparameters={},
             seed=0,
             status="finished",
         )
-        record_report(session, grey, epoch=0, images_seen=0, seconds=0.0, train={}, validation={"bin_accuracy": 0.1})
-        for number, (arm, status, learning_rate, optimizer, losses) in enumerate(trials):
+        report(grey, 0, None, {"validation": {"bin_accuracy": 0.1}})
+        for place, (arm, status, learning_rate, optimizer, losses) in enumerate(trials):
+            number = 1 + sum(earlier[0] == arm for earlier in trials[:place])
             trial_id = record_trial(
                 session,
                 experiment_id=experiment_id,
                 arm_id=arms[arm],
-                ray_id=f"ray {number}",
-                config={"learning_rate": learning_rate, "optimizer": optimizer},
+                number=number,
+                hyperparameters={"learning_rate": learning_rate, "optimizer": optimizer},
                 seed=number,
                 status=status,
                 failure_reason=FAILURE if status == "failed" else None,
-                at=START + timedelta(minutes=number),
+                at=START + timedelta(minutes=place),
             )
             for epoch, loss in enumerate(losses, start=1):
-                record_report(
-                    session,
-                    trial_id,
-                    epoch=epoch,
-                    images_seen=100 * epoch,
-                    seconds=6.0 * epoch,
-                    train={"loss": loss - 1, "bin_accuracy": 0.2},
-                    validation={"loss": loss, "bin_accuracy": 0.1 * epoch},
-                )
+                scores = {"train": {"bin_accuracy": 0.2}, "validation": {"bin_accuracy": 0.1 * epoch}}
+                report(trial_id, epoch, loss, scores)
     return experiment_id
 
 
@@ -134,7 +153,7 @@ def engine() -> Iterator[Engine]:
     engine.dispose()
 
 
-def made(engine: Engine, **choices: str | None) -> dict[str, Figure | DataTable | str]:
+def made(engine: Engine, **choices: str | None) -> dict[str, Figure | Table | str]:
     """The view's exhibits by title, sentences by themselves."""
     with read_session(engine) as session:
         found = sweep.exhibits(session, experiment_progress(session, "hand-made"), **choices)  # type: ignore[arg-type]
@@ -160,16 +179,16 @@ def test_trials_with_their_last_measurement(engine: Engine) -> None:
     experiment_id = add_sweep(engine)
     with read_session(engine) as session:
         trials = swept_trials(session, experiment_id)
-        best = best_of_arms(trials)
+        best = best_trials(session, experiment_id)
         results = {result.arm: result.best for result in arm_results(session, "hand-made") if result.best}
     assert [(trial.arm, trial.number, trial.status) for trial in trials] == [
         (arm, number % 3 + 1, status) for number, (arm, status, *_) in enumerate(TRIALS)
     ]
-    assert [trial.validation["loss"] for trial in trials] == [losses[-1] for *_, losses in TRIALS]
+    assert [trial.loss for trial in trials] == [losses[-1] for *_, losses in TRIALS]
     assert [trial.images_seen for trial in trials] == [100 * len(losses) for *_, losses in TRIALS]
-    assert {arm: trial.id for arm, trial in best.items()} == {
-        arm: results[arm].trial_id for arm in ("regression", "rebalanced")
-    }
+    of_arm = {trial.arm: trial.arm_id for trial in trials}
+    assert {arm: best[of_arm[arm]] for arm in of_arm} == {arm: results[arm].trial_id for arm in of_arm}
+    assert best[of_arm["regression"]] == trials[2].id
     # Whoever came farther ranks first, whatever a stopped trial's loss was; the failed one has no rank.
     assert [ranks(trials).get(trial.id) for trial in trials] == [2, 3, 1, 1, None, 2]
 
@@ -177,15 +196,22 @@ def test_trials_with_their_last_measurement(engine: Engine) -> None:
 def test_learning_curves_are_what_was_recorded(engine: Engine) -> None:
     experiment_id = add_sweep(engine)
     with read_session(engine) as session:
-        first = swept_trials(session, experiment_id)[0].id
-        curves = learning_curves(session, experiment_id, "loss", [first])
+        trials = swept_trials(session, experiment_id)
+        losses = learning_curves(session, experiment_id, "loss")
+        accuracies = learning_curves(session, experiment_id, "bin_accuracy")
         none = learning_curves(session, experiment_id, "psnr_db")
-    validation = curves.value[~curves.train]
-    assert validation.tolist() == [loss for *_, losses in TRIALS for loss in losses]
-    assert curves.epoch[~curves.train].tolist() == [epoch + 1 for *_, losses in TRIALS for epoch in range(len(losses))]
-    assert set(curves.trial_id[curves.train].tolist()) == {first}
-    assert curves.value[curves.train].tolist() == [299.0, 199.0, 149.0]
-    assert len(none.value) == 0
+    expected = [
+        (trial.id, epoch, loss)
+        for trial, (*_, of_trial) in zip(trials, TRIALS, strict=True)
+        for epoch, loss in enumerate(of_trial, start=1)
+    ]
+    assert losses == [(trial, epoch, "tuning", loss) for trial, epoch, loss in expected]
+    assert accuracies == [
+        (trial, epoch, split, value)
+        for trial, epoch, _ in expected
+        for split, value in (("validation", 0.1 * epoch), ("train", 0.2))
+    ]
+    assert none == []
 
 
 def test_progress_counts_what_is_there(engine: Engine) -> None:
@@ -203,19 +229,17 @@ def test_progress_counts_what_is_there(engine: Engine) -> None:
 def test_failures_are_told_with_their_reason(engine: Engine) -> None:
     add_sweep(engine)
     table = made(engine)["failed-trials"]
-    assert isinstance(table, DataTable)
+    assert isinstance(table, Table)
     assert table.title == "⚠ 1 failed of 6 trials"
-    assert table.frame.to_dict("records") == [
-        {"model": "rebalanced", "trial": 2, "status": "failed", "after epoch": 1, "reason": FAILURE}
-    ]
+    assert table.frame.to_dict("records") == [{"model": "rebalanced", "trial": 2, "after epoch": 1, "reason": FAILURE}]
 
 
 def test_totals_add_up(engine: Engine) -> None:
     add_sweep(engine)
     table = made(engine)["sweep-totals"]
-    assert isinstance(table, DataTable)
+    assert isinstance(table, Table)
     totals = table.frame.set_index("model").T.to_dict()
-    counts = {"trials": 6, "finished": 3, "stopped early": 1, "failed": 1, "lost": 0, "under way": 1}
+    counts = {"trials": 6, "finished": 3, "stopped early": 1, "failed": 1, "under way": 1}
     assert {heading: totals["all"][heading] for heading in counts} == counts
     assert totals["regression"]["images"] == 700
     assert totals["all"]["training (min)"] == pytest.approx(13 * 6 / 60)
@@ -223,8 +247,8 @@ def test_totals_add_up(engine: Engine) -> None:
 
 def test_figures_are_drawn_and_say_what_they_show(engine: Engine) -> None:
     add_sweep(engine)
-    for measure in MEASURES:
-        for exhibit in made(engine, measure=measure, outcome="bin_accuracy").values():
+    for score in SCORES:
+        for exhibit in made(engine, score=score, outcome="bin_accuracy").values():
             if isinstance(exhibit, Figure):
                 assert "<svg" in svg(exhibit)
                 assert exhibit.alternative
@@ -239,8 +263,8 @@ def test_figures_are_drawn_and_say_what_they_show(engine: Engine) -> None:
 def test_losses_have_a_scale_for_each_model_and_scores_one_for_all(engine: Engine) -> None:
     add_sweep(engine)
 
-    def domains(measure: str) -> list[object]:
-        figure = made(engine, measure=measure)["learning-curves"]
+    def domains(score: str) -> list[object]:
+        figure = made(engine, score=score)["learning-curves"]
         assert isinstance(figure, Figure)
         panels = figure.chart.to_dict()["concat"]
         return [panel["layer"][0]["encoding"]["y"]["scale"].get("domain") for panel in panels]
@@ -277,11 +301,11 @@ def test_big_tables_are_never_scanned(engine: Engine) -> None:
     experiment_id = add_sweep(engine)
     with query_plans(engine) as plans, read_session(engine) as session:
         swept_trials(session, experiment_id)
-        learning_curves(session, experiment_id, "loss", [1, 2])
+        learning_curves(session, experiment_id, "loss")
         sweep_progress(session, experiment_id)
-    assert len(plans) == 5
+    assert len(plans) == 8
     assert not scans(plans)
-    assert [step for plan in plans for step in plan if "measurements USING INDEX" in step]
+    assert [step for plan in plans for step in plan if "reports USING INDEX" in step]
 
 
 def sweep_page() -> None:
@@ -299,7 +323,6 @@ def sweep_page() -> None:
 def test_the_page_follows_a_running_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     database = tmp_path / "sweep.sqlite"
     monkeypatch.setenv("HUEJURY_DATABASE", str(database))
-    monkeypatch.setattr(access, "recheck", lambda: None)  # AppTest has no connection that could be admitted
     st.cache_resource.clear()
     engine = open_database(database)
     experiment_id = add_sweep(engine)
@@ -324,7 +347,7 @@ def test_curves_may_be_of_many_trials(engine: Engine) -> None:
     ]
     add_sweep(engine, many)
     table = made(engine)["trials"]
-    assert isinstance(table, DataTable)
+    assert isinstance(table, Table)
     assert len(table.frame) == 300
 
 
