@@ -58,7 +58,7 @@ class Serving:
         self.wait_for("The survey is at", "The dashboard is at")
 
     def wait_for(self, *lines: str) -> str:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 300
         while not all(line in self.said.read_text() for line in lines):
             assert time.monotonic() < deadline, self.said.read_text()
             assert self.process.poll() is None or lines == ("has ended",), self.said.read_text()
