@@ -39,9 +39,9 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     engine = open_database(tmp_path_factory.mktemp("survey") / "survey.sqlite")
     add_experiment(engine, images=24, size=32)
     short = {"practice_count": 1, "question_count": 5, "exposure_ms": 50, "sentinel_share": 0.2}
-    create_study(engine, "cats", name="short", **short)  # type: ignore[arg-type]
-    create_study(engine, "cats", name="untimed", **{**short, "exposure_ms": None})  # type: ignore[arg-type]
-    create_study(engine, "cats", name="single", protocol="single", **short)  # type: ignore[arg-type]
+    create_study(engine, "cats", name="short", **short)
+    create_study(engine, "cats", name="untimed", **{**short, "exposure_ms": None})
+    create_study(engine, "cats", name="single", protocol="single", **short)
     create_study(
         engine,
         "cats",
