@@ -82,7 +82,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--database", default=default_database(), help=DATABASE_HELP)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    create = commands.add_parser("create", help="open a study of an experiment")
+    _add_options(commands.add_parser("create", help="open a study of an experiment"))
+    commands.add_parser("list", help="all studies")
+    show = commands.add_parser("show", help="a study and its votes so far")
+    close = commands.add_parser("close", help="take no more participants and no more answers")
+    export = commands.add_parser("export", help="votes as CSV, the study as JSON")
+    show.add_argument("study", nargs="?", help="its name (default: the newest open one)")
+    close.add_argument("study", help="its name")
+    export.add_argument("study", nargs="?", help="its name (default: the newest open one)")
+    export.add_argument("--to", type=Path, metavar="FOLDER", help="default: a folder of the study's name")
+    for command in (show, export):
+        command.add_argument("--simulated", action="store_true", help="of simulated participants instead of people")
+    return parser
+
+
+def _add_options(create: argparse.ArgumentParser) -> None:
+    """Of a study: how it asks."""
     create.add_argument("experiment", nargs="?", help="its name (default: the newest)")
     create.add_argument("--name", help="of the study (default: the experiment's)")
     create.add_argument(
@@ -144,18 +159,6 @@ def _parser() -> argparse.ArgumentParser:
         help="hide all outcomes until the planned participants have finished, or the study is closed",
     )
     create.add_argument("--completion-url", metavar="URL", help="link at the end, such as Prolific's")
-
-    commands.add_parser("list", help="all studies")
-    show = commands.add_parser("show", help="a study and its votes so far")
-    close = commands.add_parser("close", help="take no more participants and no more answers")
-    export = commands.add_parser("export", help="votes as CSV, the study as JSON")
-    show.add_argument("study", nargs="?", help="its name (default: the newest open one)")
-    close.add_argument("study", help="its name")
-    export.add_argument("study", nargs="?", help="its name (default: the newest open one)")
-    export.add_argument("--to", type=Path, metavar="FOLDER", help="default: a folder of the study's name")
-    for command in (show, export):
-        command.add_argument("--simulated", action="store_true", help="of simulated participants instead of people")
-    return parser
 
 
 def _create(engine: Engine, options: argparse.Namespace, console: Console) -> int:
