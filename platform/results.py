@@ -215,7 +215,8 @@ def _scores_table(results: Sequence[ArmResult], trials: dict[int, MeasuredTrial 
         frame=pd.DataFrame(rows),
         shown=pd.DataFrame(texts),
         note="± one standard error over the choice of validation images, where it was measured. Higher is better, "
-        f"except for {', '.join(lower)} (0 is perfect) and {', '.join(neither)} (1 is best). {predictions_note(scores)}",
+        f"except for {', '.join(lower)} (0 is perfect) and {', '.join(neither)} (1 is best). "
+        f"{predictions_note(scores)}",
     )
 
 
