@@ -17,15 +17,13 @@ from sqlalchemy import Engine, insert, select
 from sqlalchemy.orm import Session
 
 from db.pictures import encoded
-from db.recording import finish_experiment, record_arm, record_dataset, record_experiment
+from db.recording import finish_experiment, record_arm, record_dataset, record_experiment, record_run
 from db.schema import (
-    SPLITS,
-    ArmKind,
     Base,
     Image,
-    Measurement,
     Participant,
     Question,
+    Report,
     Sample,
     SentinelPicture,
     StudyArm,
@@ -37,21 +35,21 @@ from db.store import open_database, write_session
 from db.studies import create_study
 
 EXPERIMENT = "large"
-ARMS: dict[str, tuple[ArmKind, float | None]] = {
-    "regression": ("regression", None),
-    "classification": ("classification", 1.0),
-    "rebalanced 0.75": ("classification", 0.75),
-    "rebalanced 0.5": ("classification", 0.5),
-    "rebalanced 0.25": ("classification", 0.25),
+ARMS: dict[str, float | None] = {  # λ
+    "regression": None,
+    "classification": 1.0,
+    "rebalanced 0.75": 0.75,
+    "rebalanced 0.5": 0.5,
+    "rebalanced 0.25": 0.25,
 }
 BASELINES = ("most frequent bin", "grey")
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-FINISHED, STOPPED, FAILED = 40, 5, 1  # trials an arm
+FINISHED, STOPPED, FAILED = 40, 5, 1  # trials per arm
 EPOCHS = 30
 IMAGES = 100
 SIZE = 32  # pixels
 PEOPLE, SIMULATED = 1220, 30
-QUESTIONS, PRACTICE, SENTINELS = 40, 10, 4  # a participant
+QUESTIONS, PRACTICE, SENTINELS = 40, 10, 4  # per participant
 START = datetime(2026, 11, 1, tzinfo=UTC)
 STATUSES: tuple[tuple[TrialStatus, int], ...] = (("finished", FINISHED), ("stopped_early", STOPPED), ("failed", FAILED))
 
@@ -64,7 +62,7 @@ def make_database(path: Path) -> None:
     engine = open_database(path)
     chance = np.random.default_rng(0)
     with write_session(engine) as session:
-        experiment_id, dataset_id = _experiment(session)
+        experiment_id, run_id, dataset_id = _experiment(session)
         truths = _photographs(chance)
         images = _insert(
             session,
@@ -82,40 +80,42 @@ def make_database(path: Path) -> None:
                 for index, truth in enumerate(truths)
             ],
         )
-        for position, (arm, (kind, rebalancing)) in enumerate(ARMS.items()):
+        for position, (arm, rebalancing) in enumerate(ARMS.items()):
             arm_id = record_arm(
                 session,
                 experiment_id=experiment_id,
                 name=arm,
                 position=position,
-                kind=kind,
+                options=_options(rebalancing),
                 rebalancing=rebalancing,
             )
-            trials = list(_trials(experiment_id, arm_id, position, kind, rebalancing, chance))
+            trials = list(_trials(experiment_id, arm_id, position, chance))
             ids = _insert(session, Trial, trials)
             for trial_id, trial in zip(ids, trials, strict=True):
-                session.execute(insert(Measurement), _measurements(trial_id, trial["epochs_done"], position, chance))
+                session.execute(insert(Report), _reports((trial_id, run_id), trial["epochs_done"], position, chance))
                 if trial["status"] == "finished":
                     share = (position + 1) / len(ARMS)
                     session.execute(insert(Sample), _samples(trial_id, images, truths, share, chance))
-        _baselines(session, experiment_id, images, truths, chance)
+        _baselines(session, (experiment_id, run_id), images, truths, chance)
         finish_experiment(session, experiment_id, "finished", at=START + timedelta(days=2))
     study = create_study(engine, EXPERIMENT, seed=0, planned_participants=PEOPLE)
     _votes(engine, study.view.name, chance)
     engine.dispose()
 
 
-def _experiment(session: Session) -> tuple[int, int]:
-    """The experiment's id and its dataset's."""
+def _experiment(session: Session) -> tuple[int, int, int]:
+    """Ids of the experiment, its run and its dataset."""
     dataset_id = record_dataset(
         session,
         name="made up",
         fingerprint="made up for benchmarks",
         note="Cut-outs of one photograph; scores and votes drawn at random.",
         class_names=CLASSES,
-        train_count=50_000,
+        train_count=45_000,
+        tuning_count=5_000,
         validation_count=10_000,
         validation_class_counts=[1000] * len(CLASSES),
+        colour_counts=b"",
     )
     experiment_id = record_experiment(
         session,
@@ -123,7 +123,7 @@ def _experiment(session: Session) -> tuple[int, int]:
         dataset_id=dataset_id,
         config={
             "epochs": EPOCHS,
-            "arms": {name: {"kind": kind, "rebalancing": rebalancing} for name, (kind, rebalancing) in ARMS.items()},
+            "arms": {name: _options(rebalancing) for name, rebalancing in ARMS.items()},
             "search": {
                 "method": "random",
                 "trials_per_arm": FINISHED + STOPPED + FAILED,
@@ -137,13 +137,15 @@ def _experiment(session: Session) -> tuple[int, int]:
         },
         config_yaml="",
         profile=None,
-        decoding="annealed_mean",
-        code_version="benchmark",
-        environment={},
         storage_path="",
         at=START,
     )
-    return experiment_id, dataset_id
+    run_id = record_run(session, experiment_id, code_version="benchmark", environment={}, at=START)
+    return experiment_id, run_id, dataset_id
+
+
+def _options(rebalancing: float | None) -> dict[str, Any]:
+    return {"kind": "regression"} if rebalancing is None else {"kind": "classification", "rebalancing": rebalancing}
 
 
 def _photographs(chance: np.random.Generator) -> list[np.ndarray]:
@@ -159,8 +161,6 @@ def _trials(
     experiment_id: int,
     arm_id: int,
     position: int,
-    kind: ArmKind,
-    rebalancing: float | None,
     chance: np.random.Generator,
 ) -> Iterator[dict[str, Any]]:
     statuses = [status for status, count in STATUSES for _ in range(count)]
@@ -170,14 +170,11 @@ def _trials(
         yield {
             "experiment_id": experiment_id,
             "arm_id": arm_id,
-            "ray_id": f"{position:05d}_{number:05d}",
-            "config": {
-                "kind": kind,
-                "rebalancing": 1.0 if rebalancing is None else rebalancing,
+            "number": number + 1,
+            "hyperparameters": {
                 "learning_rate": float(10 ** chance.uniform(-4, -2)),
                 "optimizer": str(chance.choice(["adamw", "rmsprop"])),
                 "filter_size": int(chance.choice([3, 5, 7])),
-                "epochs": EPOCHS,
             },
             "seed": number,
             "status": status,
@@ -190,32 +187,46 @@ def _trials(
         }
 
 
-def _measurements(trial_id: int, epochs: int, position: int, chance: np.random.Generator) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
+def _reports(
+    ids: tuple[int, int], epochs: int, position: int, chance: np.random.Generator, first: int = 1
+) -> list[dict[str, Any]]:
+    """ids: of the trial and of the run."""
     quality = chance.uniform(0.5, 1.0)
-    for epoch in range(1, epochs + 1):
+    rows: list[dict[str, Any]] = []
+    for epoch in range(first, first + epochs):
         learnt = quality * (1 - np.exp(-epoch / 6)) + chance.normal(0, 0.005)
-        for split in SPLITS:
-            lead = 1.03 if split == "train" else 1.0
-            scale = 2e5 if position == 0 else 3.0
-            rows.append(
-                {
-                    "trial_id": trial_id,
-                    "epoch": epoch,
-                    "split": split,
-                    "loss": scale * (1.2 - 0.5 * lead * learnt),
-                    "exact_accuracy": 0.001 * learnt,
-                    "bin_accuracy": lead * (0.24 - 0.02 * position) * learnt,
-                    "balanced_bin_accuracy": lead * (0.01 + 0.005 * position) * learnt,
-                    "raw_auc": 0.8 * learnt,
-                    "rebalanced_auc": 0.6 * learnt,
-                    "psnr_db": 20.0 + 4 * learnt,
-                    "delta_e_2000": 14.0 - 4 * learnt + 0.5 * position,
-                    "colourfulness_ratio": 0.4 + 0.2 * position * learnt,
-                    "standard_errors": {"bin_accuracy": 0.002, "balanced_bin_accuracy": 0.001, "raw_auc": 0.004},
-                    "class_bin_accuracy": [round(0.1 + 0.2 * learnt * value, 4) for value in chance.random(10)],
-                }
-            )
+        splits = {"train": 1.03, "validation": 1.0}
+        rows.append(
+            {
+                "trial_id": ids[0],
+                "run_id": ids[1],
+                "epoch": epoch,
+                "images_seen": 45_000 * epoch,
+                "seconds": 20.0 * epoch,
+                "device": "cpu",
+                "loss": (2e5 if position == 0 else 3.0) * (1.2 - 0.5 * learnt) if first else None,
+                "scores": {
+                    split: {
+                        "exact_accuracy": 0.001 * learnt,
+                        "bin_accuracy": lead * (0.24 - 0.02 * position) * learnt,
+                        "balanced_bin_accuracy": lead * (0.01 + 0.005 * position) * learnt,
+                        "information": lead * 0.3 * learnt,
+                        "raw_auc": 0.8 * learnt,
+                        "rebalanced_auc": 0.6 * learnt,
+                        "psnr_db": 20.0 + 4 * learnt,
+                        "delta_e_2000": 14.0 - 4 * learnt + 0.5 * position,
+                        "colourfulness_ratio": 0.4 + 0.2 * position * learnt,
+                    }
+                    for split, lead in splits.items()
+                },
+                "standard_errors": {
+                    split: {"bin_accuracy": 0.002, "balanced_bin_accuracy": 0.001, "raw_auc": 0.004} for split in splits
+                },
+                "class_bin_accuracy": {
+                    split: [round(0.1 + 0.2 * learnt * value, 4) for value in chance.random(10)] for split in splits
+                },
+            }
+        )
     return rows
 
 
@@ -233,39 +244,27 @@ def _samples(
         grey = truth.mean(axis=-1, keepdims=True)
         tint = chance.normal(0, 20 * share, size=3)
         rgb = np.clip(share * truth + (1 - share) * grey + tint, 0, 255).round().astype(np.uint8)
-        rows.append({"trial_id": trial_id, "image_id": image, "epoch": epoch, "png": encoded(rgb)})
+        error = {"delta_e_2000": float(chance.uniform(5, 15))}
+        rows.append({"trial_id": trial_id, "image_id": image, "epoch": epoch, "png": encoded(rgb), "scores": error})
     return rows
 
 
 def _baselines(
     session: Session,
-    experiment_id: int,
+    ids: tuple[int, int],
     images: Sequence[int],
     truths: Sequence[np.ndarray],
     chance: np.random.Generator,
 ) -> None:
+    """ids: of the experiment and of the run."""
+    experiment_id, run_id = ids
     for position, name in enumerate(BASELINES, start=len(ARMS)):
         arm_id = record_arm(
-            session, experiment_id=experiment_id, name=name, position=position, kind="baseline", rebalancing=None
+            session, experiment_id=experiment_id, name=name, position=position, options={}, baseline=True
         )
-        (trial_id,) = _insert(
-            session,
-            Trial,
-            [
-                {
-                    "experiment_id": experiment_id,
-                    "arm_id": arm_id,
-                    "ray_id": f"baseline: {name}",
-                    "config": {},
-                    "seed": 0,
-                    "status": "finished",
-                    "started_at": START,
-                    "ended_at": START,
-                }
-            ],
-        )
-        rows = _measurements(trial_id, 1, position, chance)
-        session.execute(insert(Measurement), [{**row, "epoch": 0, "loss": None} for row in rows])
+        trial = {"experiment_id": experiment_id, "arm_id": arm_id, "number": 1, "hyperparameters": {}, "seed": 0}
+        (trial_id,) = _insert(session, Trial, [{**trial, "status": "finished", "started_at": START, "ended_at": START}])
+        session.execute(insert(Report), _reports((trial_id, run_id), 1, position, chance, first=0))
         session.execute(insert(Sample), _samples(trial_id, images, truths, 0.0, chance, epoch=0))
 
 
@@ -334,8 +333,6 @@ def _votes(engine: Engine, study_name: str, chance: np.random.Generator) -> None
                         "sample_id": None if sentinel else samples[arm.trial_id, image],
                         "sentinel_picture_id": sentinels[image] if sentinel else None,
                         "real_side": "left" if left[position] else "right",
-                        "exposure_ms": 1000,
-                        "first_shown_at": START + timedelta(days=3, minutes=number, seconds=position),
                     }
                 )
             rows: list[dict[str, Any]] = []
@@ -353,6 +350,8 @@ def _votes(engine: Engine, study_name: str, chance: np.random.Generator) -> None
                         "exposure_measured_ms": 1000.0,
                         "input": "key",
                         "scale": 8,
+                        "device_pixel_ratio": 2.0,
+                        "flags": [],
                     }
                 )
             session.execute(insert(Vote), rows)

@@ -14,10 +14,11 @@ from benchmarks.harness import alternate, figure, spread, table
 from db import gallery, recording, sweeps
 from db.answers import answers_version, load_answers
 from db.pictures import encoded
-from db.results import arm_results, experiment_progress, list_experiments
-from db.schema import SCORE_NAMES
+from db.results import arm_results, best_trials, contenders, experiment_progress, list_experiments
+from db.schema import TrialStatus
 from db.store import open_database, read_session, write_session
 from db.studies import create_study, find_study, study_names, study_summary
+from platform.scores import SCORES
 from tests.survey_data import answer_all
 
 TEXT = """\
@@ -51,10 +52,10 @@ def section(tiny: bool) -> list[str]:
     for trials in (2, 5) if tiny else (10, 100, 1_000):
         with tempfile.TemporaryDirectory() as folder:
             engine = open_database(str(Path(folder) / "benchmark.sqlite"))
-            experiment_id, arms, images = _begin(engine)
+            experiment_id, run_id, arms, images = _begin(engine)
             started = time.perf_counter()
             for number in range(trials):
-                _record_trial(engine, experiment_id, arms[number % ARMS], images, number)
+                _record_trial(engine, (experiment_id, run_id, arms[number % ARMS]), images, number)
             seconds = time.perf_counter() - started
             create_study(engine, NAME, question_count=SAMPLES, practice_count=0, seed=0)
             for _ in range(people):
@@ -85,13 +86,13 @@ def _result_queries() -> dict[str, Query]:
 def _dashboard_queries(engine: Engine, experiment_id: int) -> dict[str, Query]:
     """What they return is checked to be there."""
     with read_session(engine) as session:
-        best = [trial.id for trial in sweeps.best_of_arms(sweeps.swept_trials(session, experiment_id)).values()]
-        curves = sweeps.learning_curves(session, experiment_id, "loss", best)
+        best = best_trials(session, experiment_id)
+        curves = sweeps.learning_curves(session, experiment_id, "loss")
         study = find_study(session, NAME)
         answers = load_answers(session, study)
         pngs = _gallery(session)
-    assert len(np.unique(curves.trial_id)) >= len(best) == len(answers.contenders) > 0
-    assert len(answers.votes.participant) == answers.participants * SAMPLES > 0
+    assert len({trial_id for trial_id, *_ in curves}) >= len(best) == len(answers.contenders) > 0
+    assert len(answers.votes) == answers.participants * SAMPLES > 0
     assert len(pngs) == len(best) * SAMPLES
     return {
         "plan and progress": lambda session: (
@@ -99,7 +100,7 @@ def _dashboard_queries(engine: Engine, experiment_id: int) -> dict[str, Query]:
             sweeps.sweep_progress(session, experiment_id),
         ),
         "trials": lambda session: sweeps.swept_trials(session, experiment_id),
-        "learning curves": lambda session: sweeps.learning_curves(session, experiment_id, "loss", best),
+        "learning curves": lambda session: sweeps.learning_curves(session, experiment_id, "loss"),
         "study": lambda session: (study_names(session, experiment_id), study_summary(engine, NAME)),
         "new votes?": lambda session: answers_version(session, find_study(session, NAME), simulated=False),
         "all votes": lambda session: load_answers(session, find_study(session, NAME)),
@@ -108,10 +109,10 @@ def _dashboard_queries(engine: Engine, experiment_id: int) -> dict[str, Query]:
 
 
 def _gallery(session: Session) -> dict[tuple[int, int], bytes]:
-    contenders, _ = gallery.contenders(session, NAME, NAME)
-    trials = [contender.trial.trial_id for contender in contenders]
+    trials = [contender.trial.trial_id for contender in contenders(session, find_study(session, NAME))]
     images = [photograph.image_id for photograph in gallery.photographs(session, trials)]
     gallery.truth_pngs(session, images)
+    gallery.sample_scores(session, trials, "delta_e_2000")
     return gallery.sample_pngs(session, trials, images)
 
 
@@ -126,7 +127,8 @@ def _milliseconds(engine: Engine, queries: dict[str, Query], tiny: bool) -> list
     return [spread([1e3 * value for value in values]) for values in times.values()]
 
 
-def _begin(engine: Engine) -> tuple[int, list[int], dict[int, bytes]]:
+def _begin(engine: Engine) -> tuple[int, int, list[int], dict[int, bytes]]:
+    """Ids of the experiment, its run and its arms; of each image a picture."""
     with write_session(engine) as session:
         dataset_id = recording.record_dataset(
             session,
@@ -135,7 +137,10 @@ def _begin(engine: Engine) -> tuple[int, list[int], dict[int, bytes]]:
             note="Random bytes.",
             class_names=["none"],
             train_count=1,
+            tuning_count=1,
             validation_count=SAMPLES,
+            validation_class_counts=[SAMPLES],
+            colour_counts=b"",
         )
         experiment_id = recording.record_experiment(
             session,
@@ -144,18 +149,16 @@ def _begin(engine: Engine) -> tuple[int, list[int], dict[int, bytes]]:
             config={},
             config_yaml="",
             profile=None,
-            decoding="mode",
-            code_version="benchmark",
-            environment={},
             storage_path="",
         )
+        run_id = recording.record_run(session, experiment_id, code_version="benchmark", environment={})
         arms = [
             recording.record_arm(
                 session,
                 experiment_id=experiment_id,
                 name=f"arm {number}",
                 position=number,
-                kind="classification",
+                options={"kind": "classification", "rebalancing": number / ARMS},
                 rebalancing=number / ARMS,
             )
             for number in range(ARMS)
@@ -173,7 +176,7 @@ def _begin(engine: Engine) -> tuple[int, list[int], dict[int, bytes]]:
             ): png
             for index, png in enumerate(_noise(index) for index in range(SAMPLES))
         }
-    return experiment_id, arms, images
+    return experiment_id, run_id, arms, images
 
 
 def _noise(seed: int) -> bytes:
@@ -181,37 +184,48 @@ def _noise(seed: int) -> bytes:
     return encoded(np.random.default_rng(seed).integers(0, 256, (PIXELS, PIXELS, 3), dtype=np.uint8))
 
 
-def _record_trial(engine: Engine, experiment_id: int, arm_id: int, images: dict[int, bytes], number: int) -> None:
-    def record(session: Session, status: str) -> int:
+def _record_trial(engine: Engine, ids: tuple[int, int, int], images: dict[int, bytes], number: int) -> None:
+    """ids: of the experiment, its run and the trial's arm."""
+    experiment_id, run_id, arm_id = ids
+
+    def record(session: Session, status: TrialStatus) -> int:
         return recording.record_trial(
             session,
             experiment_id=experiment_id,
             arm_id=arm_id,
-            ray_id=f"{number:08d}",
-            config={"learning_rate": 1e-3, "seed": number},
+            number=number // ARMS + 1,
+            hyperparameters={"learning_rate": 1e-3},
             seed=number,
-            status="running" if status == "running" else "finished",
+            status=status,
         )
 
     with write_session(engine) as session:
-        record(session, "running")
+        trial_id = record(session, "running")
+    scores = {name: 0.5 for name in SCORES if name != "loss"}
     for epoch in range(1, EPOCHS + 1):
-        scores = {"loss": 3 + (number * 7919 % 1000) / 1000 - epoch / 10, **dict.fromkeys(SCORE_NAMES, 0.5)}
         with write_session(engine) as session:
             recording.record_report(
                 session,
-                record(session, "running"),
+                trial_id,
+                run_id=run_id,
                 epoch=epoch,
                 images_seen=epoch,
                 seconds=float(epoch),
-                train=scores,
-                validation=scores,
-                train_class_bin_accuracy=[0.2] * 10,
-                validation_class_bin_accuracy=[0.2] * 10,
+                device="cpu",
+                loss=3 + (number * 7919 % 1000) / 1000 - epoch / 10,
+                scores={"train": scores, "validation": scores},
+                standard_errors={"validation": scores},
+                class_bin_accuracy={"train": [0.2] * 10, "validation": [0.2] * 10},
             )
     with write_session(engine) as session:
-        trial_id = record(session, "finished")
+        record(session, "finished")
         for image_id, png in images.items():
             recording.record_sample(
-                session, trial_id=trial_id, image_id=image_id, epoch=EPOCHS, decoding="mode", png=png
+                session,
+                trial_id=trial_id,
+                image_id=image_id,
+                epoch=EPOCHS,
+                decoding="mode",
+                png=png,
+                scores={"delta_e_2000": 10.0},
             )

@@ -20,26 +20,17 @@ from db.results import experiment_progress
 from db.schema import Protocol, Question, Study, Vote
 from db.store import open_database, read_session, write_session
 from db.studies import close_study, create_study, find_study, study_summary
+from platform.tables import Table
 from survey_app import report
 from survey_app.dashboard import certainty, prediction, results
 from survey_app.dashboard.chosen import Chosen, what_is_shown
-from survey_app.dashboard.exhibits import (
-    DataTable,
-    Exhibit,
-    Figure,
-    csv,
-    latex,
-    markdown,
-    png,
-    svg,
-    table_html,
-    written,
-)
+from survey_app.dashboard.exhibits import Exhibit, Figure, png, svg
 from survey_app.dashboard.page import VIEWS
 from survey_app.simulate import Observer, simulate
 from tests.survey_browser import DESKTOP, PHONE, Server, check_looks
 from tests.survey_data import ARMS, add_experiment, answer_all
 
+DASHBOARD = "survey_app/dashboard/app.py"
 SHARES = re.compile(r"\(\d+/\d+\)|\d+/\d+ picked|>\d+/\d+<")  # as votes are written, k of n
 
 
@@ -62,8 +53,8 @@ def exhibits(engine: Engine, what: Chosen) -> list[Exhibit]:
     return [*shown, *prediction.exhibits(what.answers, what), *certainty.exhibits(what.answers, what, what.study)]
 
 
-def tables(shown: list[Exhibit]) -> dict[str, DataTable]:
-    return {exhibit.name: exhibit for exhibit in shown if isinstance(exhibit, DataTable)}
+def tables(shown: list[Exhibit]) -> dict[str, Table]:
+    return {exhibit.name: exhibit for exhibit in shown if isinstance(exhibit, Table)}
 
 
 def figures(shown: list[Exhibit]) -> list[Figure]:
@@ -77,8 +68,8 @@ def test_the_results_table_has_votes_scores_and_published_figures(engine: Engine
     answer_all(engine, "cats", wrong={"regression", "classification"})
     what = chosen(engine)
     with read_session(engine) as session:
-        table = tables(results.exhibits(session, what))["results"]
-        with_published = tables(results.exhibits(session, what, published=True))["results"]
+        table = tables([*results.exhibits(session, what)])["results"]
+        with_published = tables([*results.exhibits(session, what, published=True)])["results"]
     assert what.answers is not None
     picked, asked = (counts.sum(0) for counts in what.answers.picked_and_asked())
     rows = table.frame.set_index("model")
@@ -88,10 +79,10 @@ def test_the_results_table_has_votes_scores_and_published_figures(engine: Engine
         low, high = proportion_confint(picked[column], asked[column], method="wilson")
         assert (row["times picked"], row["times asked"]) == (picked[column], asked[column])
         assert (row["95 % from"], row["95 % to"]) == pytest.approx((low, high), abs=1e-9)
-        assert row["bin accuracy, validation"] == pytest.approx(0.2 + 0.01 * column)
+        assert row["bin accuracy, validation (%)"] == pytest.approx(20 + column)
         assert table.bars is not None
         assert table.bars[column] == pytest.approx((low, picked[column] / asked[column], high), abs=1e-9)
-        assert f"{picked[column]}/{asked[column]}" in written(table)["k/n"].tolist()
+        assert f"{picked[column]}/{asked[column]}" in table.text()["k/n"].tolist()
     assert rows["times asked"].isna()["grey"]
     published = with_published.frame[with_published.frame["model"].str.startswith("published")]
     assert len(published) == 3
@@ -105,7 +96,7 @@ def test_in_protocol_single_the_photographs_have_a_row(engine: Engine) -> None:
     study(engine, "single")
     answer_all(engine, "cats", wrong={"real"})
     with read_session(engine) as session:
-        table = tables(results.exhibits(session, chosen(engine)))["results"]
+        table = tables([*results.exhibits(session, chosen(engine))])["results"]
         questions = session.scalars(
             select(Question).join(Vote).where(Question.phase == "main", Question.kind == "real")
         ).all()
@@ -173,14 +164,14 @@ def test_every_exhibit_can_be_drawn_read_and_taken_away(engine: Engine, protocol
         assert re.search(r">[^<]*simulated", svg(figure))
         assert png(svg(figure)).startswith(b"\x89PNG")
     for table in tables(shown).values():
-        again = pd.read_csv(io.StringIO(csv(table.frame)))
+        again = pd.read_csv(io.StringIO(table.csv()))
         numbers = table.frame.select_dtypes("number")
         assert np.allclose(again[numbers.columns].astype(float), numbers.astype(float), rtol=0, atol=0, equal_nan=True)
         rows = len(table.frame)
-        assert sum(line.startswith("|") for line in markdown(table).splitlines()) == rows + 2
-        assert latex(table).count(r"\\") == rows + 1
-        assert not re.search(r"(?<!\\)[%&#_]", re.sub(r" & ", " ", latex(table)))
-        assert table_html(table).count("<tr>") == rows + 1
+        assert sum(line.startswith("|") for line in table.markdown().splitlines()) == rows + 2
+        assert table.latex().count(r"\\") == rows + 1
+        assert not re.search(r"(?<!\\)[%&#_]", re.sub(r" & ", " ", table.latex()))
+        assert table.html().count("<tr>") == rows + 1
 
 
 def test_without_votes_the_views_say_so(engine: Engine) -> None:
@@ -191,7 +182,7 @@ def test_without_votes_the_views_say_so(engine: Engine) -> None:
     assert "No votes yet" in str(prediction.exhibits(what.answers, what))
     assert "No votes yet" in str(certainty.exhibits(what.answers, what, what.study))
     with read_session(engine) as session:
-        assert set(written(tables(results.exhibits(session, what))["results"])["k/n"]) == {"–"}
+        assert set(tables(list(results.exhibits(session, what)))["results"].text()["k/n"]) == {"–"}
 
 
 # The report
@@ -277,7 +268,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     study(engine)
     simulate(engine, "cats", 6, Observer(), seed=0)
     engine.dispose()
-    server = Server(folder / "huejury.sqlite", folder / "server.log")
+    server = Server(folder / "huejury.sqlite", folder / "server.log", script=DASHBOARD)
     yield server
     server.stop()
 
@@ -290,7 +281,7 @@ def drawn(page: Page) -> None:
 
 def test_what_is_chosen_stays_in_the_link_and_tables_can_be_saved(server: Server, browser: Browser) -> None:
     page = browser.new_page(viewport=DESKTOP)
-    page.goto(f"{server.url}dashboard")
+    page.goto(server.url)
     drawn(page)
     assert "simulated" in page.get_by_role("alert").inner_text()  # nobody else has answered
     page.get_by_text("Show the original study's figures too").click()
@@ -322,7 +313,7 @@ def received(server: Server, browser: Browser, views: Iterable[str]) -> set[str]
     messages: list[str | bytes] = []
     page = browser.new_page(viewport=DESKTOP)
     page.on("websocket", lambda socket: socket.on("framereceived", lambda data: messages.append(data)))
-    page.goto(f"{server.url}dashboard?study=blind")
+    page.goto(f"{server.url}?study=blind")
     for view in views:
         drawn(page)
         page.get_by_role("radio", name=view).click()
@@ -365,10 +356,10 @@ def test_new_votes_appear_by_themselves(tmp_path: Path, browser: Browser) -> Non
     engine = open_database(tmp_path / "huejury.sqlite")
     add_experiment(engine, images=24)
     study(engine)
-    server = Server(tmp_path / "huejury.sqlite", tmp_path / "server.log")
+    server = Server(tmp_path / "huejury.sqlite", tmp_path / "server.log", script=DASHBOARD)
     try:
         page = browser.new_page(viewport=DESKTOP)
-        page.goto(f"{server.url}dashboard")
+        page.goto(server.url)
         page.get_by_text("Participants: 0 of 30 planned").wait_for()
         answer_all(engine, "cats", wrong=set())
         page.get_by_text("Participants: 1 of 30 planned").wait_for()
@@ -383,7 +374,7 @@ def test_every_view_is_legible_on_a_phone_in_the_dark(server: Server, browser: B
     page = browser.new_page(viewport=PHONE, color_scheme="dark")
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(f"{server.url}dashboard?view={view.replace(' ', '+').replace('?', '%3F')}")
+    page.goto(f"{server.url}?view={view.replace(' ', '+').replace('?', '%3F')}")
     drawn(page)
     page.wait_for_timeout(500)
     check_looks(page)
@@ -395,10 +386,10 @@ def test_every_view_is_legible_on_a_phone_in_the_dark(server: Server, browser: B
 
 
 def test_an_empty_database_says_what_to_run(tmp_path: Path, browser: Browser) -> None:
-    server = Server(tmp_path / "empty.sqlite", tmp_path / "server.log")
+    server = Server(tmp_path / "empty.sqlite", tmp_path / "server.log", script=DASHBOARD)
     try:
         page = browser.new_page(viewport=DESKTOP)
-        page.goto(f"{server.url}dashboard")
+        page.goto(server.url)
         page.get_by_text("There is no sweep yet").wait_for()
         page.close()
     finally:

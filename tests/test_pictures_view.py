@@ -11,21 +11,23 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 from playwright.sync_api import Browser
-from skimage.color import deltaE_ciede2000, lab2rgb, rgb2lab
+from skimage.color import lab2rgb, rgb2lab
 from sqlalchemy import Engine, case, delete, func, select, update
 
 from db.answers import Answers, load_answers
-from db.gallery import contenders, photographs, sample_pngs, truth_pngs
+from db.gallery import photographs, sample_pngs, truth_pngs
 from db.pictures import encoded, pixels
-from db.results import arm_results
-from db.schema import Dataset, Image, Measurement, Participant, Question, Sample, Trial, Vote
+from db.results import arm_results, experiment_progress
+from db.schema import Arm, Dataset, Image, Participant, Question, Report, Sample, Trial, Vote
 from db.store import open_database, read_session, write_session
 from db.studies import create_study, find_study
+from platform.contact_sheet import grey_png
+from platform.tables import Table
 from survey_app.dashboard import pictures
-from survey_app.dashboard.classes import class_exhibits, votes_by_class
-from survey_app.dashboard.exhibits import COLOURS, DataTable, Figure, svg
+from survey_app.dashboard.classes import class_exhibits
+from survey_app.dashboard.exhibits import COLOURS, Figure, svg
 from survey_app.dashboard.exhibits import png as drawn_png
-from survey_app.dashboard.picture_scores import CELLS, ab_histograms, grey_png, histogram_svg, score_pictures
+from survey_app.dashboard.picture_scores import CELLS, ab_histograms, disagreement, histogram_svg
 from survey_app.simulate import Observer, simulate
 from tests.query_plans import query_plans, scans
 from tests.survey_browser import PHONE, Server, check_looks
@@ -49,11 +51,9 @@ def prepare(engine: Engine) -> None:
     add_experiment(engine, images=14, size=8)
     create_study(engine, "cats", name=STUDY, question_count=8, practice_count=2, seed=1)
     with write_session(engine) as session:
-        session.execute(update(Dataset).values(class_names=["cat", "<b>frog</b>"]))
+        session.execute(update(Dataset).values(class_names=["cat", "<b>frog</b>"], validation_class_counts=[7, 7]))
         session.execute(update(Image).values(class_index=Image.index_in_split % 2))
-        session.execute(
-            update(Measurement).where(Measurement.split == "validation").values(class_bin_accuracy=[0.25, 0.125])
-        )
+        session.execute(update(Report).values(class_bin_accuracy={"validation": [0.25, 0.125]}))
     simulate(engine, STUDY, 4, Observer(), seed=0)
 
 
@@ -64,7 +64,7 @@ def answers_of(engine: Engine) -> Answers:
 
 def gallery_of(engine: Engine, answers: Answers | None, study: str | None = STUDY) -> pictures.Gallery:
     with read_session(engine) as session:
-        return pictures.load_gallery(session, "cats", study, answers)
+        return pictures.load_gallery(session, experiment_progress(session, "cats"), study, answers)
 
 
 def html_of(engine: Engine, gallery: pictures.Gallery, rows: Sequence[int], order: str = pictures.DISAGREE) -> str:
@@ -75,18 +75,18 @@ def html_of(engine: Engine, gallery: pictures.Gallery, rows: Sequence[int], orde
 def test_contenders_are_the_studys_or_the_best(engine: Engine) -> None:
     with read_session(engine) as session:
         best = {result.arm: result.best.trial_id for result in arm_results(session, "cats") if result.best}
-        shown, arms = contenders(session, "cats", None)
-        assert [(one.arm, one.trial.trial_id) for one in shown] == [(arm, best[arm]) for arm in ARMS]
-        assert arms == list(ARMS)
-    create_study(engine, "cats", name="one", arms=["regression=regression 0"], question_count=5, practice_count=0)
-    with read_session(engine) as session:
-        shown, _ = contenders(session, "cats", "one")
-    assert [(one.arm, one.trial.ray_id) for one in shown] == [("regression", "regression 0")]
+    gallery = gallery_of(engine, None, study=None)
+    assert [(one.arm, one.trial.trial_id) for one in gallery.contenders] == [(arm, best[arm]) for arm in ARMS]
+    assert gallery.arms == list(ARMS)
+    create_study(engine, "cats", name="one", arms=["regression=1"], question_count=5, practice_count=0)
+    shown = gallery_of(engine, None, study="one").contenders
+    assert [(one.arm, one.trial.number) for one in shown] == [("regression", 1)]
 
 
 def test_an_arm_without_a_finished_trial_is_named(engine: Engine) -> None:
     with write_session(engine) as session:
-        session.execute(update(Trial).where(Trial.ray_id.startswith("regression")).values(status="stopped_early"))
+        regression = select(Arm.id).where(Arm.name == "regression").scalar_subquery()
+        session.execute(update(Trial).where(Trial.arm_id == regression).values(status="stopped_early"))
     gallery = gallery_of(engine, None, study=None)
     assert gallery.missing == ["regression"]
     first = next(exhibit for exhibit in named(gallery, None) if isinstance(exhibit, Figure))
@@ -94,27 +94,31 @@ def test_an_arm_without_a_finished_trial_is_named(engine: Engine) -> None:
     assert "none of its trials has finished: regression" in pictures.gallery_note(gallery, pictures.DISAGREE)
 
 
-def test_errors_and_disagreement_against_skimage() -> None:
+def test_disagreement_is_the_distance_from_the_contenders_mean() -> None:
     truths = cut_outs(3, 8)
     fakes = [[colourized(truth, arm) for arm in range(3)] for truth in truths]
     held: list[list[bytes | None]] = [[png(fake) for fake in row] for row in fakes]
     held[1] = [None, held[1][1], None]
     held[2] = [None, None, None]
-    scores = score_pictures([png(truth) for truth in truths], held)
-    lab = [[rgb2lab(fake) for fake in row] for row in fakes]
-    for column in range(3):
-        expected = deltaE_ciede2000(rgb2lab(truths[0]), lab[0][column]).mean()  # type: ignore[no-untyped-call]
-        assert scores.delta_e[0, column] == pytest.approx(expected)
-    assert np.isnan(scores.delta_e).tolist() == [[False] * 3, [True, False, True], [True] * 3]
-    ab = [one[..., 1:].reshape(-1, 2) for one in lab[0]]
+    found = disagreement(held)
+    ab = [rgb2lab(fake)[..., 1:].reshape(-1, 2) for fake in fakes[0]]
     squares = [
         sum((one[at] - np.mean([other[at] for other in ab], axis=0)) ** 2) for one in ab for at in range(len(one))
     ]
-    assert scores.disagreement[0] == pytest.approx(np.mean(squares) ** 0.5)
-    assert np.isnan(scores.disagreement).tolist() == [False, True, True]
-    same = score_pictures([png(truths[0])], [[png(truths[0])] * 2])
-    assert same.delta_e.tolist() == [[0.0, 0.0]]
-    assert same.disagreement.tolist() == [0.0]
+    assert found[0] == pytest.approx(np.mean(squares) ** 0.5)
+    assert np.isnan(found).tolist() == [False, True, True]
+    assert disagreement([[png(truths[0])] * 2]).tolist() == [0.0]
+
+
+def test_errors_are_those_stored_with_the_pictures(engine: Engine) -> None:
+    """Pages measure nothing again: what a picture's score is, its row says."""
+    gallery = gallery_of(engine, None)
+    assert gallery.delta_e.tolist() == [[10.0 - arm for arm in range(len(ARMS))]] * len(gallery.photographs)
+    with write_session(engine) as session:
+        session.execute(update(Sample).where(Sample.trial_id == gallery.trial_ids[0]).values(scores={}))
+    again = gallery_of(engine, None)
+    assert np.isnan(again.delta_e[:, 0]).all()
+    assert np.array_equal(again.delta_e[:, 1:], gallery.delta_e[:, 1:])
 
 
 def test_grey_is_the_photograph_without_its_colours() -> None:
@@ -176,10 +180,11 @@ def test_rows_are_sorted_by_what_is_chosen(engine: Engine) -> None:
     assert pictures.sorted_rows(gallery, pictures.CONVINCING)[:2] == [3, 5]
     assert pictures.sorted_rows(gallery, pictures.DISBELIEVED)[:2] == [5, 3]
     assert sorted(pictures.sorted_rows(gallery, pictures.CONVINCING)) == list(rows)
-    errors = gallery.scores.delta_e.mean(axis=1)
+    gallery.delta_e[:] = np.random.default_rng(0).random(gallery.delta_e.shape)
+    errors = gallery.delta_e.mean(axis=1)
     assert pictures.sorted_rows(gallery, pictures.WORST)[0] == errors.argmax()
     assert pictures.sorted_rows(gallery, pictures.CLOSEST)[0] == errors.argmin()
-    assert pictures.sorted_rows(gallery, pictures.DISAGREE)[0] == gallery.scores.disagreement.argmax()
+    assert pictures.sorted_rows(gallery, pictures.DISAGREE)[0] == gallery.disagreement.argmax()
     assert pictures.sorted_rows(gallery, pictures.IN_ORDER, "cat") == list(rows)[::2]
     framed = html_of(engine, gallery, [3], pictures.CONVINCING)
     assert framed.count("class=chosen") == 1
@@ -220,9 +225,9 @@ def load_people(engine: Engine) -> Answers:
         return load_answers(session, find_study(session, STUDY))
 
 
-def named(gallery: pictures.Gallery, answers: Answers | None) -> list[Figure | DataTable]:
-    found = class_exhibits(gallery.classes, gallery.arms, gallery.contenders, answers)
-    return [exhibit for exhibit in found if isinstance(exhibit, Figure | DataTable)]
+def named(gallery: pictures.Gallery, answers: Answers | None) -> list[Figure | Table]:
+    found = class_exhibits(gallery.experiment, gallery.arms, gallery.contenders, answers)
+    return [exhibit for exhibit in found if isinstance(exhibit, Figure | Table)]
 
 
 def test_what_is_said_where_there_is_no_picture(engine: Engine) -> None:
@@ -247,7 +252,7 @@ def test_a_missing_picture_is_said_to_be_missing(engine: Engine) -> None:
 def test_classes(engine: Engine) -> None:
     answers = answers_of(engine)
     gallery = gallery_of(engine, answers)
-    picked, asked = votes_by_class(answers, 2)
+    picked, asked = answers.picked_and_asked("class_index", range(2))
     assert gallery.asked is not None
     assert gallery.picked is not None
     of_class = np.array([photograph.class_index for photograph in gallery.photographs])
@@ -256,11 +261,11 @@ def test_classes(engine: Engine) -> None:
         assert picked[number].tolist() == gallery.picked[of_class == number].sum(axis=0).tolist()
     exhibits = {exhibit.name: exhibit for exhibit in named(gallery, answers)}
     accuracy, votes = exhibits["class-accuracy-table"], exhibits["class-votes-table"]
-    assert isinstance(accuracy, DataTable)
-    assert isinstance(votes, DataTable)
+    assert isinstance(accuracy, Table)
+    assert isinstance(votes, Table)
     assert accuracy.frame["class"].tolist() == ["<b>frog</b>", "cat"]  # the hardest first
     assert accuracy.frame["regression (%)"].tolist() == [12.5, 25.0]
-    assert "not known" in accuracy.note
+    assert accuracy.frame["images"].tolist() == [7, 7]
     assert votes.frame["regression: asked"].tolist() == asked[::-1, 0].tolist()
     assert votes.frame["all: picked"].tolist() == picked[::-1].sum(axis=1).tolist()
     for exhibit in exhibits.values():
@@ -298,7 +303,7 @@ def test_a_saved_sheet_has_the_rows_as_they_are_shown(engine: Engine) -> None:
     assert gallery.picked is not None
     assert gallery.asked is not None
     for column in range(len(ARMS)):
-        assert f"ΔE {gallery.scores.delta_e[2, column]:.1f}" in words
+        assert f"ΔE {gallery.delta_e[2, column]:.1f}" in words
     told = [f"{k}/{n} picked" if n else "not asked" for k, n in zip(gallery.picked[2], gallery.asked[2], strict=True)]
     assert [text for text in words if re.fullmatch(r"\d+/\d+ picked|not asked", text)][-len(ARMS) :] == told
     # As PNG, at twice the size: every pixel of every picture is where it should be.
@@ -318,7 +323,7 @@ def test_an_enlarged_image_can_be_saved_with_its_histograms(engine: Engine) -> N
     gallery = gallery_of(engine, None)
     with read_session(engine) as session:
         enlarged = pictures.enlarge(session, gallery, 0)
-    drawing = pictures.enlarged_sheet(enlarged, enlarged.named)
+    drawing = pictures.enlarged_sheet(enlarged, "one")
     shown = drawings(drawing)
     assert [drawn.tag for _, drawn in shown] == [f"{SVG}image"] * (1 + len(ARMS)) + [f"{SVG}svg"] * (1 + len(ARMS))
     for (_, histogram), counts in zip(shown[1 + len(ARMS) :], enlarged.histograms, strict=True):
@@ -341,10 +346,10 @@ def test_the_gallery_in_a_browser(tmp_path: Path, browser: Browser) -> None:
     engine = open_database(database)
     prepare(engine)
     engine.dispose()
-    server = Server(database, tmp_path / "log")
+    server = Server(database, tmp_path / "log", script="survey_app/dashboard/app.py")
     try:
         page = browser.new_page(viewport=PHONE)
-        page.goto(f"{server.url}dashboard?view=Pictures&sort={pictures.DISAGREE}")
+        page.goto(f"{server.url}?view=Pictures&sort={pictures.DISAGREE}")
         page.locator(".gallery section").nth(pictures.ROWS - 1).wait_for()
         assert page.locator(".gallery section").count() == pictures.ROWS
         picture = page.locator(".gallery img").first
