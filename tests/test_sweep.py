@@ -9,11 +9,12 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -303,7 +304,7 @@ def test_the_results_are_printed_whatever_the_terminal_lacks(
     assert f"python -m platform.results tiny --database {finished.folder}/d.sqlite" in finished.output.splitlines()[-1]
     assert print_results(["--database", str(finished.folder / "d.sqlite")]) == 0
     printed = capsys.readouterr().out
-    for shown in ("most frequent bin", "grey", "4 finished, 1 failed"):
+    for shown in ("most frequent bin", "grey", "4 finished"):
         assert shown in printed
         assert shown in finished.output
 
@@ -323,8 +324,8 @@ def test_what_a_finished_record_lacks_is_said_and_completed_by_the_same_command(
     finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As after a sweep that could not read its own checkpoints at its end."""
-    with read_session(finished.engine) as session:
-        session.connection().exec_driver_sql("VACUUM INTO ?", (str(tmp_path / "d.sqlite"),))
+    with closing(sqlite3.connect(finished.folder / "d.sqlite")) as source:
+        source.execute("VACUUM INTO ?", (str(tmp_path / "d.sqlite"),))
     with closing_engine(tmp_path / "d.sqlite") as engine:
         with write_session(engine) as session:
             # Failed trials are a reason of their own for the exit status.
@@ -383,7 +384,7 @@ def test_a_profile_is_chosen_and_said(finished: Finished, capsys: pytest.Capture
         (["--set", "epochs=x"], 'expected a whole number, found "x"'),
         (["--dataset", "folder:/nowhere"], "/nowhere"),
         (["--database", "/dev/null/x.sqlite"], "/dev/null"),
-        (["--address", "127.0.0.1:1"], "Ray cannot be started or reached at 127.0.0.1:1"),
+        (["--address", "127.0.0.1:1"], "Ray cannot be reached at 127.0.0.1:1"),
     ],
 )
 def test_wrong_input_is_one_sentence_and_status_2(
