@@ -19,6 +19,7 @@ from platform.storage import StorageError, has_file, locate
 from platform.workers import ray_runtime_env
 
 AUTO_GPU_SHARE = 0.25  # of a GPU per trial: one of these small models leaves most of it idle
+ATTEMPTS = 3  # to start Ray on a busy machine
 
 
 class ClusterError(UserError):
@@ -34,26 +35,32 @@ def ray_started(address: str, source: str, say: Say) -> Iterator[None]:
     if problem := take_lack_of_memory_for_death():
         say(problem)
     logging.getLogger("ray.tune.tune").addFilter(lambda record: "did not complete" not in record.getMessage())
-    options: dict[str, Any] = {}
-    if address == "local":
-        options = {"include_dashboard": False, "num_gpus": None if torch.cuda.is_available() else 0}
-    elif address != "auto":
+    if address not in ("local", "auto"):
         _check_reachable(address, source)
-    try:
-        ray.init(
-            address=address,
-            runtime_env=ray_runtime_env(),
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            **options,
-        )
-    except Exception as error:  # Ray raises that very class where its processes do not start in time
-        where = "started here" if address == "local" else f"reached at {address}{source}"
-        raise ClusterError(f"Ray cannot be {where} ({first_line(error)}){_mend_of(error, address)}") from error
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            _init(address)
+            break
+        except Exception as error:  # that very class where Ray's processes do not start in time
+            ray.shutdown()
+            if "timed out during startup" in str(error) and attempt < ATTEMPTS:
+                say("Ray did not start within its 30 seconds, as this machine is busy: tried again.")
+                continue
+            where = "started here" if address == "local" else f"reached at {address}{source}"
+            raise ClusterError(f"Ray cannot be {where} ({first_line(error)}){_mend_of(error, address)}") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _init(address: str) -> None:
+    options: dict[str, Any] = {}
+    if address == "local":
+        options = {"include_dashboard": False, "num_gpus": None if torch.cuda.is_available() else 0}
+    ray.init(
+        address=address, runtime_env=ray_runtime_env(), log_to_driver=False, logging_level=logging.ERROR, **options
+    )
 
 
 def _check_reachable(address: str, source: str) -> None:

@@ -46,7 +46,8 @@ for line in sys.stdin:
         cluster.remove_node(nodes.pop(), allow_graceful=False)
     elif line == "hold\\n":
         cluster.connect()
-        held = [ray.remote(num_cpus=1)(time.sleep).remote(3600) for _ in range(2 * int(sys.argv[1]))]
+        sleep = ray.remote(num_cpus=1)(lambda: time.sleep(3600))
+        held = [sleep.remote() for _ in range(2 * int(sys.argv[1]))]
         while ray.available_resources().get("CPU"):
             time.sleep(0.1)
     elif line == "release\\n":

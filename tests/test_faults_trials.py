@@ -15,7 +15,7 @@ from platform.datasets import Dataset, load_dataset
 from platform.ray_cluster import ray_started
 from platform.workers import set_ray_variables
 from tests.faults import count
-from tests.test_recorder import EPOCHS, rates, script, sweep, sweep_config, trials_by_arm
+from tests.scripted_sweep import EPOCHS, rates, script, sweep, sweep_config, trials_by_arm
 
 pytestmark = pytest.mark.filterwarnings("default")  # Ray's own
 
