@@ -16,10 +16,12 @@ from benchmarks.harness import figure, goal, spread, table
 from db.results import arm_results
 from db.schema import Arm, Trial
 from db.store import open_database, read_session
+from platform.arms import compose
 from platform.config import SweepConfig, read_config
 from platform.datasets import load_dataset
-from platform.search import plan_trials
-from platform.training import colour_statistics, train
+from platform.palettes import count_colours
+from platform.training import train
+from platform.trials import plan_trials
 from platform.workers import CHECKOUT
 
 CONFIG = CHECKOUT / "tune_configs" / "quick.yaml"
@@ -112,11 +114,11 @@ def _bare_seconds(config: SweepConfig) -> float:
         say=lambda _: None,
     )
     planned = plan_trials(config)
-    colours = colour_statistics(data.train_images, planned[0].run.soft_label_sigma, planned[0].run.bins)
+    colours = count_colours(data.train_images)
     seconds = []
     for trial in planned:
         started = time.perf_counter()
-        for _ in train(trial.run, data, colours, device="cpu"):
+        for _ in train(compose(config.arms, trial.arm, colours), trial.hyperparameters, data):
             pass
         seconds.append(time.perf_counter() - started)
     return sum(seconds[1:])
@@ -187,13 +189,13 @@ def _swept(settings: dict[str, object]) -> Outcome:
 def _outcome(database: str) -> Outcome:
     engine = open_database(database)
     with read_session(engine) as session:
-        trials = session.scalars(select(Trial).join(Arm, Arm.id == Trial.arm_id).where(Arm.kind != "baseline")).all()
+        trials = session.scalars(select(Trial).join(Arm, Arm.id == Trial.arm_id).where(Arm.baseline.is_(False))).all()
         starts = [trial.started_at for trial in trials if trial.started_at]
         ends = [trial.ended_at for trial in trials if trial.ended_at]
         losses = [
-            result.best.validation["loss"]
+            result.best.scores["validation"]["loss"]
             for result in arm_results(session, EXPERIMENT)
-            if result.best and result.kind != "baseline"
+            if result.best and not result.baseline
         ]
         outcome = Outcome(
             first_ended_to_last_ended_s=(max(ends) - min(ends)).total_seconds(),

@@ -47,7 +47,7 @@ def ray_started(address: str, source: str, say: Say) -> Iterator[None]:
             logging_level=logging.ERROR,
             **options,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # Ray raises that very class where its processes do not start in time
         where = "started here" if address == "local" else f"reached at {address}{source}"
         raise ClusterError(f"Ray cannot be {where} ({first_line(error)}){_mend_of(error, address)}") from error
     try:

@@ -11,31 +11,31 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, delete, event, func, insert, select
+from sqlalchemy import Engine, delete, event, insert, select
 from sqlalchemy.exc import IntegrityError, StatementError
 from sqlalchemy.orm import Session
 
 from db.recording import (
-    drop_reports_above,
     finish_experiment,
-    mark_lost_trials,
+    forget_reports,
     record_arm,
     record_dataset,
     record_experiment,
     record_image,
     record_report,
+    record_run,
     record_sample,
     record_trial,
 )
 from db.results import UnknownExperimentError, arm_results, experiment_progress, list_experiments
 from db.schema import (
-    SCORE_NAMES,
     TRIAL_STATUSES,
     Arm,
     Base,
     Experiment,
     Image,
-    Measurement,
+    Report,
+    Run,
     Sample,
     Trial,
     TrialStatus,
@@ -69,7 +69,10 @@ def new_dataset(session: Session, fingerprint: str = "abc") -> int:
         note="Made for a test.",
         class_names=["cat", "frog"],
         train_count=90,
+        tuning_count=5,
         validation_count=10,
+        validation_class_counts=[4, 6],
+        colour_counts=b"counts",
     )
 
 
@@ -81,9 +84,6 @@ def new_experiment(session: Session, dataset_id: int, name: str = "first", at: d
         config={"arms": ["L2"]},
         config_yaml="arms: [L2]  # Vergleich für λ\n",
         profile="cpu",
-        decoding="annealed_mean",
-        code_version="1234abc",
-        environment={"torch": "2.13.0"},
         storage_path="/results/first",
         at=at,
     )
@@ -95,30 +95,46 @@ def new_arm(session: Session, experiment_id: int, position: int = 0) -> int:
         experiment_id=experiment_id,
         name=f"arm {position}",
         position=position,
-        kind="classification",
+        options={"kind": "classification", "rebalancing": 0.5},
         rebalancing=0.5,
     )
 
 
 def new_trial(
-    session: Session, experiment_id: int, arm_id: int, ray_id: str = "t_0", status: TrialStatus = "running"
+    session: Session, experiment_id: int, arm_id: int, number: int = 1, status: TrialStatus = "running"
 ) -> int:
     return record_trial(
-        session, experiment_id=experiment_id, arm_id=arm_id, ray_id=ray_id, config={"lr": 0.1}, seed=1, status=status
+        session,
+        experiment_id=experiment_id,
+        arm_id=arm_id,
+        number=number,
+        hyperparameters={"learning_rate": 0.1},
+        seed=1,
+        status=status,
     )
+
+
+def run_of(session: Session, trial_id: int) -> int:
+    """The one run of the trial's experiment, made where there is none."""
+    experiment_id = session.scalars(select(Trial.experiment_id).where(Trial.id == trial_id)).one_or_none() or 1
+    known = session.scalars(select(Run.id).where(Run.experiment_id == experiment_id)).first()
+    return known or record_run(session, experiment_id, code_version="1234abc", environment={"torch": "2"}, at=START)
 
 
 def report(session: Session, trial_id: int, epoch: int, loss: float = 1.0, **scores: float) -> None:
     record_report(
         session,
         trial_id,
+        run_id=run_of(session, trial_id),
         epoch=epoch,
         images_seen=90 * epoch,
         seconds=0.5 * epoch,
-        train={"loss": loss / 2, **scores},
-        validation={"loss": loss, **scores},
-        validation_standard_errors={"bin_accuracy": 0.01},
-        train_class_bin_accuracy=[0.5, None],
+        device="CPU",
+        loss=loss,
+        scores={"train": {"loss": loss / 2, **scores}, "validation": {"loss": 2 * loss, **scores}},
+        standard_errors={"validation": {"bin_accuracy": 0.01}},
+        class_bin_accuracy={"train": [0.5, None]},
+        checkpoint=f"/results/{epoch}",
     )
 
 
@@ -154,9 +170,8 @@ STEPS = st.one_of(
         st.just("trial"), st.integers(0, 2), st.sampled_from(TRIAL_STATUSES), st.sampled_from([None, "NaN loss"])
     ),
     st.tuples(st.just("report"), st.integers(0, 2), st.integers(0, 4), st.floats(0, 10)),
-    st.tuples(st.just("drop"), st.integers(0, 2), st.integers(0, 4), st.none()),
+    st.tuples(st.just("forget"), st.integers(0, 2), st.none(), st.none()),
     st.tuples(st.just("sample"), st.integers(0, 2), st.integers(0, 4), st.binary(max_size=3)),
-    st.tuples(st.just("lost"), st.sets(st.integers(0, 2)), st.none(), st.none()),
     st.tuples(st.just("finish"), st.sampled_from(["finished", "failed"]), st.none(), st.none()),
 )
 
@@ -172,14 +187,14 @@ def take_steps(session: Session, steps: list[Any], times: int) -> None:
                 continue
             experiment_id = new_experiment(session, dataset_id, at=next(moments))
             arm_id = new_arm(session, experiment_id)
-            trials = [new_trial_if_missing(session, experiment_id, arm_id, f"t_{n}") for n in range(3)]
+            trials = [new_trial_if_missing(session, experiment_id, arm_id, n + 1) for n in range(3)]
             if step == "trial":
                 record_trial(
                     session,
                     experiment_id=experiment_id,
                     arm_id=arm_id,
-                    ray_id=f"t_{which}",
-                    config={"lr": 0.1},
+                    number=which + 1,
+                    hyperparameters={"learning_rate": 0.1},
                     seed=which,
                     status=value,
                     failure_reason=extra,
@@ -187,9 +202,9 @@ def take_steps(session: Session, steps: list[Any], times: int) -> None:
                 )
             elif step == "report":
                 report(session, trials[which], value, extra)
-            elif step == "drop":
-                drop_reports_above(session, trials[which], value)
-            elif step == "sample":
+            elif step == "forget":
+                forget_reports(session, [trials[which]])
+            else:
                 image_id = record_image(
                     session,
                     dataset_id=dataset_id,
@@ -201,15 +216,19 @@ def take_steps(session: Session, steps: list[Any], times: int) -> None:
                     height=32,
                 )
                 record_sample(
-                    session, trial_id=trials[which], image_id=image_id, epoch=value, decoding="mean", png=extra
+                    session,
+                    trial_id=trials[which],
+                    image_id=image_id,
+                    epoch=value,
+                    decoding="mean",
+                    png=extra,
+                    scores={"delta_e_2000": 9.5},
                 )
-            else:
-                mark_lost_trials(session, experiment_id, {f"t_{n}" for n in which})
 
 
-def new_trial_if_missing(session: Session, experiment_id: int, arm_id: int, ray_id: str) -> int:
-    known = session.scalars(select(Trial.id).where(Trial.ray_id == ray_id)).one_or_none()
-    return known or new_trial(session, experiment_id, arm_id, ray_id, "pending")
+def new_trial_if_missing(session: Session, experiment_id: int, arm_id: int, number: int) -> int:
+    known = session.scalars(select(Trial.id).where(Trial.arm_id == arm_id, Trial.number == number)).one_or_none()
+    return known or new_trial(session, experiment_id, arm_id, number, "pending")
 
 
 def without_times(rows: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
@@ -233,80 +252,89 @@ def test_everything_may_be_recorded_twice(empty_engine: Engine, steps: list[Any]
     assert recorded[0] == recorded[1]
 
 
-@settings(max_examples=25, deadline=None)
-@given(epochs=st.integers(1, 6), restarts=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=4))
-def test_a_trial_that_restarts_from_checkpoints_ends_as_one_that_did_not(
-    empty_engine: Engine, epochs: int, restarts: list[tuple[int, int]]
-) -> None:
-    """restarts: after which epoch the trial was killed, and the epoch of the checkpoint that it went on from."""
+def test_a_trial_that_begins_anew_ends_as_one_that_did_not(empty_engine: Engine) -> None:
     recorded = []
-    for interruptions in ([], restarts):
+    for interrupted in (False, True):
         with rolled_back(empty_engine) as session:
-            dataset_id = new_dataset(session)
-            experiment_id = new_experiment(session, dataset_id)
+            experiment_id = new_experiment(session, new_dataset(session))
             trial_id = new_trial(session, experiment_id, new_arm(session, experiment_id))
-            done = 0
-            for killed_after, checkpoint in interruptions:
-                for epoch in range(done + 1, min(killed_after, epochs) + 1):
-                    report(session, trial_id, epoch, loss=100.0 + epoch, psnr_db=1.0)  # other than the second time
-                    done = epoch
-                done = min(done, checkpoint)
-                drop_reports_above(session, trial_id, done)
-                assert session.scalars(select(Trial.epochs_done)).one() == done
-                for epoch in range(1, done + 1):  # Ray may hand over again what it reported before
-                    report(session, trial_id, epoch, loss=1 / epoch)
-            for epoch in range(done + 1, epochs + 1):
+            if interrupted:
+                for epoch in (1, 2, 3, 4):
+                    report(session, trial_id, epoch, loss=100.0 + epoch, psnr_db=1.0)
+                forget_reports(session, [trial_id])
+                trial = session.scalars(select(Trial)).one()
+                # Images and seconds of what is forgotten are forgotten too.
+                assert (trial.epochs_done, trial.images_seen, trial.seconds, trial.checkpoint) == (0, 0, 0.0, None)
+            for epoch in (1, 2, 2):
                 report(session, trial_id, epoch, loss=1 / epoch)
             recorded.append(without_times(contents(session)))
     assert recorded[0] == recorded[1]
-
-
-def test_score_names_are_the_columns_of_a_measurement() -> None:
-    others = {"id", "trial_id", "epoch", "split", "loss", "standard_errors", "class_bin_accuracy"}
-    assert set(SCORE_NAMES) == {column.name for column in Measurement.__table__.columns} - others
 
 
 def test_later_report_of_the_same_epoch_wins_and_clears_what_it_lacks(engine: Engine) -> None:
     with write_session(engine) as session:
         experiment_id = new_experiment(session, new_dataset(session))
         trial_id = new_trial(session, experiment_id, new_arm(session, experiment_id))
-        report(session, trial_id, 1, loss=3.0, psnr_db=20.0)
-        report(session, trial_id, 1, loss=2.0, raw_auc=0.5)
-        record_report(session, trial_id, epoch=2, images_seen=180, seconds=9.0, train={}, validation={})
-        record_report(session, trial_id, epoch=2, images_seen=170, seconds=8.0, train={}, validation={})
-        report(session, trial_id, 1, loss=2.0, raw_auc=0.5)  # late, and no step back
+        report(session, trial_id, 2, loss=3.0, psnr_db=20.0)
+        report(session, trial_id, 2, loss=2.0, raw_auc=0.5)
+        report(session, trial_id, 1, loss=5.0)  # late, and no step back
         trial = session.scalars(select(Trial)).one()
-        assert (trial.epochs_done, trial.images_seen, trial.seconds) == (2, 170, 8.0)
-        drop_reports_above(session, trial_id, 1)
+        assert (trial.epochs_done, trial.images_seen, trial.seconds, trial.checkpoint) == (2, 180, 1.0, "/results/2")
     with read_session(engine) as session:
-        measured = session.scalars(select(Measurement).where(Measurement.split == "validation")).one()
-        assert (measured.loss, measured.psnr_db, measured.raw_auc) == (2.0, None, 0.5)
-        on_train = session.scalars(select(Measurement).where(Measurement.split == "train")).one()
-        assert on_train.class_bin_accuracy == [0.5, None]
-        # None is SQL's NULL, not JSON's null
-        assert session.scalar(select(func.count()).where(Measurement.class_bin_accuracy.is_(None))) == 1
+        stored = session.scalars(select(Report).where(Report.epoch == 2)).one()
+        assert stored.loss == 2.0
+        assert stored.scores["validation"] == {"loss": 4.0, "raw_auc": 0.5}
+        assert stored.class_bin_accuracy == {"train": [0.5, None]}
 
 
-def test_what_no_score_may_be_is_refused(engine: Engine) -> None:
+def test_a_score_of_any_name_is_stored_and_what_none_may_be_is_refused(engine: Engine) -> None:
     with write_session(engine) as session:
         experiment_id = new_experiment(session, new_dataset(session))
-        trial_id = new_trial(session, experiment_id, new_arm(session, experiment_id))
-        with pytest.raises(ValueError, match=r"Unknown score psnr; the scores are exact_accuracy, .*psnr_db"):
-            report(session, trial_id, 1, psnr=20.0)
+        arm_id = new_arm(session, experiment_id)
+        trial_id = new_trial(session, experiment_id, arm_id)
         for value in (math.nan, math.inf):
-            with pytest.raises(ValueError, match=f"train loss after epoch 1 is {value}; leave out"):
-                report(session, trial_id, 1, loss=value)
+            with pytest.raises(ValueError, match=f"train sharpness after epoch 1 is {value}; leave out"):
+                report(session, trial_id, 1, sharpness=value)
         with pytest.raises((StatementError, ValueError), match="not JSON compliant"):  # PostgreSQL could not keep it
             record_trial(
                 session,
                 experiment_id=experiment_id,
-                arm_id=1,
-                ray_id="x",
-                config={"lr": math.nan},
+                arm_id=arm_id,
+                number=2,
+                hyperparameters={"learning_rate": math.nan},
                 seed=0,
                 status="pending",
             )
-        assert contents(session)["measurements"] == []
+        assert contents(session)["reports"] == []
+        report(session, trial_id, 1, sharpness=0.25)
+        assert session.scalars(select(Report)).one().scores["validation"]["sharpness"] == 0.25
+
+
+def test_each_run_of_the_driver_keeps_its_code_version(engine: Engine) -> None:
+    with write_session(engine) as session:
+        experiment_id = new_experiment(session, new_dataset(session))
+        trial_id = new_trial(session, experiment_id, new_arm(session, experiment_id), status="finished")
+        report(session, trial_id, 1)
+        again = record_run(session, experiment_id, code_version="5678def", environment={})
+        first = session.scalars(select(Report)).one()
+        record_report(
+            session,
+            trial_id,
+            run_id=again,
+            epoch=2,
+            images_seen=180,
+            seconds=1.0,
+            device="CPU",
+            loss=0.5,
+            scores={"validation": {"bin_accuracy": 0.2}},
+            standard_errors={},
+            class_bin_accuracy={},
+        )
+        assert session.get_one(Run, first.run_id).code_version == "1234abc"
+        assert experiment_progress(session, "first").code_versions == ("1234abc", "5678def")
+        [result] = arm_results(session, "first")
+        assert result.best is not None
+        assert result.best.code_versions == ("1234abc", "5678def")
 
 
 def test_an_experiment_goes_on_under_its_name_but_not_on_other_data(engine: Engine) -> None:
@@ -331,8 +359,8 @@ def test_moments_of_a_trial(engine: Engine) -> None:
                 session,
                 experiment_id=experiment_id,
                 arm_id=new_arm(session, experiment_id),
-                ray_id="t",
-                config={},
+                number=1,
+                hyperparameters={},
                 seed=2**40,
                 status=status,
                 failure_reason=reason,
@@ -367,55 +395,6 @@ def test_moments_are_kept_in_utc(engine: Engine) -> None:
         assert experiment.created_at.tzinfo is UTC
 
 
-def test_trials_unknown_to_ray_are_lost_but_baselines_are_not(engine: Engine) -> None:
-    with write_session(engine) as session:
-        experiment_id = new_experiment(session, new_dataset(session))
-        arm_id = new_arm(session, experiment_id)
-        for ray_id, status in (("a", "finished"), ("b", "running"), ("c", "finished"), ("d", "pending")):
-            new_trial(session, experiment_id, arm_id, ray_id, status)  # type: ignore[arg-type]
-        grey = record_arm(
-            session, experiment_id=experiment_id, name="grey", position=9, kind="baseline", rebalancing=None
-        )
-        new_trial(session, experiment_id, grey, "grey", "finished")
-        other = new_experiment(session, new_dataset(session), name="other")
-        new_trial(session, other, new_arm(session, other), "z")
-        assert mark_lost_trials(session, experiment_id, ["a", "b"]) == 2
-        assert mark_lost_trials(session, experiment_id, ["a", "b"]) == 0
-        assert {trial.ray_id: trial.status for trial in session.scalars(select(Trial))} == {
-            "a": "finished",
-            "b": "running",
-            "c": "lost",
-            "d": "lost",
-            "grey": "finished",
-            "z": "running",
-        }
-        new_trial(session, experiment_id, arm_id, "d", "running")  # Ray has it after all
-        assert experiment_progress(session, "first").trials == {"finished": 1, "running": 2, "lost": 1}
-
-
-def test_dropping_reports_drops_later_samples_too(engine: Engine) -> None:
-    with write_session(engine) as session:
-        dataset_id = new_dataset(session)
-        experiment_id = new_experiment(session, dataset_id)
-        trial_id = new_trial(session, experiment_id, new_arm(session, experiment_id))
-        for index, epoch in enumerate((1, 2, 3)):
-            report(session, trial_id, epoch)
-            image_id = record_image(
-                session,
-                dataset_id=dataset_id,
-                split="validation",
-                index_in_split=index,
-                class_index=0,
-                truth_png=b"truth",
-                width=32,
-                height=32,
-            )
-            record_sample(session, trial_id=trial_id, image_id=image_id, epoch=epoch, decoding=None, png=b"painted")
-        drop_reports_above(session, trial_id, 1)
-        assert session.scalars(select(Sample.epoch)).all() == [1]
-        assert set(session.scalars(select(Measurement.epoch))) == {1}
-
-
 # What the database itself refuses
 
 
@@ -425,14 +404,24 @@ def test_words_outside_the_lists_are_refused(engine: Engine) -> None:
         experiment_id = new_experiment(session, dataset_id)
         arm_id = new_arm(session, experiment_id)
         new_trial(session, experiment_id, arm_id)
-        trial = {"experiment_id": experiment_id, "arm_id": arm_id, "ray_id": "x", "config": {}, "seed": 1}
-        arm = {"experiment_id": experiment_id, "name": "x", "position": 0}
+        trial = {"experiment_id": experiment_id, "arm_id": arm_id, "hyperparameters": {}, "seed": 1}
+        arm = {"experiment_id": experiment_id, "name": "x", "position": 0, "baseline": False, "options": {}}
+        run_id = record_run(session, experiment_id, code_version="", environment={})
         for statement in (
-            insert(Trial).values(**trial, status="done"),
-            insert(Arm).values(**arm, kind="vote"),
-            insert(Arm).values(**arm, kind="classification", rebalancing=1.5),
-            insert(Measurement).values(trial_id=1, epoch=1, split="test"),
-            insert(Measurement).values(trial_id=1, epoch=-1, split="train"),
+            insert(Trial).values(**trial, number=2, status="done"),
+            insert(Trial).values(**trial, number=0, status="pending"),
+            insert(Arm).values(**arm, rebalancing=1.5),
+            insert(Report).values(
+                trial_id=1,
+                epoch=-1,
+                run_id=run_id,
+                images_seen=0,
+                seconds=0.0,
+                device="",
+                scores={},
+                standard_errors={},
+                class_bin_accuracy={},
+            ),
         ):
             with pytest.raises(IntegrityError, match=r"(?i)check constraint"), session.begin_nested():
                 session.execute(statement)
@@ -446,7 +435,19 @@ def test_a_trial_belongs_to_the_experiment_of_its_arm(engine: Engine) -> None:
         with pytest.raises(IntegrityError, match=r"(?i)foreign key"), session.begin_nested():
             new_trial(session, second, arm_id)
         with pytest.raises(IntegrityError, match=r"(?i)foreign key"), session.begin_nested():
-            report(session, 77, 1)
+            record_report(
+                session,
+                77,
+                run_id=record_run(session, first, code_version="", environment={}),
+                epoch=1,
+                images_seen=1,
+                seconds=1.0,
+                device="",
+                loss=None,
+                scores={},
+                standard_errors={},
+                class_bin_accuracy={},
+            )
 
 
 def test_deleting_an_experiment_takes_all_of_it_and_spares_its_data(engine: Engine) -> None:
@@ -462,7 +463,7 @@ def test_deleting_an_experiment_takes_all_of_it_and_spares_its_data(engine: Engi
 
 @st.composite
 def sweeps(draw: st.DrawFn) -> list[list[tuple[TrialStatus, list[float]]]]:
-    """Arms of trials, each with its state and its validation losses, epoch by epoch."""
+    """Arms of trials, each with its state and its losses on the tuning split, epoch by epoch."""
     losses = st.lists(st.integers(0, 3).map(float), max_size=3)  # few values, so that there are ties
     trial = st.tuples(st.sampled_from(TRIAL_STATUSES), losses)
     return draw(st.lists(st.lists(trial, max_size=6), min_size=1, max_size=4))
@@ -478,13 +479,13 @@ def test_best_trial_of_each_arm(empty_engine: Engine, arms: list[list[tuple[Tria
             for position, trials in enumerate(arms):
                 arm_id = new_arm(session, experiment_id, position)
                 for number, (status, losses) in enumerate(trials):
-                    trial_id = new_trial(session, experiment_id, arm_id, f"{position}_{number}", status)
+                    trial_id = new_trial(session, experiment_id, arm_id, number + 1, status)
                     for epoch, loss in enumerate(losses, start=1):
                         report(session, trial_id, epoch, loss, bin_accuracy=epoch / 10)
         results = arm_results(session, "first")
 
     assert [result.arm for result in results] == [f"arm {position}" for position in range(len(arms))]
-    for position, (result, trials) in enumerate(zip(results, arms, strict=True)):
+    for result, trials in zip(results, arms, strict=True):
         states = [status for status, _ in trials]
         assert result.trials == {status: states.count(status) for status in set(states)}
         finished = [
@@ -496,53 +497,35 @@ def test_best_trial_of_each_arm(empty_engine: Engine, arms: list[list[tuple[Tria
         loss, number = min(finished)
         epochs = len(trials[number][1])
         assert result.best is not None
-        assert result.best.ray_id == f"{position}_{number}"
+        assert (result.best.number, result.best.loss) == (number + 1, loss)
         assert (result.best.epoch, result.best.images_seen) == (epochs, 90 * epochs)
-        assert result.best.validation == {"loss": loss, "bin_accuracy": epochs / 10}
-        assert result.best.train == {"loss": loss / 2, "bin_accuracy": epochs / 10}
-        assert result.best.validation_standard_errors == {"bin_accuracy": 0.01}
-        assert result.best.train_class_bin_accuracy == [0.5, None]
-        assert result.best.validation_class_bin_accuracy is None
+        assert result.best.scores["validation"] == {"loss": 2 * loss, "bin_accuracy": epochs / 10}
+        assert result.best.scores["train"] == {"loss": loss / 2, "bin_accuracy": epochs / 10}
+        assert result.best.standard_errors == {"validation": {"bin_accuracy": 0.01}}
+        assert result.best.class_bin_accuracy == {"train": [0.5, None]}
 
 
-def test_results_name_their_data_and_hold_baselines_and_arms_without_result(engine: Engine) -> None:
+def test_results_hold_baselines_and_arms_without_result(engine: Engine) -> None:
     with write_session(engine) as session:
-        dataset_id = new_dataset(session)
-        experiment_id = new_experiment(session, dataset_id)
+        experiment_id = new_experiment(session, new_dataset(session))
         grey = record_arm(
-            session, experiment_id=experiment_id, name="grey", position=2, kind="baseline", rebalancing=None
+            session, experiment_id=experiment_id, name="grey", position=2, options={"kind": "grey"}, baseline=True
         )
-        trial_id = record_trial(
-            session, experiment_id=experiment_id, arm_id=grey, ray_id="grey", config={}, seed=0, status="finished"
-        )
-        record_report(
-            session,
-            trial_id,
-            epoch=0,
-            images_seen=0,
-            seconds=0.0,
-            train={"bin_accuracy": 0.2},
-            validation={"bin_accuracy": 0.1, "psnr_db": 20.0},
-        )
+        trial_id = new_trial(session, experiment_id, grey, status="finished")
+        report(session, trial_id, 0, bin_accuracy=0.1)
         new_arm(session, experiment_id, position=1)
         model, baseline = arm_results(session, "first")
-    assert (model.arm, model.kind, model.rebalancing, model.trials, model.best) == (
-        "arm 1",
-        "classification",
-        0.5,
-        {},
-        None,
-    )
-    assert (baseline.arm, baseline.kind, baseline.rebalancing) == ("grey", "baseline", None)
+        progress = experiment_progress(session, "first")
+    assert (model.arm, model.baseline, model.rebalancing, model.trials, model.best) == ("arm 1", False, 0.5, {}, None)
+    assert (baseline.arm, baseline.baseline, baseline.rebalancing) == ("grey", True, None)
     assert baseline.best is not None
-    assert baseline.best.epoch == 0
-    assert baseline.best.validation == {"bin_accuracy": 0.1, "psnr_db": 20.0}
-    for result in (model, baseline):
-        assert (result.dataset, result.dataset_note, result.dataset_fingerprint) == (
-            "photos",
-            "Made for a test.",
-            "abc",
-        )
+    assert (baseline.best.epoch, baseline.best.scores["validation"]["bin_accuracy"]) == (0, 0.1)
+    assert progress.trials == {}  # baselines are not counted
+    assert (progress.dataset, progress.dataset_note, progress.dataset_fingerprint) == (
+        "photos",
+        "Made for a test.",
+        "abc",
+    )
 
 
 def test_experiments_are_listed_newest_first_with_what_they_ran_on(engine: Engine) -> None:
@@ -554,7 +537,7 @@ def test_experiments_are_listed_newest_first_with_what_they_ran_on(engine: Engin
         for day, name in enumerate(("older", "newer")):
             experiment_id = new_experiment(session, dataset_id, name, START + timedelta(days=day))
             for number in range(day + 1):
-                new_trial(session, experiment_id, new_arm(session, experiment_id), f"t_{number}")
+                new_trial(session, experiment_id, new_arm(session, experiment_id), number + 1)
         found = [(entry.name, entry.trials, entry.dataset_fingerprint) for entry in list_experiments(session)]
         assert found == [("newer", {"running": 2}, "abc"), ("older", {"running": 1}, "abc")]
         with pytest.raises(UnknownExperimentError, match=r"no experiment 'newr'; there is newer\."):
@@ -583,18 +566,18 @@ def test_results_take_few_statements_whatever_their_number_and_use_indexes() -> 
             experiment_id = new_experiment(session, new_dataset(session))
             for position in positions:
                 arm_id = new_arm(session, experiment_id, position)
-                for trial in range(4):
-                    trial_id = new_trial(session, experiment_id, arm_id, f"{position}_{trial}", "finished")
+                for number in range(1, 5):
+                    trial_id = new_trial(session, experiment_id, arm_id, number, "finished")
                     report(session, trial_id, 1, numbers.random())
         with write_session(engine) as session:
             counts.append(len(statements_of(engine, session)))
-    assert counts[0] == counts[1] <= 6
+    assert counts[0] == counts[1] <= 9
 
     with write_session(engine) as session:
         statements = [entry for entry in statements_of(engine, session) if entry[0].startswith("SELECT")]
         samples = select(Sample).where(Sample.trial_id == 1), select(Sample).where(Sample.image_id == 1)
         images = (select(Image).where(Image.dataset_id == 1, Image.split == "validation"),)
-        curve = (select(Measurement).where(Measurement.trial_id == 1).order_by(Measurement.epoch),)
+        curve = (select(Report).where(Report.trial_id == 1).order_by(Report.epoch),)
         best = (select(Trial).where(Trial.arm_id == 1, Trial.status == "finished"),)
         for query in (*samples, *images, *curve, *best):
             compiled = query.compile(engine)
