@@ -32,7 +32,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # all cores, nor does what is looked at in a browser. Any other file is a group of its own, so that its fixtures are
 # made once. These two come first, and what is short fills up the time until both have ended.
 GROUPS = {
-    "ray": ["test_faults_cluster", "test_faults_trials", "test_platform_module", "test_recorder", "test_sweep"],
+    "ray": [
+        "test_faults_cluster",
+        "test_faults_trials",
+        "test_platform_module",
+        "test_recorder",
+        "test_sweep",
+        "test_sweep_command",
+    ],
     "browser": ["test_access", "test_dashboard", "test_pictures_view", "test_survey_flow"],
 }
 GROUP_OF = {file: group for group, files in GROUPS.items() for file in files}

@@ -1,5 +1,4 @@
-"""What the recorder writes, and what a sweep that goes on has left to do; most of it on a real Ray with trials that
-follow a script instead of training."""
+"""What the recorder writes of a sweep on a real Ray, with trials that follow a script instead of training."""
 
 import os
 import signal
@@ -15,7 +14,7 @@ import pytest
 from rich.console import Console
 from sqlalchemy import Engine, event, select
 
-from db.schema import Arm, Experiment, Report, Run, Trial
+from db.schema import Arm, Experiment, Report, Trial
 from db.store import open_database, read_session
 from platform import recorder as recorder_module
 from platform.arms import BASELINES, compose, trained_arms
@@ -28,7 +27,7 @@ from platform.ray_trials import run_trials
 from platform.recorder import Recorder, Start, record_start
 from platform.storage import CHECKPOINT_FILE, has_file
 from platform.sweep import left_to_do
-from platform.trials import PlannedTrial, epoch_shares, trials_per_arm
+from platform.trials import PlannedTrial, epoch_shares, trials_in_all
 from platform.workers import set_ray_variables
 from tests.test_trials import TRAINING
 
@@ -86,14 +85,14 @@ BEST_AND_REST = [("finished", EPOCHS), *[("stopped_early", 1)] * 3]
 
 
 def scripted_report(arms: list[str], epoch: int, loss: float) -> dict[str, Any]:
-    splits = {
-        "train": {"values": {"loss": loss, "bin_accuracy": 0.5}, "standard_errors": {}, "class_bin_accuracy": [0.5]},
-        "tuning": {"values": {"loss": loss}, "standard_errors": {}, "class_bin_accuracy": []},
-        "validation": {
-            "values": {"loss": loss, "bin_accuracy": 0.25},
-            "standard_errors": {"bin_accuracy": 0.01},
-            "class_bin_accuracy": [0.25, None],
+    columns = {
+        "scores": {
+            "train": {"loss": loss, "bin_accuracy": 0.5},
+            "tuning": {"loss": loss},
+            "validation": {"loss": loss, "bin_accuracy": 0.25},
         },
+        "standard_errors": {"validation": {"bin_accuracy": 0.01}},
+        "class_bin_accuracy": {"train": [0.5], "validation": [0.25, None]},
     }
     return {
         "epoch": epoch,
@@ -101,7 +100,7 @@ def scripted_report(arms: list[str], epoch: int, loss: float) -> dict[str, Any]:
         "seconds": 0.1 * epoch,
         "device": "script",
         "loss": loss,
-        "scores": dict.fromkeys(arms, splits),
+        "scores": dict.fromkeys(arms, columns),
     }
 
 
@@ -138,8 +137,7 @@ def begin(config: SweepConfig, data: Dataset, engine: Engine, folder: Path) -> t
     tasks = {name: compose(arms, name, colours) for name in (*trained_arms(arms), *BASELINES)}
     start = Start(config, "", None, "test", {}, str(folder), data, colours, tasks)
     recorded = record_start(engine, start)
-    trials = len(trained_arms(config.arms)) * trials_per_arm(config)
-    progress = Progress(Console(quiet=True), trials, epoch_shares(config), [])
+    progress = Progress(Console(quiet=True), trials_in_all(config), epoch_shares(config), [])
     recorder = Recorder(engine, config, recorded, progress)
     return recorder, left_to_do(config, recorded, recorder, lambda line: None), f"run-{recorded.run_id}"
 
@@ -147,10 +145,8 @@ def begin(config: SweepConfig, data: Dataset, engine: Engine, folder: Path) -> t
 def sweep(config: SweepConfig, trainable: Trainable, data: Dataset, engine: Engine, folder: Path) -> Recorder:
     """Run a sweep of scripted trials, one at a time, or go on with it; return its recorder, closed."""
     recorder, unfinished, name = begin(config, data, engine, folder)
-    trials = len(trained_arms(config.arms)) * trials_per_arm(config)
-    new = trials - len(recorder.ended) - len(unfinished)
-    run_trials(config, trainable, recorder, unfinished, new=new, storage=str(folder), folder=name)
-    recorder.close(trials)
+    run_trials(config, trainable, recorder, unfinished, storage=str(folder), folder=name)
+    recorder.close()
     return recorder
 
 
@@ -178,87 +174,6 @@ def reported_epochs(engine: Engine) -> list[tuple[int, int]]:
 def experiment_status(engine: Engine) -> str:
     with read_session(engine) as session:
         return session.scalars(select(Experiment.status)).one()
-
-
-# Without Ray
-
-
-def test_an_arm_that_renders_another_has_its_trials_with_scores_of_its_own(
-    data: Dataset, engine: Engine, tmp_path: Path
-) -> None:
-    recorder, [_, rebalanced], _ = begin(sweep_config(rates(0.1)), data, engine, tmp_path)
-    assert trials_by_arm(engine) == alike([("pending", 0)])
-    recorder.trial_started(rebalanced)
-    report = scripted_report(["rebalanced", "tilted"], 1, 0.7)
-    report["scores"]["tilted"] = {"validation": report["scores"]["tilted"]["validation"] | {"values": {"raw_auc": 0.9}}}
-    recorder.trial_reported(rebalanced, report, "/there/1")
-    recorder.trial_ended(rebalanced, "failed", "as scripted", None)
-    with read_session(engine) as session:
-        trials = dict(session.execute(select(Arm.name, Trial).join(Arm, Arm.id == Trial.arm_id)).all())
-        reports = session.execute(select(Arm.name, Report).select_from(Report).join(Trial).join(Arm)).all()
-        of_arm = dict(reports)
-    for arm in ("rebalanced", "tilted"):
-        trial, reported = trials[arm], of_arm[arm]
-        assert (trial.status, trial.epochs_done, trial.checkpoint) == ("failed", 1, "/there/1")
-        assert trial.failure_reason == "as scripted"
-        assert trial.seed == rebalanced.hyperparameters.seed
-        assert (reported.loss, reported.device, reported.run_id) == (0.7, "script", 1)
-    assert of_arm["tilted"].scores == {"validation": {"raw_auc": 0.9}}
-    assert of_arm["rebalanced"].scores["train"] == {"loss": 0.7, "bin_accuracy": 0.5}
-    assert "regression" not in of_arm
-    assert of_arm["grey"].epoch == 0
-    assert of_arm["grey"].scores["validation"].keys() >= {"psnr_db", "delta_e_2000"}
-
-
-def test_what_a_killed_driver_could_not_say_is_said_by_the_next(data: Dataset, engine: Engine, tmp_path: Path) -> None:
-    """Each trial of the arm was killed at another moment. What was decided of it is decided again, alike."""
-    config = sweep_config(rates(0.1, 0.2, 0.3, 0.4, 0.5), **ASHA)
-    recorder, planned, _ = begin(config, data, engine, tmp_path)
-    whole, worst, stopped, gone, unbegun = [trial for trial in planned if trial.arm == "regression"]
-    here = tmp_path / "here"
-    here.mkdir()
-    (here / CHECKPOINT_FILE).touch()
-    for epoch in range(1, EPOCHS + 1):
-        recorder.trial_reported(whole, scripted_report(["regression"], epoch, 0.1), str(tmp_path / f"{epoch}"))
-    recorder.trial_reported(stopped, scripted_report(["regression"], 1, 0.3), "/nowhere")
-    recorder.trial_reported(worst, scripted_report(["regression"], 1, 0.05), str(here))
-    recorder.trial_reported(gone, scripted_report(["regression"], 1, 0.01), "/nowhere")
-    recorder.trial_started(unbegun)
-
-    again, left, _ = begin(config, data, engine, tmp_path)
-    assert again.ended == {("regression", whole.number): "finished", ("regression", stopped.number): "stopped_early"}
-    of_arm = {trial.number: trial for trial in left if trial.arm == "regression"}
-    assert of_arm.keys() == {worst.number, gone.number, unbegun.number}
-    assert (of_arm[worst.number].checkpoint, of_arm[worst.number].epochs_done) == (str(here), 1)
-    assert (of_arm[gone.number].checkpoint, of_arm[gone.number].epochs_done) == (None, 0)  # it begins anew
-    assert again.reported["regression"].losses[1].keys() == {whole.number, stopped.number, worst.number}
-    assert trials_by_arm(engine)["regression"] == [
-        ("finished", EPOCHS),
-        ("pending", 1),
-        ("stopped_early", 1),
-        ("pending", 0),
-        ("pending", 0),
-    ]
-    assert again.close(10) == "interrupted"
-
-
-def test_every_start_of_the_driver_is_a_run_of_its_own_and_baselines_are_measured_once(
-    data: Dataset, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = sweep_config(rates(0.1))
-    recorder, [regression, _], _ = begin(config, data, engine, tmp_path)
-    (tmp_path / CHECKPOINT_FILE).touch()
-    recorder.trial_reported(regression, scripted_report(["regression"], 1, 0.5), str(tmp_path))
-    monkeypatch.setattr(recorder_module, "evaluate_splits", None)  # it cannot be called
-    recorder, _, _ = begin(config, data, engine, tmp_path)
-    recorder.trial_reported(regression, scripted_report(["regression"], 2, 0.4), str(tmp_path))
-    with read_session(engine) as session:
-        assert len(session.scalars(select(Run)).all()) == 2
-        rows = session.execute(select(Report.epoch, Report.run_id).where(Report.epoch > 0).order_by(Report.epoch))
-        assert rows.all() == [(1, 1), (2, 2)]
-
-
-# On Ray
 
 
 def test_early_stopping_compares_within_an_arm_only(
@@ -469,7 +384,7 @@ def test_a_full_database_is_said_and_its_records_wait(
     assert f"The disk of the database {tmp_path / 'sweep.sqlite'} is full" in str(recorder.unwritten)
     assert experiment_status(engine) == "running"  # so that the command goes on with it
     pages *= 100
-    assert recorder.close(6) == "finished"
+    assert recorder.close() == "finished"
     assert recorder.unwritten is None
     assert trials_by_arm(engine) == alike([("finished", EPOCHS)] * 3)
     assert experiment_status(engine) == "finished"
