@@ -9,11 +9,12 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +35,7 @@ from platform.colorize import paint, sample_indices
 from platform.config import read_config
 from platform.datasets import load_dataset
 from platform.options import parse_options
-from platform.palettes import centers_as_list, count_colours
+from platform.palettes import count_colours
 from platform.results import main as print_results
 from platform.storage import CHECKPOINT_FILE, SAMPLES_FILE
 from platform.stored_models import load_trial
@@ -94,7 +95,7 @@ def run(
     with subprocess.Popen(
         [sys.executable, "-m", "platform.sweep", *arguments],
         cwd=CHECKOUT,
-        env={**os.environ, "COLUMNS": "80", **environment},
+        env={**os.environ, "COLUMNS": "240", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -294,7 +295,9 @@ def test_what_follows_from_the_data_is_not_computed_again(finished: Finished, mo
     known = sweep_module._experiment(finished.engine, "tiny")
     chosen = sweep_module._begun(None, known, options, finished.engine)
     start = sweep_module._prepare(chosen, known, options, "", finished.engine, lambda line: None)
-    assert len(centers_as_list(start.tasks[LONG].palette)) == 16
+    palette = start.tasks[LONG].palette
+    assert palette is not None
+    assert len(palette.centers) == 16
 
 
 def pixels(png: bytes) -> np.ndarray:
@@ -337,8 +340,9 @@ def test_checkpoints_are_those_that_the_database_names(finished: Finished) -> No
 
 
 def test_the_results_are_printed_whatever_the_terminal_lacks(
-    finished: Finished, capsys: pytest.CaptureFixture[str]
+    finished: Finished, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "240")  # so that no cell is wrapped
     assert "?" in finished.output  # in place of Δ, which latin-1 does not have
     assert f"python -m platform.results tiny --database {finished.folder}/d.sqlite" in finished.output.splitlines()[-1]
     assert print_results(["--database", str(finished.folder / "d.sqlite")]) == 0
@@ -363,8 +367,8 @@ def test_what_a_finished_record_lacks_is_said_and_completed_by_the_same_command(
     finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As after a sweep that could not read its own checkpoints at its end."""
-    with read_session(finished.engine) as session:
-        session.connection().exec_driver_sql("VACUUM INTO ?", (str(tmp_path / "d.sqlite"),))
+    with closing(sqlite3.connect(finished.folder / "d.sqlite")) as connection:
+        connection.execute("VACUUM INTO ?", (str(tmp_path / "d.sqlite"),))
     with closing_engine(tmp_path / "d.sqlite") as engine:
         with write_session(engine) as session:
             # Failed trials are a reason of their own for the exit status.
