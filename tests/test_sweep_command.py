@@ -51,7 +51,7 @@ def test_a_profile_is_chosen_and_said(config: Path, capsys: pytest.CaptureFixtur
         (["--set", "epochs=x"], 'expected a whole number, found "x"'),
         (["--dataset", "folder:/nowhere"], "/nowhere"),
         (["--database", "/dev/null/x.sqlite"], "/dev/null"),
-        (["--address", "127.0.0.1:1"], "Ray cannot be started or reached at 127.0.0.1:1"),
+        (["--address", "127.0.0.1:1"], "Ray cannot be reached at 127.0.0.1:1"),
     ],
 )
 def test_wrong_input_is_one_sentence_and_status_2(
@@ -89,12 +89,21 @@ def test_an_address_from_the_environment_is_said_to_be_from_there(
     assert message.count("\n") == 1, message
 
 
-def test_folders_that_ray_cannot_use_are_one_sentence_with_the_mend(config: Path) -> None:
-    deep = config.parent / ("long" * 20) / ("er" * 20)
-    deep.mkdir(parents=True)
-    status, output = run(command(config.parent), {"TMPDIR": str(deep)})
+@pytest.mark.parametrize(
+    ("variable", "folder", "expected"),
+    [
+        ("TMPDIR", f"{'long' * 20}/{'er' * 20}", "set TMPDIR to a shorter folder"),
+        ("HOME", "tiny.yaml", "set HOME and TMPDIR to folders that you may write"),
+    ],
+)
+def test_folders_that_ray_cannot_use_are_one_sentence_with_the_mend(
+    config: Path, variable: str, folder: str, expected: str
+) -> None:
+    if variable == "TMPDIR":
+        (config.parent / folder).mkdir(parents=True)
+    status, output = run(command(config.parent), {variable: str(config.parent / folder)})
     assert status == 2, output
-    assert "set TMPDIR to a shorter folder" in output.splitlines()[-1]
+    assert expected in output.splitlines()[-1]
     assert "Traceback" not in output
 
 
