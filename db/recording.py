@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from sqlalchemy import ColumnElement, Select, delete, func, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -32,31 +32,20 @@ from db.schema import (
 )
 
 
-def record_dataset(
-    session: Session,
-    *,
-    name: str,
-    fingerprint: str,
-    note: str,
-    class_names: Sequence[str],
-    train_count: int,
-    tuning_count: int,
-    validation_count: int,
-    validation_class_counts: Sequence[int],
-    colour_counts: bytes,
-) -> int:
+class DatasetValues(TypedDict):
+    name: str
+    note: str
+    class_names: Sequence[str]
+    train_count: int
+    tuning_count: int
+    validation_count: int
+    validation_class_counts: Sequence[int]
+    colour_counts: bytes
+
+
+def record_dataset(session: Session, *, fingerprint: str, **values: Unpack[DatasetValues]) -> int:
     """Record a dataset, known by its fingerprint."""
-    values = {
-        "name": name,
-        "note": note,
-        "class_names": list(class_names),
-        "train_count": train_count,
-        "tuning_count": tuning_count,
-        "validation_count": validation_count,
-        "validation_class_counts": list(validation_class_counts),
-        "colour_counts": colour_counts,
-    }
-    return _upsert(session, Dataset, {"fingerprint": fingerprint}, values)
+    return _upsert(session, Dataset, {"fingerprint": fingerprint}, {**values})
 
 
 def record_experiment(
@@ -85,7 +74,7 @@ def record_experiment(
         "status": "running",
         "finished_at": None,
         "dataset_id": dataset_id,
-        "config": dict(config),
+        "config": config,
         "config_yaml": config_yaml,
         "profile": profile,
         "storage_path": storage_path,
@@ -106,7 +95,7 @@ def record_run(
         experiment_id=experiment_id,
         started_at=at or datetime.now(UTC),
         code_version=code_version,
-        environment=dict(environment),
+        environment=environment,
     )
     session.add(run)
     session.flush()
@@ -141,23 +130,27 @@ def record_arm(
         "position": position,
         "baseline": baseline,
         "rebalancing": rebalancing,
-        "options": dict(options),
-        "centers": None if centers is None else [list(center) for center in centers],
+        "options": options,
+        "centers": centers,
     }
     return _upsert(session, Arm, {"experiment_id": experiment_id, "name": name}, values)
+
+
+class TrialPlan(TypedDict):
+    experiment_id: int
+    arm_id: int
+    number: int  # from 1, within the arm
+    hyperparameters: Mapping[str, Any]
+    seed: int
 
 
 def record_trial(
     session: Session,
     *,
-    experiment_id: int,
-    arm_id: int,
-    number: int,
-    hyperparameters: Mapping[str, Any],
-    seed: int,
     status: TrialStatus,
     failure_reason: str | None = None,
     at: datetime | None = None,
+    **plan: Unpack[TrialPlan],
 ) -> int:
     """Record a trial and the state it is in, as of now (or `at`, UTC).
 
@@ -168,9 +161,9 @@ def record_trial(
     started_at = None if status == "pending" else at
     ended_at = None if status in ("pending", "running") else at
     values = {
-        "experiment_id": experiment_id,
-        "hyperparameters": dict(hyperparameters),
-        "seed": seed,
+        "experiment_id": plan["experiment_id"],
+        "hyperparameters": plan["hyperparameters"],
+        "seed": plan["seed"],
         "status": status,
         "failure_reason": failure_reason,
         "started_at": started_at,
@@ -179,7 +172,19 @@ def record_trial(
     kept = {"started_at": _kept_or(Trial.started_at, started_at)}
     if ended_at is not None:
         kept["ended_at"] = _kept_or(Trial.ended_at, ended_at)
-    return _upsert(session, Trial, {"arm_id": arm_id, "number": number}, values, on_update=kept)
+    return _upsert(session, Trial, {"arm_id": plan["arm_id"], "number": plan["number"]}, values, on_update=kept)
+
+
+class Measured(TypedDict):
+    """What a report says, see `db.schema.Report`."""
+
+    images_seen: int
+    seconds: float
+    device: str
+    loss: float | None
+    scores: Mapping[Split, Mapping[str, float]]
+    standard_errors: Mapping[Split, Mapping[str, float]]
+    class_bin_accuracy: Mapping[Split, Sequence[float | None]]
 
 
 def record_report(
@@ -188,38 +193,27 @@ def record_report(
     *,
     run_id: int,
     epoch: int,
-    images_seen: int,
-    seconds: float,
-    device: str,
-    loss: float | None,
-    scores: Mapping[Split, Mapping[str, float]],
-    standard_errors: Mapping[Split, Mapping[str, float]],
-    class_bin_accuracy: Mapping[Split, Sequence[float | None]],
     checkpoint: str | None = None,
+    **measured: Unpack[Measured],
 ) -> None:
-    """Record what a trial measured after `epoch` (0 for a baseline): see `db.schema.Report`.
+    """Record what a trial measured after `epoch` (0 for a baseline).
 
     checkpoint: where the trial's weights lie and it can go on from. Raises ValueError for a score that is not finite.
     """
-    for split, values in scores.items():
+    for split, values in measured["scores"].items():
         for name, value in values.items():
             if not math.isfinite(value):
                 raise ValueError(f"The {split} {name} after epoch {epoch} is {value}; leave out what is undefined.")
-    recorded: dict[str, Any] = {
-        "run_id": run_id,
-        "images_seen": images_seen,
-        "seconds": seconds,
-        "device": device,
-        "loss": loss,
-        "scores": {split: dict(values) for split, values in scores.items()},
-        "standard_errors": {split: dict(values) for split, values in standard_errors.items()},
-        "class_bin_accuracy": {split: list(values) for split, values in class_bin_accuracy.items()},
-    }
-    _upsert(session, Report, {"trial_id": trial_id, "epoch": epoch}, recorded)
+    _upsert(session, Report, {"trial_id": trial_id, "epoch": epoch}, {"run_id": run_id, **measured})
     session.execute(
         update(Trial)
         .where(Trial.id == trial_id, Trial.epochs_done <= epoch)
-        .values(epochs_done=epoch, images_seen=images_seen, seconds=seconds, checkpoint=checkpoint)
+        .values(
+            epochs_done=epoch,
+            images_seen=measured["images_seen"],
+            seconds=measured["seconds"],
+            checkpoint=checkpoint,
+        )
         .execution_options(synchronize_session=False)
     )
 
@@ -274,7 +268,7 @@ def record_sample(
     scores: Mapping[str, float],
 ) -> int:
     """Record a trial's colourization of an image after `epoch`, and this picture's scores: see `db.schema.Sample`."""
-    values = {"epoch": epoch, "decoding": decoding, "png": png, "scores": dict(scores)}
+    values = {"epoch": epoch, "decoding": decoding, "png": png, "scores": scores}
     return _upsert(session, Sample, {"trial_id": trial_id, "image_id": image_id}, values)
 
 

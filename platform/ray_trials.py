@@ -29,7 +29,7 @@ from platform.config import SweepConfig
 from platform.datasets import Dataset
 from platform.palettes import ColourCounts
 from platform.ray_cluster import busy_resources, slots
-from platform.recorder import Recorder, plain_scores
+from platform.recorder import Recorder, score_columns
 from platform.storage import (
     CHECKPOINT_FILE,
     Painted,
@@ -40,7 +40,7 @@ from platform.storage import (
     write_samples,
 )
 from platform.training import TrainingDiverged, load_checkpoint, load_model, pick_device, save_checkpoint, train
-from platform.trials import PlannedTrial, hyperparameters_of, propose, stops_early
+from platform.trials import PlannedTrial, hyperparameters_of, propose, stops_early, trials_in_all
 from platform.workers import PENDING_VARIABLE
 
 FAILURE = "failure"  # a report with this key has no measurements: the trial gave up, and this is why
@@ -95,7 +95,7 @@ def run_trial(config: dict[str, Any], setting: Setting) -> None:
                     "seconds": report.seconds,
                     "device": report.device,
                     "loss": report.loss,
-                    "scores": plain_scores(report.scores),
+                    "scores": {arm: score_columns(of_splits) for arm, of_splits in report.scores.items()},
                 }
                 tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
     except TrainingDiverged as error:
@@ -208,7 +208,7 @@ class _Callback(_OfThisProcess, Callback):
         if self._may_wait and time.monotonic() - self._began > WAITED_S:
             self._may_wait = False
             if len(ray.nodes()) > 1 and (busy := busy_resources(1, 0)) is not None:
-                self._recorder.say(f"No trial has started yet. {busy}")
+                self._recorder.progress.say(f"No trial has started yet. {busy}")
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._may_wait = False
@@ -235,7 +235,7 @@ class _Callback(_OfThisProcess, Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._recorder.trial_ended(planned_trial_of(trial), "failed", _error_of(trial), None)
         if trial.storage is not None:
-            self._recorder.say(f"  The whole error is in {trial.storage.trial_fs_path}/error.txt")
+            self._recorder.progress.say(f"  The whole error is in {trial.storage.trial_fs_path}/error.txt")
 
 
 def planned_trial_of(trial: Trial) -> PlannedTrial:
@@ -263,7 +263,6 @@ def run_trials(
     recorder: Recorder,
     unfinished: Sequence[PlannedTrial],
     *,
-    new: int = 0,  # trials that Optuna is to propose
     gpus: float = 0.0,  # per trial
     storage: str,
     folder: str,  # of this run of the driver, below the experiment's own
@@ -271,6 +270,9 @@ def run_trials(
     """Run trials until all have ended, or until SIGINT. Whatever happens to them, the recorder is told."""
     system, root = locate(storage)
     arms = list(config.arms)
+    new = trials_in_all(config) - len(recorder.ended) - len(unfinished)  # for Optuna to propose
+    if not unfinished and not new:
+        return
     at_once = config.resources.max_concurrent or MOST_PENDING
     if config.search.method == "optuna":  # a proposal learns from trials that have ended, so none is made in advance
         at_once = min(at_once, slots(config.resources.cpu, gpus))

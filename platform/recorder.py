@@ -6,7 +6,7 @@ names the newer one is committed: whenever the driver is killed, the checkpoint 
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -29,13 +29,14 @@ from platform.evaluation import Scores, evaluate_splits
 from platform.palettes import ColourCounts, centers_as_list
 from platform.progress import Progress
 from platform.storage import Painted, delete_folder, read_samples
-from platform.trials import PlannedTrial, Reported
+from platform.trials import PlannedTrial, Reported, trials_in_all
 
 RETRY_AFTER_S = 5.0
 LAST_RETRIES_S = 300.0
 
 Report = dict[str, Any]
-"""What a worker reports after an epoch: a `training.EpochReport` in plain values, without the checkpoint."""
+"""What a worker reports after an epoch: a `training.EpochReport` in plain values, without the checkpoint, and with each
+arm's scores as `score_columns` of them."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,7 @@ def record_start(engine: Engine, start: Start) -> Recorded:
                 status="finished",
             )
             nothing: Report = {"epoch": 0, "images_seen": 0, "seconds": 0.0, "device": "none", "loss": None}
-            of_splits = plain_scores(scores)[name]
-            recording.record_report(session, trial_id, run_id=run_id, **nothing, **_columns_of(of_splits))
+            recording.record_report(session, trial_id, run_id=run_id, **nothing, **score_columns(scores[name]))
             of_indices = dict(zip(start.samples, pictures[name], strict=True))
             _record_samples(session, trial_id, image_ids, Painted(None, of_indices), epoch=0)
         trials = recording.recorded_trials(session, experiment_id)
@@ -166,18 +166,13 @@ def _record_arms(session: Session, experiment_id: int, start: Start) -> dict[str
     return ids
 
 
-def plain_scores(scores: dict[str, dict[str, Scores]]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Scores by arm and split as plain values, as a report holds them."""
-    return {arm: {split: asdict(one) for split, one in of_arm.items()} for arm, of_arm in scores.items()}
-
-
-def _columns_of(of_splits: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """An arm's scores by split as a report's columns."""
+def score_columns(of_splits: Mapping[str, Scores]) -> dict[str, Any]:
+    """An arm's scores by split, in plain values, as `db.schema.Report` has columns for them."""
     return {
-        "scores": {split: one["values"] for split, one in of_splits.items()},
-        "standard_errors": {split: one["standard_errors"] for split, one in of_splits.items()},
+        "scores": {split: scores.values for split, scores in of_splits.items()},
+        "standard_errors": {split: scores.standard_errors for split, scores in of_splits.items()},
         "class_bin_accuracy": {
-            split: one["class_bin_accuracy"] for split, one in of_splits.items() if one["class_bin_accuracy"]
+            split: scores.class_bin_accuracy for split, scores in of_splits.items() if scores.class_bin_accuracy
         },
     }
 
@@ -189,28 +184,34 @@ class Recorder:
     def __init__(self, engine: Engine, config: SweepConfig, recorded: Recorded, progress: Progress) -> None:
         self.problems: list[str] = []  # what could not be recorded at all
         self.unwritten: str | None = None  # after `close`: what is lost, and why
-        self.ended: dict[tuple[str, int], TrialStatus] = {}  # by trained arm and number
         self.reported = recorded.reported
+        self.progress = progress
         self._engine = engine
         self._config = config
         self._recorded = recorded
-        self._progress = progress
         self._begun: dict[tuple[str, int], PlannedTrial] = {}  # those that have not ended
-        self._seconds: dict[tuple[str, int], float] = {}
         self._last: dict[tuple[str, int], Report] = {}
         self._queue: deque[Callable[[Session], object]] = deque()
         self._retry_at = 0.0
         self._reason = ""
 
+    @property
+    def ended(self) -> dict[tuple[str, int], TrialStatus]:
+        """By trained arm and number."""
+        return {
+            (arm, number): status
+            for arm, reported in self.reported.items()
+            for number, (status, _) in reported.ended.items()
+        }
+
     def had_ended(self, planned: PlannedTrial, status: TrialStatus) -> None:
         """An earlier run of the driver has recorded so."""
-        self.ended[planned.arm, planned.number] = status
         self.reported[planned.arm].ended[planned.number] = (status, planned.hyperparameters)
 
     def trials_planned(self, planned: Sequence[PlannedTrial]) -> None:
         """These have not ended; all that have were said before."""
         self._begun |= {(trial.arm, trial.number): trial for trial in planned}
-        self._progress.trials_left(planned, len(self.ended))
+        self.progress.trials_left(planned, len(self.ended))
 
         def write(session: Session) -> None:
             for trial in planned:
@@ -240,18 +241,17 @@ class Recorder:
                     trial_id,
                     run_id=self._recorded.run_id,
                     **{name: report[name] for name in ("epoch", "images_seen", "seconds", "device", "loss")},
-                    **_columns_of(report["scores"][arm]),
+                    **report["scores"][arm],
                     checkpoint=checkpoint,
                 )
             return old if old != checkpoint else None
 
-        key = planned.arm, planned.number
-        self._last[key] = report
+        before = self._last.get((planned.arm, planned.number))
+        self._last[planned.arm, planned.number] = report
         self._write(write)
-        before = self._seconds.get(key)
-        self._seconds[key] = report["seconds"]
         if before is not None or report["epoch"] == 1:  # else its first epoch after a resume, begun elsewhere
-            self._progress.epoch_trained(planned, report["epoch"], report["seconds"] - (before or 0.0))
+            seconds = report["seconds"] - (before["seconds"] if before else 0.0)
+            self.progress.epoch_trained(planned, report["epoch"], seconds)
 
     def trial_ended(
         self, planned: PlannedTrial, status: TrialStatus, reason: str | None, checkpoint: str | None
@@ -261,7 +261,6 @@ class Recorder:
         if status == "finished" and self._recorded.image_ids and checkpoint is not None:
             with suppress(OSError, UserError, ValueError, KeyError):  # `complete_samples` tries again, and says it
                 painted = read_samples(checkpoint)
-        self.ended[key] = status
         self._begun.pop(key, None)
         self.reported[planned.arm].ended[planned.number] = (status, planned.hyperparameters)
 
@@ -272,13 +271,10 @@ class Recorder:
 
         self._write(write)
         last = self._last.get(key, {})
-        self._progress.trial_ended(planned, status, reason, last.get("epoch", 0), last.get("loss"))
+        self.progress.trial_ended(planned, status, reason, last.get("epoch", 0), last.get("loss"))
 
     def trial_retried(self, planned: PlannedTrial, reason: str) -> None:
-        self._progress.say(f"{planned.name} failed and is tried again from its checkpoint: {reason}")
-
-    def say(self, line: str) -> None:
-        self._progress.say(line)
+        self.progress.say(f"{planned.name} failed and is tried again from its checkpoint: {reason}")
 
     def flush(self) -> bool:
         """Write what waits, in order; return whether nothing waits any more."""
@@ -292,7 +288,7 @@ class Recorder:
             except OperationalError as error:  # locked, or the disk is full
                 self._reason = explain(error, shown_name(self._engine.url))
                 if not self._retry_at:
-                    self._progress.say(f"{self._reason} Until then results wait in memory.")
+                    self.progress.say(f"{self._reason} Until then results wait in memory.")
                 self._retry_at = time.monotonic() + RETRY_AFTER_S
                 return False
             except Exception as error:  # one that Ray met would end the sweep
@@ -303,12 +299,12 @@ class Recorder:
         self._retry_at = 0.0
         return True
 
-    def close(self, planned_trials: int) -> ExperimentStatus:
+    def close(self) -> ExperimentStatus:
         """Write what is left, patiently, and how the experiment ended; nothing else may be called any more."""
         for planned in self._begun.values():
             self._queue.append(partial(self._record_trial, planned=planned, status="pending"))
         status: ExperimentStatus = "interrupted"
-        if len(self.ended) >= planned_trials:
+        if len(self.ended) >= trials_in_all(self._config):
             status = "failed" if set(self.ended.values()) == {"failed"} else "finished"
         experiment_id = self._recorded.experiment_id
         self._queue.append(lambda session: recording.finish_experiment(session, experiment_id, status))

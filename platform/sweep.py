@@ -38,7 +38,7 @@ from platform.progress import Progress, Say, open_console, say_on
 from platform.recorder import Recorded, Recorder, Start, complete_samples, record_start
 from platform.results import print_results, report_failures
 from platform.storage import CHECKPOINT_FILE, delete_all_but, has_file, join, lock_experiment
-from platform.trials import PlannedTrial, epoch_shares, plan_lines, plan_trials, stops_early, trials_per_arm
+from platform.trials import PlannedTrial, epoch_shares, plan_lines, plan_trials, stops_early, trials_in_all
 from platform.workers import CHECKOUT, set_ray_variables
 
 # Beside other work two threads were seen to take 40 times as long as one, waiting for each other: only much is shared.
@@ -246,63 +246,36 @@ def _environment() -> dict[str, Any]:
 
 def _run(start: Start, known: Experiment | None, engine: Engine, console: Console, address: str | None) -> int:
     """Train, record and print; return the exit status."""
-    from platform import ray_cluster, ray_trials
+    from platform import ray_cluster
 
-    config, storage, say = start.config, start.storage_path, say_on(console)
+    config, say = start.config, say_on(console)
     gpus = ray_cluster.gpus_per_trial(config)
-    ray_cluster.check_storage(storage)
-    if known is not None and known.storage_path != storage:
-        with write_session(engine) as session:
-            recording.move_checkpoints(session, known.id, known.storage_path, storage)
-    try:
-        recorded = record_start(engine, replace(start, environment=start.environment | ray_cluster.environment()))
-    except ValueError as error:  # the experiment was begun with other data
-        raise SweepError(str(error)) from None
-    folder = _clean_up(engine, recorded, config.experiment, storage)
-    trials = len(trained_arms(config.arms)) * trials_per_arm(config)
-    progress = Progress(console, trials, epoch_shares(config), list(config.search.values()))
+    ray_cluster.check_storage(start.storage_path)
+    recorded = _record_start(engine, start, known)
+    folder = _clean_up(engine, recorded, start)
+    progress = Progress(console, trials_in_all(config), epoch_shares(config), list(config.search.values()))
     recorder = Recorder(engine, config, recorded, progress)
     unfinished = left_to_do(config, recorded, recorder, say)
     resumed_by = command_to_resume(config.experiment, engine, address)
-    say(f"Training {trials} trials of at most {config.epochs} epochs; checkpoints go to {storage}.")
-    if recorder.ended:
-        say(f"{len(recorder.ended)} trials had ended before.")
+    trials, before = trials_in_all(config), len(recorder.ended)
+    say(f"Training {trials} trials of at most {config.epochs} epochs; checkpoints go to {start.storage_path}.")
+    if before:
+        say(f"{before} trials had ended before.")
     say(f"If it is interrupted, this goes on with it: {resumed_by}")
     if busy := ray_cluster.busy_resources(config.resources.cpu, gpus):
         say(f"{busy} Trials start by themselves when other work on the cluster ends.")
-    new = trials - len(recorder.ended) - len(unfinished)
-    failure: Exception | None = None
+    failure = None
     try:
-        if unfinished or new:
-            setting = ray_trials.Setting(
-                data=start.data,
-                arms=dict(config.arms),
-                colours=start.colours,
-                centers={name: centers_as_list(task.palette) for name, task in start.tasks.items() if task.palette},
-                seed=config.seed,
-                samples=start.samples,
-                threads=config.resources.cpu,
-            )
-            with progress.shown():
-                ray_trials.run_trials(
-                    config,
-                    ray_trials.with_setting(setting),
-                    recorder,
-                    unfinished,
-                    new=new,
-                    gpus=gpus,
-                    storage=storage,
-                    folder=folder,
-                )
+        _train(start, recorder, unfinished, gpus, folder)
     except Exception as error:
-        failure = error
+        failure = ray_cluster.first_line(error)
     finally:
-        status = recorder.close(trials)
+        status = recorder.close()
     if recorder.unwritten:
         say(f"{recorder.unwritten} What they say is trained again by: {resumed_by}")
     if status == "interrupted":
         _show_results(engine, recorded.experiment_id, config.experiment, console)
-        why = f"Ray stopped the sweep ({ray_cluster.first_line(failure)})" if failure else "Interrupted"
+        why = f"Ray stopped the sweep ({failure})" if failure else "Interrupted"
         say(f"{why}; {len(recorder.ended)} of {trials} trials have ended. To go on: {resumed_by}")
         return 1 if failure else 130
     if recorder.unwritten:
@@ -310,7 +283,40 @@ def _run(start: Start, known: Experiment | None, engine: Engine, console: Consol
     return _show(engine, recorded.experiment_id, config.experiment, console, recorder.problems)
 
 
-def _clean_up(engine: Engine, recorded: Recorded, experiment: str, storage: str) -> str:
+def _record_start(engine: Engine, start: Start, known: Experiment | None) -> Recorded:
+    """See `recorder.record_start`. Raises SweepError if the experiment was begun with other data."""
+    from platform import ray_cluster
+
+    if known is not None and known.storage_path != start.storage_path:
+        with write_session(engine) as session:
+            recording.move_checkpoints(session, known.id, known.storage_path, start.storage_path)
+    try:
+        return record_start(engine, replace(start, environment=start.environment | ray_cluster.environment()))
+    except ValueError as error:
+        raise SweepError(str(error)) from None
+
+
+def _train(start: Start, recorder: Recorder, unfinished: list[PlannedTrial], gpus: float, folder: str) -> None:
+    from platform import ray_trials
+
+    config = start.config
+    setting = ray_trials.Setting(
+        data=start.data,
+        arms=dict(config.arms),
+        colours=start.colours,
+        centers={name: centers_as_list(task.palette) for name, task in start.tasks.items() if task.palette},
+        seed=config.seed,
+        samples=start.samples,
+        threads=config.resources.cpu,
+    )
+    trainable = ray_trials.with_setting(setting)
+    with recorder.progress.shown():
+        ray_trials.run_trials(
+            config, trainable, recorder, unfinished, gpus=gpus, storage=start.storage_path, folder=folder
+        )
+
+
+def _clean_up(engine: Engine, recorded: Recorded, start: Start) -> str:
     """Delete what earlier runs of the driver left behind, and return the name of this one's folder.
 
     A folder belongs to one run of one database, so that two databases may share a storage.
@@ -320,7 +326,7 @@ def _clean_up(engine: Engine, recorded: Recorded, experiment: str, storage: str)
         folders = [f"run-{run.started_at:%Y%m%dT%H%M%S%f}" for run in runs]
     kept = [trial.checkpoint for trial in recorded.trials if trial.checkpoint is not None]
     for folder in folders[:-1]:
-        delete_all_but(join(storage, experiment, folder), kept)
+        delete_all_but(join(start.storage_path, start.config.experiment, folder), kept)
     return folders[-1]
 
 

@@ -39,6 +39,10 @@ def trials_per_arm(config: SweepConfig) -> int:
     return math.prod(len(values) for values in config.search.values().values() if isinstance(values, list))
 
 
+def trials_in_all(config: SweepConfig) -> int:
+    return len(trained_arms(config.arms)) * trials_per_arm(config)
+
+
 def plan_trials(config: SweepConfig) -> list[PlannedTrial]:
     """The trials of a random, quasirandom or grid search: each number in every arm before the next number."""
     return [
@@ -165,8 +169,7 @@ def epoch_shares(config: SweepConfig) -> list[float]:
 
 def plan_lines(config: SweepConfig) -> Iterator[str]:
     """Say what a sweep of this config would train."""
-    each, trained = trials_per_arm(config), trained_arms(config.arms)
-    trials = len(trained) * each
+    each, trials = trials_per_arm(config), trials_in_all(config)
     yield f"Experiment {config.experiment!r} on {' or else '.join(config.dataset)}, seed {config.seed}:"
     yield f"  {len(config.arms)} arms: {', '.join(config.arms)}"
     if rendered := [f"{name} of {arm.renders}" for name, arm in config.arms.items() if arm.renders is not None]:
@@ -179,7 +182,7 @@ def plan_lines(config: SweepConfig) -> Iterator[str]:
         yield f"  {name}: {values if isinstance(values, list) else f'{values.low:g} to {values.high:g}'}"
     if config.search.method != "optuna":
         yield "  every arm tries:"
-        for planned in plan_trials(config)[:: len(trained)]:
+        for planned in plan_trials(config)[:: trials // each]:
             tried = ", ".join(f"{name} {getattr(planned.hyperparameters, name)}" for name in config.search.values())
             yield f"    #{planned.number}: {tried or 'the same again'}, seed {planned.hyperparameters.seed}"
 

@@ -1,43 +1,40 @@
-"""What the recorder writes, and what a sweep that goes on has left to do; most of it on a real Ray with trials that
-follow a script instead of training."""
+"""What the recorder writes of a sweep on a real Ray, with trials that follow a script instead of training."""
 
 import os
 import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from sqlalchemy import Engine, event, select
 
-from db.schema import Arm, Report, Run, Trial
+from db.schema import Arm, Experiment, Report, Trial
 from db.store import open_database, read_session
 from platform import recorder as recorder_module
+from platform.arms import BASELINES, compose, trained_arms
+from platform.config import SweepConfig
 from platform.datasets import Dataset, load_dataset
+from platform.palettes import count_colours
+from platform.progress import Progress
 from platform.ray_cluster import ray_started
+from platform.ray_trials import run_trials
+from platform.recorder import Recorder, Start, record_start
 from platform.storage import CHECKPOINT_FILE, has_file
+from platform.sweep import left_to_do
+from platform.trials import PlannedTrial, epoch_shares, trials_in_all
 from platform.workers import set_ray_variables
-from tests.scripted_sweep import (
-    ASHA,
-    BEST_AND_REST,
-    EPOCHS,
-    alike,
-    begin,
-    experiment_status,
-    rates,
-    reported_epochs,
-    script,
-    scripted_report,
-    sweep,
-    sweep_config,
-    trials_by_arm,
-)
+from tests.test_trials import TRAINING
 
 pytestmark = pytest.mark.filterwarnings("default")  # Ray's own
+
+EPOCHS = 9
+Trainable = Callable[[dict[str, Any]], None]
 
 
 @pytest.fixture(scope="module")
@@ -59,85 +56,124 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     engine.dispose()
 
 
-# Without Ray
+def sweep_config(search: dict[str, Any], **more: Any) -> SweepConfig:
+    return SweepConfig.model_validate(
+        {
+            "experiment": "scripted",
+            "dataset": "photos",
+            "epochs": EPOCHS,
+            "arms": {
+                "regression": {"kind": "regression"},
+                "rebalanced": {"kind": "classification", "rebalancing": 0.25},
+                "tilted": {"renders": "rebalanced", "tilt": 0.5},
+            },
+            "training": TRAINING,
+            "search": search,
+            "samples": {"images": 0},
+            "resources": {"max_concurrent": 1},
+            **more,
+        }
+    )
 
 
-def test_an_arm_that_renders_another_has_its_trials_with_scores_of_its_own(
-    data: Dataset, engine: Engine, tmp_path: Path
-) -> None:
-    recorder, [_, rebalanced], _ = begin(sweep_config(rates(0.1)), data, engine, tmp_path)
-    assert trials_by_arm(engine) == alike([("pending", 0)])
-    recorder.trial_started(rebalanced)
-    report = scripted_report(["rebalanced", "tilted"], 1, 0.7)
-    report["scores"]["tilted"] = {"validation": report["scores"]["tilted"]["validation"] | {"values": {"raw_auc": 0.9}}}
-    recorder.trial_reported(rebalanced, report, "/there/1")
-    recorder.trial_ended(rebalanced, "failed", "as scripted", None)
+def rates(*values: float) -> dict[str, Any]:
+    return {"method": "grid", "space": {"learning_rate": list(values)}}
+
+
+ASHA = {"early_stopping": {"grace_epochs": 1, "reduction_factor": 3}}
+BEST_AND_REST = [("finished", EPOCHS), *[("stopped_early", 1)] * 3]
+
+
+def scripted_report(arms: list[str], epoch: int, loss: float) -> dict[str, Any]:
+    columns = {
+        "scores": {
+            "train": {"loss": loss, "bin_accuracy": 0.5},
+            "tuning": {"loss": loss},
+            "validation": {"loss": loss, "bin_accuracy": 0.25},
+        },
+        "standard_errors": {"validation": {"bin_accuracy": 0.01}},
+        "class_bin_accuracy": {"train": [0.5], "validation": [0.25, None]},
+    }
+    return {
+        "epoch": epoch,
+        "images_seen": 20 * epoch,
+        "seconds": 0.1 * epoch,
+        "device": "script",
+        "loss": loss,
+        "scores": dict.fromkeys(arms, columns),
+    }
+
+
+def script() -> Callable[[dict[str, Any], Callable[[int], float]], None]:
+    """What a scripted trial does: it reports `loss(epoch)` after each epoch, going on from its checkpoint.
+
+    A closure, so that it travels to the workers by value: they do not have this file.
+    """
+    arms_of = {"regression": ["regression"], "rebalanced": ["rebalanced", "tilted"]}
+    globals_needed = {"scripted_report": scripted_report, "file": CHECKPOINT_FILE}
+
+    def follow(config: dict[str, Any], loss: Callable[[int], float]) -> None:
+        import tempfile
+        from pathlib import Path
+
+        from ray import tune
+
+        planned, newest = config["trial"], tune.get_checkpoint()
+        folder = newest.path if newest is not None else planned.checkpoint
+        done = 0 if folder is None else int((Path(folder) / str(globals_needed["file"])).read_text())
+        for epoch in range(done + 1, planned.hyperparameters.epochs + 1):
+            report: Any = globals_needed["scripted_report"]
+            report = report(arms_of[planned.arm], epoch, loss(epoch))
+            with tempfile.TemporaryDirectory() as name:
+                (Path(name) / str(globals_needed["file"])).write_text(str(epoch))
+                tune.report(report, checkpoint=tune.Checkpoint.from_directory(name))
+
+    return follow
+
+
+def begin(config: SweepConfig, data: Dataset, engine: Engine, folder: Path) -> tuple[Recorder, list[PlannedTrial], str]:
+    """Record the start of a run of the driver; return its recorder, what is left to do, and the run's folder."""
+    colours, arms = count_colours(data.train_images), {**config.arms, **BASELINES}
+    tasks = {name: compose(arms, name, colours) for name in (*trained_arms(arms), *BASELINES)}
+    start = Start(config, "", None, "test", {}, str(folder), data, colours, tasks)
+    recorded = record_start(engine, start)
+    progress = Progress(Console(quiet=True), trials_in_all(config), epoch_shares(config), [])
+    recorder = Recorder(engine, config, recorded, progress)
+    return recorder, left_to_do(config, recorded, recorder, lambda line: None), f"run-{recorded.run_id}"
+
+
+def sweep(config: SweepConfig, trainable: Trainable, data: Dataset, engine: Engine, folder: Path) -> Recorder:
+    """Run a sweep of scripted trials, one at a time, or go on with it; return its recorder, closed."""
+    recorder, unfinished, name = begin(config, data, engine, folder)
+    run_trials(config, trainable, recorder, unfinished, storage=str(folder), folder=name)
+    recorder.close()
+    return recorder
+
+
+def trials_by_arm(engine: Engine) -> dict[str, list[tuple[str, int]]]:
+    """Status and epochs of each arm's trials in the order of their numbers, baselines left out."""
+    found: dict[str, list[tuple[str, int]]] = {}
+    statement = select(Arm.name, Trial.status, Trial.epochs_done).join(Arm, Arm.id == Trial.arm_id)
     with read_session(engine) as session:
-        trials = dict(session.execute(select(Arm.name, Trial).join(Arm, Arm.id == Trial.arm_id)).all())
-        reports = session.execute(select(Arm.name, Report).select_from(Report).join(Trial).join(Arm)).all()
-        of_arm = dict(reports)
-    for arm in ("rebalanced", "tilted"):
-        trial, reported = trials[arm], of_arm[arm]
-        assert (trial.status, trial.epochs_done, trial.checkpoint) == ("failed", 1, "/there/1")
-        assert trial.failure_reason == "as scripted"
-        assert trial.seed == rebalanced.hyperparameters.seed
-        assert (reported.loss, reported.device, reported.run_id) == (0.7, "script", 1)
-    assert of_arm["tilted"].scores == {"validation": {"raw_auc": 0.9}}
-    assert of_arm["rebalanced"].scores["train"] == {"loss": 0.7, "bin_accuracy": 0.5}
-    assert "regression" not in of_arm
-    assert of_arm["grey"].epoch == 0
-    assert of_arm["grey"].scores["validation"].keys() >= {"psnr_db", "delta_e_2000"}
+        for arm, status, epochs in session.execute(statement.where(~Arm.baseline).order_by(Trial.number)):
+            found.setdefault(arm, []).append((status, epochs))
+    return found
 
 
-def test_what_a_killed_driver_could_not_say_is_said_by_the_next(data: Dataset, engine: Engine, tmp_path: Path) -> None:
-    """Each trial of the arm was killed at another moment. What was decided of it is decided again, alike."""
-    config = sweep_config(rates(0.1, 0.2, 0.3, 0.4, 0.5), **ASHA)
-    recorder, planned, _ = begin(config, data, engine, tmp_path)
-    whole, worst, stopped, gone, unbegun = [trial for trial in planned if trial.arm == "regression"]
-    here = tmp_path / "here"
-    here.mkdir()
-    (here / CHECKPOINT_FILE).touch()
-    for epoch in range(1, EPOCHS + 1):
-        recorder.trial_reported(whole, scripted_report(["regression"], epoch, 0.1), str(tmp_path / f"{epoch}"))
-    recorder.trial_reported(stopped, scripted_report(["regression"], 1, 0.3), "/nowhere")
-    recorder.trial_reported(worst, scripted_report(["regression"], 1, 0.05), str(here))
-    recorder.trial_reported(gone, scripted_report(["regression"], 1, 0.01), "/nowhere")
-    recorder.trial_started(unbegun)
-
-    again, left, _ = begin(config, data, engine, tmp_path)
-    assert again.ended == {("regression", whole.number): "finished", ("regression", stopped.number): "stopped_early"}
-    of_arm = {trial.number: trial for trial in left if trial.arm == "regression"}
-    assert of_arm.keys() == {worst.number, gone.number, unbegun.number}
-    assert (of_arm[worst.number].checkpoint, of_arm[worst.number].epochs_done) == (str(here), 1)
-    assert (of_arm[gone.number].checkpoint, of_arm[gone.number].epochs_done) == (None, 0)  # it begins anew
-    assert again.reported["regression"].losses[1].keys() == {whole.number, stopped.number, worst.number}
-    assert trials_by_arm(engine)["regression"] == [
-        ("finished", EPOCHS),
-        ("pending", 1),
-        ("stopped_early", 1),
-        ("pending", 0),
-        ("pending", 0),
-    ]
-    assert again.close(10) == "interrupted"
+def alike(trials: list[tuple[str, int]]) -> dict[str, list[tuple[str, int]]]:
+    """All arms with such trials, for comparison."""
+    return {arm: trials for arm in ("regression", "rebalanced", "tilted")}  # noqa: C420 - equal, and never changed
 
 
-def test_every_start_of_the_driver_is_a_run_of_its_own_and_baselines_are_measured_once(
-    data: Dataset, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = sweep_config(rates(0.1))
-    recorder, [regression, _], _ = begin(config, data, engine, tmp_path)
-    (tmp_path / CHECKPOINT_FILE).touch()
-    recorder.trial_reported(regression, scripted_report(["regression"], 1, 0.5), str(tmp_path))
-    monkeypatch.setattr(recorder_module, "evaluate_splits", None)  # it cannot be called
-    recorder, _, _ = begin(config, data, engine, tmp_path)
-    recorder.trial_reported(regression, scripted_report(["regression"], 2, 0.4), str(tmp_path))
+def reported_epochs(engine: Engine) -> list[tuple[int, int]]:
     with read_session(engine) as session:
-        assert len(session.scalars(select(Run)).all()) == 2
-        rows = session.execute(select(Report.epoch, Report.run_id).where(Report.epoch > 0).order_by(Report.epoch))
-        assert rows.all() == [(1, 1), (2, 2)]
+        rows = session.execute(select(Report.trial_id, Report.epoch).where(Report.epoch > 0))
+        return [(trial_id, epoch) for trial_id, epoch in rows]
 
 
-# On Ray
+def experiment_status(engine: Engine) -> str:
+    with read_session(engine) as session:
+        return session.scalars(select(Experiment.status)).one()
 
 
 def test_early_stopping_compares_within_an_arm_only(
@@ -348,7 +384,7 @@ def test_a_full_database_is_said_and_its_records_wait(
     assert f"The disk of the database {tmp_path / 'sweep.sqlite'} is full" in str(recorder.unwritten)
     assert experiment_status(engine) == "running"  # so that the command goes on with it
     pages *= 100
-    assert recorder.close(6) == "finished"
+    assert recorder.close() == "finished"
     assert recorder.unwritten is None
     assert trials_by_arm(engine) == alike([("finished", EPOCHS)] * 3)
     assert experiment_status(engine) == "finished"

@@ -24,15 +24,21 @@ import torch
 from PIL import Image as Picture
 from sqlalchemy import Engine, delete, func, select, update
 
+from db.errors import UserError
 from db.results import arm_results
 from db.schema import Arm, Dataset, Experiment, Image, Report, Run, Sample, Trial
 from db.store import open_database, read_session, write_session
+from platform import arms as arms_module
+from platform import sweep as sweep_module
 from platform.arms import compose
+from platform.colorize import paint, sample_indices
 from platform.config import read_config
 from platform.datasets import load_dataset
+from platform.options import parse_options
 from platform.palettes import count_colours
 from platform.results import main as print_results
 from platform.storage import CHECKPOINT_FILE, SAMPLES_FILE
+from platform.stored_models import load_trial
 from platform.sweep import main as sweep
 from platform.training import train
 from platform.trials import plan_trials
@@ -89,7 +95,7 @@ def run(
     with subprocess.Popen(
         [sys.executable, "-m", "platform.sweep", *arguments],
         cwd=CHECKOUT,
-        env={**os.environ, "COLUMNS": "80", **environment},
+        env={**os.environ, "COLUMNS": "240", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -163,6 +169,15 @@ def closing_engine(path: Path) -> Iterator[Engine]:
     engine.dispose()
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """As trials have: it decides in which order sums are taken."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def experiment_status(engine: Engine) -> str:
     with read_session(engine) as session:
         return session.scalars(select(Experiment.status)).one()
@@ -186,30 +201,25 @@ def test_a_resumed_sweep_gives_what_an_uninterrupted_one_would(finished: Finishe
     data = load_dataset(["photos"], train_images=40, validation_images=20, say=lambda line: None)
     colours = count_colours(data.train_images)
     config = read_config(finished.config).configs["cpu"]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with read_session(finished.engine) as session:
-            rows = session.execute(select(Arm.name, Trial).join(Arm, Arm.id == Trial.arm_id).where(~Arm.baseline))
-            trials = {(arm, trial.number): trial for arm, trial in rows}
-            planned = plan_trials(config)
-            of_tilted = {("tilted", trial.number) for trial in planned}
-            assert trials.keys() == {(trial.arm, trial.number) for trial in planned} | of_tilted
-            for trial in planned:
-                if trial.hyperparameters.learning_rate > 1:
-                    continue
-                reports = list(train(compose(config.arms, trial.arm, colours), trial.hyperparameters, data))
-                for arm in reports[0].scores:
-                    row = trials[arm, trial.number]
-                    assert (row.status, row.epochs_done) == ("finished", 3)
-                    assert row.images_seen == reports[-1].images_seen
-                    recorded = session.scalars(select(Report).where(Report.trial_id == row.id).order_by(Report.epoch))
-                    for report, found in zip(reports, recorded, strict=True):
-                        assert (found.epoch, found.loss) == (report.epoch, report.loss)
-                        for split, scores in report.scores[arm].items():
-                            assert found.scores[split] == pytest.approx(scores.values), (arm, split)
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread(), read_session(finished.engine) as session:
+        rows = session.execute(select(Arm.name, Trial).join(Arm, Arm.id == Trial.arm_id).where(~Arm.baseline))
+        trials = {(arm, trial.number): trial for arm, trial in rows}
+        planned = plan_trials(config)
+        of_tilted = {("tilted", trial.number) for trial in planned}
+        assert trials.keys() == {(trial.arm, trial.number) for trial in planned} | of_tilted
+        for trial in planned:
+            if trial.hyperparameters.learning_rate > 1:
+                continue
+            reports = list(train(compose(config.arms, trial.arm, colours), trial.hyperparameters, data))
+            for arm in reports[0].scores:
+                row = trials[arm, trial.number]
+                assert (row.status, row.epochs_done) == ("finished", 3)
+                assert row.images_seen == reports[-1].images_seen
+                recorded = session.scalars(select(Report).where(Report.trial_id == row.id).order_by(Report.epoch))
+                for report, found in zip(reports, recorded, strict=True):
+                    assert (found.epoch, found.loss) == (report.epoch, report.loss)
+                    for split, scores in report.scores[arm].items():
+                        assert found.scores[split] == pytest.approx(scores.values), (arm, split)
 
 
 def test_a_diverging_trial_is_recorded_with_its_reason_and_stops_no_other(finished: Finished) -> None:
@@ -256,6 +266,40 @@ def test_every_finished_trial_has_the_same_samples_beside_the_truth(finished: Fi
     }
 
 
+def test_any_stored_model_is_loaded_from_the_database_alone_and_paints_the_stored_pictures(finished: Finished) -> None:
+    data = load_dataset(["photos"], train_images=40, validation_images=20, say=lambda line: None)
+    indices = sample_indices(data.validation_labels, 5)
+    with one_thread(), read_session(finished.engine) as session:
+        trials = session.execute(select(Arm.name, Trial).join(Arm, Arm.id == Trial.arm_id)).all()
+        painted = set()
+        for arm, trial in trials:
+            if trial.status == "failed":
+                with pytest.raises(UserError, match=f"{arm} #{trial.number} has no weights to load"):
+                    load_trial(session, trial.id)
+                continue
+            found = select(Image.index_in_split, Sample.png, Sample.scores).join(Image, Image.id == Sample.image_id)
+            stored = {
+                index: (png, scores) for index, png, scores in session.execute(found.where(Sample.trial_id == trial.id))
+            }
+            task, model = load_trial(session, trial.id)
+            pictures = paint(task, model, data.validation_images[indices])[arm]
+            assert [(picture.png, picture.scores) for picture in pictures] == [stored[index] for index in indices], arm
+            painted.add(arm)
+    assert painted == {*TRAINED, "tilted", "most frequent bin", "grey"}
+
+
+def test_what_follows_from_the_data_is_not_computed_again(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep_module, "count_colours", None)  # they cannot be called
+    monkeypatch.setattr(arms_module, "kmeans_centers", None)
+    options = parse_options(["--resume", "tiny", "--database", str(finished.folder / "d.sqlite")])
+    known = sweep_module._experiment(finished.engine, "tiny")
+    chosen = sweep_module._begun(None, known, options, finished.engine)
+    start = sweep_module._prepare(chosen, known, options, "", finished.engine, lambda line: None)
+    palette = start.tasks[LONG].palette
+    assert palette is not None
+    assert len(palette.centers) == 16
+
+
 def pixels(png: bytes) -> np.ndarray:
     with Picture.open(io.BytesIO(png)) as picture:
         assert picture.format == "PNG"
@@ -296,13 +340,14 @@ def test_checkpoints_are_those_that_the_database_names(finished: Finished) -> No
 
 
 def test_the_results_are_printed_whatever_the_terminal_lacks(
-    finished: Finished, capsys: pytest.CaptureFixture[str]
+    finished: Finished, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "240")  # so that no cell is wrapped
     assert "?" in finished.output  # in place of Δ, which latin-1 does not have
     assert f"python -m platform.results tiny --database {finished.folder}/d.sqlite" in finished.output.splitlines()[-1]
     assert print_results(["--database", str(finished.folder / "d.sqlite")]) == 0
     printed = capsys.readouterr().out
-    for shown in ("most frequent bin", "grey", "4 finished"):
+    for shown in ("most frequent bin", "grey", "4 finished, 1 failed"):
         assert shown in printed
         assert shown in finished.output
 
@@ -322,8 +367,8 @@ def test_what_a_finished_record_lacks_is_said_and_completed_by_the_same_command(
     finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As after a sweep that could not read its own checkpoints at its end."""
-    with closing(sqlite3.connect(finished.folder / "d.sqlite")) as source:
-        source.execute("VACUUM INTO ?", (str(tmp_path / "d.sqlite"),))
+    with closing(sqlite3.connect(finished.folder / "d.sqlite")) as connection:
+        connection.execute("VACUUM INTO ?", (str(tmp_path / "d.sqlite"),))
     with closing_engine(tmp_path / "d.sqlite") as engine:
         with write_session(engine) as session:
             # Failed trials are a reason of their own for the exit status.
@@ -351,45 +396,3 @@ def test_another_config_under_the_same_name_is_refused(finished: Finished, capsy
     message = capsys.readouterr().err
     assert "training.width was 4 and is 8" in message
     assert "resources" not in message
-
-
-def test_a_dry_run_starts_nothing(finished: Finished, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    database = tmp_path / "none.sqlite"
-    asha = "early_stopping={grace_epochs: 1, reduction_factor: 2}"
-    more = ["--dry-run", "--profile", "cpu", "--set", "dataset=imagenet32", "--set", asha, "--database", str(database)]
-    assert sweep([str(finished.config), *more]) == 0
-    printed = capsys.readouterr().out
-    assert "Profile" not in printed  # there is none for a machine without a GPU
-    assert "5 trials per arm (grid search), 15 trials in all, of 3 epochs each" in printed
-    assert "at most 1,800 images" in printed
-    expected = re.search(r"about ([\d,]+) images", printed)
-    assert expected is not None
-    assert 15 * 40 < int(expected[1].replace(",", "")) < 1800
-    assert not database.exists()
-
-
-def test_a_profile_is_chosen_and_said(finished: Finished, capsys: pytest.CaptureFixture[str]) -> None:
-    finished.config.with_name("p.yaml").write_text(CONFIG.replace("gpu: {}", "gpu: {epochs: 7}"))
-    assert sweep([str(finished.config.with_name("p.yaml")), "--dry-run", "--profile", "gpu"]) == 0
-    printed = capsys.readouterr().out
-    assert "Profile gpu of" in printed
-    assert "10 trials in all, of 7 epochs each" in printed
-
-
-@pytest.mark.parametrize(
-    ("more", "expected"),
-    [
-        (["--set", "epochs=x"], 'expected a whole number, found "x"'),
-        (["--dataset", "folder:/nowhere"], "/nowhere"),
-        (["--database", "/dev/null/x.sqlite"], "/dev/null"),
-        (["--address", "127.0.0.1:1"], "Ray cannot be reached at 127.0.0.1:1"),
-    ],
-)
-def test_wrong_input_is_one_sentence_and_status_2(
-    finished: Finished, capsys: pytest.CaptureFixture[str], tmp_path: Path, more: list[str], expected: str
-) -> None:
-    arguments = [str(finished.config), "--database", str(tmp_path / "d.sqlite"), "--storage", str(tmp_path), *more]
-    assert sweep(arguments) == 2
-    message = capsys.readouterr().err
-    assert expected in message
-    assert message.count("\n") == 1, message

@@ -1,0 +1,101 @@
+"""What a sweep that goes on reads in the database, and what it has left to do. Without Ray."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, select
+
+from db.schema import Arm, Report, Run, Trial
+from db.store import open_database, read_session
+from platform import recorder as recorder_module
+from platform.datasets import Dataset, load_dataset
+from platform.storage import CHECKPOINT_FILE
+from tests.test_recorder import ASHA, EPOCHS, alike, begin, rates, scripted_report, sweep_config, trials_by_arm
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return load_dataset(["photos"], train_images=20, validation_images=10, say=lambda line: None)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = open_database(tmp_path / "sweep.sqlite")
+    yield engine
+    engine.dispose()
+
+
+def test_an_arm_that_renders_another_has_its_trials_with_scores_of_its_own(
+    data: Dataset, engine: Engine, tmp_path: Path
+) -> None:
+    recorder, [_, rebalanced], _ = begin(sweep_config(rates(0.1)), data, engine, tmp_path)
+    assert trials_by_arm(engine) == alike([("pending", 0)])
+    recorder.trial_started(rebalanced)
+    report = scripted_report(["rebalanced", "tilted"], 1, 0.7)
+    report["scores"]["tilted"] = report["scores"]["tilted"] | {"scores": {"validation": {"raw_auc": 0.9}}}
+    recorder.trial_reported(rebalanced, report, "/there/1")
+    recorder.trial_ended(rebalanced, "failed", "as scripted", None)
+    with read_session(engine) as session:
+        trials = dict(session.execute(select(Arm.name, Trial).join(Arm, Arm.id == Trial.arm_id)).all())
+        reports = session.execute(select(Arm.name, Report).select_from(Report).join(Trial).join(Arm)).all()
+        of_arm = dict(reports)
+    for arm in ("rebalanced", "tilted"):
+        trial, reported = trials[arm], of_arm[arm]
+        assert (trial.status, trial.epochs_done, trial.checkpoint) == ("failed", 1, "/there/1")
+        assert trial.failure_reason == "as scripted"
+        assert trial.seed == rebalanced.hyperparameters.seed
+        assert (reported.loss, reported.device, reported.run_id) == (0.7, "script", 1)
+    assert of_arm["tilted"].scores == {"validation": {"raw_auc": 0.9}}
+    assert of_arm["rebalanced"].scores["train"] == {"loss": 0.7, "bin_accuracy": 0.5}
+    assert "regression" not in of_arm
+    assert of_arm["grey"].epoch == 0
+    assert of_arm["grey"].scores["validation"].keys() >= {"psnr_db", "delta_e_2000"}
+
+
+def test_what_a_killed_driver_could_not_say_is_said_by_the_next(data: Dataset, engine: Engine, tmp_path: Path) -> None:
+    """Each trial of the arm was killed at another moment. What was decided of it is decided again, alike."""
+    config = sweep_config(rates(0.1, 0.2, 0.3, 0.4, 0.5), **ASHA)
+    recorder, planned, _ = begin(config, data, engine, tmp_path)
+    whole, worst, stopped, gone, unbegun = [trial for trial in planned if trial.arm == "regression"]
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / CHECKPOINT_FILE).touch()
+    for epoch in range(1, EPOCHS + 1):
+        recorder.trial_reported(whole, scripted_report(["regression"], epoch, 0.1), str(tmp_path / f"{epoch}"))
+    recorder.trial_reported(stopped, scripted_report(["regression"], 1, 0.3), "/nowhere")
+    recorder.trial_reported(worst, scripted_report(["regression"], 1, 0.05), str(here))
+    recorder.trial_reported(gone, scripted_report(["regression"], 1, 0.01), "/nowhere")
+    recorder.trial_started(unbegun)
+
+    again, left, _ = begin(config, data, engine, tmp_path)
+    assert again.ended == {("regression", whole.number): "finished", ("regression", stopped.number): "stopped_early"}
+    of_arm = {trial.number: trial for trial in left if trial.arm == "regression"}
+    assert of_arm.keys() == {worst.number, gone.number, unbegun.number}
+    assert (of_arm[worst.number].checkpoint, of_arm[worst.number].epochs_done) == (str(here), 1)
+    assert (of_arm[gone.number].checkpoint, of_arm[gone.number].epochs_done) == (None, 0)  # it begins anew
+    assert again.reported["regression"].losses[1].keys() == {whole.number, stopped.number, worst.number}
+    assert trials_by_arm(engine)["regression"] == [
+        ("finished", EPOCHS),
+        ("pending", 1),
+        ("stopped_early", 1),
+        ("pending", 0),
+        ("pending", 0),
+    ]
+    assert again.close() == "interrupted"
+
+
+def test_every_start_of_the_driver_is_a_run_of_its_own_and_baselines_are_measured_once(
+    data: Dataset, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = sweep_config(rates(0.1))
+    recorder, [regression, _], _ = begin(config, data, engine, tmp_path)
+    (tmp_path / CHECKPOINT_FILE).touch()
+    recorder.trial_reported(regression, scripted_report(["regression"], 1, 0.5), str(tmp_path))
+    monkeypatch.setattr(recorder_module, "evaluate_splits", None)  # it cannot be called
+    recorder, _, _ = begin(config, data, engine, tmp_path)
+    recorder.trial_reported(regression, scripted_report(["regression"], 2, 0.4), str(tmp_path))
+    with read_session(engine) as session:
+        assert len(session.scalars(select(Run)).all()) == 2
+        rows = session.execute(select(Report.epoch, Report.run_id).where(Report.epoch > 0).order_by(Report.epoch))
+        assert rows.all() == [(1, 1), (2, 2)]

@@ -1,0 +1,192 @@
+"""What the sweep's command says and refuses before and beside its trials."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from platform import sweep as sweep_module
+from platform.options import command_for, command_to_ask, command_to_resume
+from platform.ray_cluster import take_lack_of_memory_for_death
+from platform.sweep import main as sweep
+from tests.test_platform_module import ENVIRONMENT
+from tests.test_sweep import CHECKOUT, CONFIG, closing_engine, command, run
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    (tmp_path / "tiny.yaml").write_text(CONFIG)
+    return tmp_path / "tiny.yaml"
+
+
+def test_a_dry_run_starts_nothing(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    database = config.parent / "none.sqlite"
+    asha = "early_stopping={grace_epochs: 1, reduction_factor: 2}"
+    more = ["--dry-run", "--profile", "cpu", "--set", "dataset=imagenet32", "--set", asha, "--database", str(database)]
+    assert sweep([str(config), *more]) == 0
+    printed = capsys.readouterr().out
+    assert "Profile" not in printed  # there is none for a machine without a GPU
+    assert "5 trials per arm (grid search), 10 trials in all, of 3 epochs each" in printed
+    assert "at most 1,200 images" in printed
+    expected = re.search(r"about ([\d,]+) images", printed)
+    assert expected is not None
+    assert 10 * 40 < int(expected[1].replace(",", "")) < 1200
+    assert not database.exists()
+
+
+def test_a_profile_is_chosen_and_said(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config.with_name("p.yaml").write_text(CONFIG.replace("gpu: {}", "gpu: {epochs: 7}"))
+    assert sweep([str(config.with_name("p.yaml")), "--dry-run", "--profile", "gpu"]) == 0
+    printed = capsys.readouterr().out
+    assert "Profile gpu of" in printed
+    assert "10 trials in all, of 7 epochs each" in printed
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (["--set", "epochs=x"], 'expected a whole number, found "x"'),
+        (["--dataset", "folder:/nowhere"], "/nowhere"),
+        (["--database", "/dev/null/x.sqlite"], "/dev/null"),
+        (["--address", "127.0.0.1:1"], "Ray cannot be reached at 127.0.0.1:1"),
+    ],
+)
+def test_wrong_input_is_one_sentence_and_status_2(
+    config: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, more: list[str], expected: str
+) -> None:
+    arguments = [str(config), "--database", str(tmp_path / "d.sqlite"), "--storage", str(tmp_path), *more]
+    assert sweep(arguments) == 2
+    message = capsys.readouterr().err
+    assert expected in message
+    assert message.count("\n") == 1, message
+
+
+@pytest.mark.parametrize(
+    ("variable", "expected"),
+    [
+        ("127.0.0.1:1", "start the cluster"),
+        ("http://127.0.0.1:8265", "not a cluster's own"),
+        ("ray://127.0.0.1:10001", "not a cluster's own"),
+        ("somewhere", "give HOST:PORT, auto or local"),
+    ],
+)
+def test_an_address_from_the_environment_is_said_to_be_from_there(
+    config: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    expected: str,
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", variable)
+    assert sweep(command(config.parent)) == 2
+    message = capsys.readouterr().err
+    assert variable in message
+    assert "from the environment variable RAY_ADDRESS" in message
+    assert expected in message
+    assert message.count("\n") == 1, message
+
+
+@pytest.mark.parametrize(
+    ("variable", "folder", "expected"),
+    [
+        ("TMPDIR", f"{'long' * 20}/{'er' * 20}", "set TMPDIR to a shorter folder"),
+        ("HOME", "tiny.yaml", "set HOME and TMPDIR to folders that you may write"),
+    ],
+)
+def test_folders_that_ray_cannot_use_are_one_sentence_with_the_mend(
+    config: Path, variable: str, folder: str, expected: str
+) -> None:
+    if variable == "TMPDIR":
+        (config.parent / folder).mkdir(parents=True)
+    status, output = run(command(config.parent), {variable: str(config.parent / folder)})
+    assert status == 2, output
+    assert expected in output.splitlines()[-1]
+    assert "Traceback" not in output
+
+
+WITHOUT_RAY = """
+import sys
+from platform.sweep import main
+assert main(sys.argv[1:]) == 0
+assert "ray" not in sys.modules
+"""
+
+
+def test_a_dry_run_needs_no_ray(config: Path) -> None:
+    arguments = [sys.executable, "-c", WITHOUT_RAY, str(config), "--dry-run", "--profile", "cpu"]
+    done = subprocess.run(arguments, cwd=CHECKOUT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_ray_that_differs_inside_is_said_and_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.air.execution._internal.actor_manager import RayActorManager
+
+    monkeypatch.delattr(RayActorManager, "_actor_task_failed")
+    problem = take_lack_of_memory_for_death()
+    assert "a trial without memory may end the sweep" in str(problem)
+    assert "_actor_task_failed" in str(problem)
+
+
+def test_a_checkout_of_somebody_else_has_a_version_or_a_word(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    said: list[str] = []
+    ours = sweep_module._code_version(said.append)
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # git's own way to test its refusal
+    refused = subprocess.run(["git", "-C", CHECKOUT, "status"], capture_output=True, text=True)
+    assert "dubious ownership" in refused.stderr
+    assert sweep_module._code_version(said.append) == ours != "unknown"
+    assert said == []
+    monkeypatch.setattr(sweep_module, "CHECKOUT", tmp_path)
+    assert sweep_module._code_version(said.append) == "unknown"
+    assert "not a git repository" in said[0]
+
+
+SLOTS = """
+import ray
+from platform.ray_cluster import slots
+ray.init("local", num_cpus=8, num_gpus=1, include_dashboard=False, logging_level="ERROR")
+print([slots(cpus, gpus) for cpus, gpus in ((1, 0), (1, 0.25), (1, 0.5), (4, 0.25), (1, 1), (9, 0))])
+"""
+
+
+def test_how_many_trials_run_at_once_is_decided_by_cpus_and_gpus() -> None:
+    done = subprocess.run([sys.executable, "-c", SLOTS], cwd=CHECKOUT, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[8, 4, 2, 2, 1, 1]", done.stderr
+
+
+def test_commands_to_go_on_name_the_database_as_it_is_typed(tmp_path: Path) -> None:
+    with closing_engine(tmp_path / "Größe 1.sqlite") as engine:
+        database = ["--database", f"{tmp_path}/Größe 1.sqlite"]
+        resume = ["python", "-m", "platform.sweep", "--resume", "tiny 2", *database]
+        assert shlex.split(command_to_resume("tiny 2", engine, None)) == resume
+        assert shlex.split(command_to_resume("tiny 2", engine, "auto")) == [*resume, "--address", "auto"]
+        assert shlex.split(command_for("results", "tiny 2", engine))[2:] == ["platform.results", "tiny 2", *database]
+        assert shlex.split(command_to_ask(engine)) == [f"HUEJURY_DATABASE={database[1]}", "make", "survey"]
+
+
+OUTPUT_THAT_ENDS = """
+import sys
+from platform.progress import open_console, say_on
+say = say_on(open_console())
+for line in range(100_000):
+    say(f"line {line}")
+print("outlived", file=sys.stderr)
+"""
+
+
+def test_a_sweep_outlives_its_output() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", OUTPUT_THAT_ENDS],
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "line 0\n"
+        process.stdout.close()
+        assert process.stderr.read() == "outlived\n"
+        assert process.wait() == 0
