@@ -2,6 +2,7 @@
 
     python -m tests.survey_load --participants 100 --questions 20 --postgresql --servers 2
     python -m tests.survey_load --limit --postgresql
+    python -m tests.survey_load --reader --votes 50000
 
 A server of its own on a new database; every participant goes from consent to completion code, at people's pace. Prints
 the time from answer to next stimulus (the data's arrival: the browser adds its fixation mark), and checks that the
@@ -10,6 +11,9 @@ database holds exactly the answers given.
 --limit finds where the server ends: with ever more participants, all of whom have come before the measurement begins,
 until the 95th percentile is above half a second; then with numbers between. Each server then has a core for itself, and
 participants and PostgreSQL the others, so that the limit is the server's; how busy both were is printed.
+
+--reader has the same participants come twice: alone, then while somebody on the same machine opens the dashboard again
+and again in a Chromium. --votes: so many are in the database before, in another study of the same models.
 """
 
 import argparse
@@ -20,25 +24,31 @@ import random
 import re
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
-from sqlalchemy import select
+from playwright.sync_api import sync_playwright
+from sqlalchemy import Engine, insert, select, update
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from db.schema import Question, Vote
-from db.store import open_database, read_session
+from db.enrolment import enrol
+from db.schema import Participant, Question, Study, Vote
+from db.store import open_database, read_session, write_session
 from db.studies import create_study
+from survey_app.serve import DASHBOARD_NICENESS
 from tests.postgres import PostgresServer
-from tests.survey_browser import Server
+from tests.survey_browser import CHROMIUM_ARGUMENTS, Server, chromium
 from tests.survey_data import add_experiment
 
 PROCESSES = 4  # of participants: threads of one would wait for each other
@@ -222,6 +232,59 @@ def step(
     return answers, float(high)
 
 
+def vote_before(engine: Engine, votes: int) -> None:
+    """Have so many votes on main questions in a study of its own, by people who answer at random."""
+    study = create_study(engine, "cats", name="before", question_count=40, practice_count=0)
+    chance, now = random.Random(0), datetime.now(UTC)
+    for _ in range(math.ceil(votes / study.view.question_count)):
+        enrol(engine, "before", consent_version="1")
+    measured = {"response_time_ms": 800.5, "exposure_measured_ms": 1000.0, "input": "key", "scale": 9}
+    with write_session(engine) as session:
+        asked = session.execute(select(Question.id, Question.real_side)).all()
+        rows = []
+        for question, side in asked:
+            answer = chance.choice(["left", "right"])
+            given = {"question_id": question, "answer": answer, "correct": answer == side, "answered_at": now}
+            rows.append({**given, **measured, "device_pixel_ratio": 1.0, "flags": []})
+        session.execute(insert(Vote), rows)
+        check: dict[str, Any] = {"answers": {}, "flags": []}
+        done = {"instructions_done_at": now, "check": check, "finished_at": now, "ended_at": now}
+        session.execute(update(Participant).values(done))
+
+
+def read_on_and_on(url: str, began: Event, stop: Event) -> int:
+    """Open the dashboard in a browser of its own, again and again until told to stop; how often it was drawn."""
+    drawn = 0
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=CHROMIUM_ARGUMENTS)
+        page = browser.new_page()
+        while not stop.is_set():
+            page.goto(url)
+            page.locator("table").first.wait_for(timeout=120_000)
+            drawn += 1
+            began.set()
+        browser.close()
+    return drawn
+
+
+@contextmanager
+def reader(database: str, folder: Path, query: str) -> Iterator[Callable[[], int]]:
+    """Somebody who reads the dashboard meanwhile, which has a server of its own; how often they had it drawn."""
+    dashboard = Server(database, folder / "dashboard", script="survey_app/dashboard/app.py")
+    os.setpriority(os.PRIO_PROCESS, dashboard.process.pid, DASHBOARD_NICENESS)
+    context = get_context("spawn")
+    with context.Manager() as manager, ProcessPoolExecutor(1, context) as pool:
+        began, stop = manager.Event(), manager.Event()
+        reading = pool.submit(read_on_and_on, dashboard.url + query, began, stop)
+        try:
+            assert began.wait(180), "the dashboard was not drawn"
+            yield reading.result
+        finally:
+            stop.set()
+            wait([reading])
+            dashboard.stop()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--participants", type=int, default=30)
@@ -230,6 +293,8 @@ def main() -> None:
     parser.add_argument("--postgresql", action="store_true", help="on a PostgreSQL of its own, not on SQLite")
     parser.add_argument("--servers", type=int, default=1, help="processes; each participant stays with one of them")
     parser.add_argument("--limit", action="store_true", help="ever more participants: find where the server ends")
+    parser.add_argument("--reader", action="store_true", help="alone, then with somebody who reads the dashboard")
+    parser.add_argument("--votes", type=int, default=0, help="in the database before (default: %(default)s)")
     arguments = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))
     own, rest = cores[: arguments.servers], cores[arguments.servers :]
@@ -247,7 +312,9 @@ def main() -> None:
         engine = open_database(database)
         stack.callback(engine.dispose)
         questions = MOST_ANSWERS if arguments.limit else arguments.questions
-        add_experiment(engine, images=questions, size=32)
+        add_experiment(engine, images=max(questions, 40), size=32)
+        if arguments.votes:
+            vote_before(engine, arguments.votes)
         create_study(engine, "cats", name="load", question_count=questions, practice_count=0)
         for number in range(arguments.servers):
             if arguments.limit:
@@ -274,9 +341,15 @@ def main() -> None:
             print(f"Within {LIMIT_MS} ms (95th percentile): {held} participants at once, and no longer {broken}.")
         else:
             given, _ = step(processes, servers, participants, questions, arguments.think, None)
+        if arguments.reader:
+            with reader(database, Path(folder), "?study=before" if arguments.votes else "") as drawn:
+                answers, _ = step(processes, servers, participants, questions, arguments.think, None)
+            print(f"So it was while a reader drew the dashboard {drawn()} times.")
+            given += answers
         stored: dict[int, list[str]] = {}
         with read_session(engine) as session:
-            votes = select(Question.participant_id, Vote.answer).join(Vote)
+            votes = select(Question.participant_id, Vote.answer).join(Vote).join(Study, Study.id == Question.study_id)
+            votes = votes.where(Study.name == "load")
             for participant, answer in session.execute(votes.order_by(Question.participant_id, Question.position)):
                 stored.setdefault(participant, []).append(answer)
         for server in servers:
