@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
@@ -52,13 +51,12 @@ def votes_table(session: Session, study: Study, class_names: list[str], *, simul
     table = votes.join(people.rename(columns={"finished": "all_answered"}), on="participant")
     asked = contenders(session, study)
     arms, trials = [each.arm for each in asked], [each.trial.number for each in asked]
-    about_arm = table["contender"] >= 0
     table["study"] = study.name
     table["participant"] = table["pseudonym"]
     table["simulated"] = int(simulated)
     table["finished"] = table["all_answered"]
     table["sentinel"] = table["kind"] == "sentinel"
-    table["arm"] = np.where(about_arm, table["contender"].map(dict(enumerate(arms))), None)
+    table["arm"] = table["contender"].map(dict(enumerate(arms)))
     table["trial"] = table["contender"].map(dict(enumerate(trials))).astype("Int64")
     table["image"] = table["image_index"]
     table["image_class"] = table["class_index"].map(dict(enumerate(class_names)))

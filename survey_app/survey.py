@@ -55,7 +55,7 @@ def withdrawal_page() -> None:
         return
     with st.form("withdraw"):
         code = st.text_input("The completion code that you were shown at the end")
-        sent = st.form_submitbutton("Delete all my answers", type="primary")
+        sent = st.form_submit_button("Delete all my answers", type="primary")
     if not sent:
         return
     try:
@@ -191,7 +191,7 @@ def _comment(token: str) -> None:
         text = st.text_area(
             "A comment, if you like: what you went by, or what went wrong. Please no names.", max_chars=2000
         )
-        sent = st.form_submitbutton("Finish", type="primary", width="stretch")
+        sent = st.form_submit_button("Finish", type="primary", width="stretch")
     if sent:
         attempt(lambda engine: votes.record_comment(engine, token, text.strip() or None))
         st.rerun()
