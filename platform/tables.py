@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 import rich.table
+from rich.console import Group
 from rich.markup import escape
+from rich.text import Text
 
 # Words of headings that a console has no room for.
 SHORT = {
@@ -63,7 +65,7 @@ class Table:
             rows[heading] = ["–" if pd.isna(value) else format(value, form) for value in self.frame[heading]]
         return rows
 
-    def rich(self, width: int = 80) -> rich.table.Table:
+    def rich(self, width: int = 80) -> Group:
         """For a console of this width, without the columns that say nothing yet. Names and numbers are never cut: what
         does not fit is wider."""
         rows = self.text().map(lambda cell: cell.replace(" ± ", " ±\N{NO-BREAK SPACE}"))
@@ -83,15 +85,9 @@ class Table:
             widths[tallest] += 1
             spare -= 1
         total = sum(widths) + GAP * (len(widths) - 1)
-        table = rich.table.Table(
-            title=f"\n{escape(self.title)}",
-            title_justify="left",
-            box=None,
-            header_style="bold",
-            padding=(0, GAP, 0, 0),
-            pad_edge=False,
-            width=total,
-        )
+        table = rich.table.Table(box=None, header_style="bold", padding=(0, GAP, 0, 0), pad_edge=False)
+        if total > width:
+            table.width = total  # else Rich would cut what does not fit
         wrapped = [
             ["\n".join(_lines(cell, size)) for cell in column] for column, size in zip(columns, widths, strict=True)
         ]
@@ -101,7 +97,7 @@ class Table:
             table.add_column(escape(heading), justify="left" if left else "right", no_wrap=True, width=size)
         for row in zip(*(cells for _, *cells in wrapped), strict=True):
             table.add_row(*map(escape, row))
-        return table
+        return Group(Text(f"\n{self.title}", style="italic"), table)
 
     def csv(self) -> str:
         """Numbers with all their digits."""

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page
+from rich.console import Console
 from scipy.stats import spearmanr
 from sqlalchemy import Engine, select, update
 from statsmodels.stats.proportion import proportion_confint
@@ -103,6 +104,63 @@ def test_in_protocol_single_the_photographs_have_a_row(engine: Engine) -> None:
     row = table.frame.set_index("model").loc["the photographs"]
     assert row["times asked"] == len(questions) > 0
     assert row["times picked"] == 0
+
+
+def test_figures_mark_the_share_at_which_nobody_can_tell(engine: Engine) -> None:
+    """One half stands for that in pairs only; where pictures come one by one it is the photographs' own share."""
+    study(engine, "single")
+    simulate(engine, "cats", 6, Observer(), seed=0)
+    what = chosen(engine, simulated=True)
+    assert what.answers is not None
+    mark = what.answers.mark
+    assert mark not in (None, 0.5)
+    drawn_marks = [
+        values[0]["mark"]
+        for figure in figures([*prediction.exhibits(what.answers, what)])
+        for values in figure.chart.to_dict()["datasets"].values()
+        if list(values[0]) == ["mark"]
+    ]
+    assert drawn_marks
+    assert set(drawn_marks) == {mark}
+    with read_session(engine) as session:
+        assert tables([*results.exhibits(session, what)])["results"].mark == mark
+
+
+def test_trials_are_called_by_their_planned_numbers_and_by_the_code_that_trained_them(engine: Engine) -> None:
+    """Whatever became of those before them."""
+    create_study(engine, "cats", arms=["regression=2", "classification=1"], question_count=5, practice_count=0)
+    with read_session(engine) as session:
+        shown = tables([*results.exhibits(session, chosen(engine))])["shown-trials"].frame.set_index("model")
+    assert shown.loc["regression", "shown"] == "#2"
+    assert shown.loc["classification", "shown"] == "#1"
+    assert set(shown["code"]) == {"test"}
+
+
+def test_scores_say_which_prediction_they_are_of(engine: Engine) -> None:
+    with read_session(engine) as session:
+        experiment = experiment_progress(session, "cats")
+        found = tables([*results.exhibits(session, Chosen(engine, experiment, None, simulated=False))])
+    assert "of the decoded colour, which people see: exact accuracy." in found["results"].note
+    assert "Of the likeliest entry of a model's palette, or of its whole distribution: bin accuracy" in (
+        found["results"].note
+    )
+    assert "of the decoded colour, which people see: AuC" in found["scores"].note
+
+
+def test_console_tables_fit_and_cut_no_name(engine: Engine) -> None:
+    study(engine)
+    answer_all(engine, "cats", wrong={"regression"})
+    with read_session(engine) as session:
+        found = [*results.exhibits(session, chosen(engine))]
+    for table in found:
+        console = Console(width=80, record=True, file=io.StringIO())
+        console.print(table.rich(), crop=False)
+        printed = console.export_text()
+        assert max(map(len, printed.splitlines())) <= 80
+        assert "…" not in printed
+        for name in table.frame["model"]:
+            assert any(line.split("  ")[0].strip() == name for line in printed.splitlines())
+        assert table.title in printed
 
 
 def test_rank_correlations_are_scipys(engine: Engine) -> None:

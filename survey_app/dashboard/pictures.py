@@ -29,6 +29,7 @@ from survey_app.dashboard.exhibits import Exhibit, file_stem, headed, save_drawi
 from survey_app.dashboard.picture_scores import ab_histograms, disagreement, histogram_svg, mean_chroma
 
 ROWS = 12  # a page
+MOST_LARGE = 5  # contenders whose larger pictures stand in one row on a wide page
 PICTURE_PX = (96, 128, 160)  # about so wide on a phone, on a wide page, and opened
 FOLDER = Path(__file__).parent
 CSS = (FOLDER / "gallery.css").read_text(encoding="utf-8")
@@ -233,13 +234,14 @@ def _rows(session: Session, gallery: Gallery, rows: Sequence[int], order: str = 
 
 def rows_html(session: Session, gallery: Gallery, rows: Sequence[int], order: str, *, can_open: bool) -> str:
     """The rows of the gallery: grey, the photograph, and each contender's picture, with their numbers."""
+    wide = PICTURE_PX[1] if len(gallery.contenders) <= MOST_LARGE else PICTURE_PX[0]
     sections = []
     for row, pictures in zip(rows, _rows(session, gallery, rows, order), strict=True):
         named = html.escape(gallery.name(gallery.photographs[row]))
         button = f'<button aria-label="Enlarge {named}">Enlarge</button>' if can_open else ""
         sections.append(
             f'<section{" class=open" if can_open else ""} data-image="{row}"><h4>{named}{button}</h4>'
-            f"{_row_html(_with_grey(pictures), PICTURE_PX[0], PICTURE_PX[1])}</section>"
+            f"{_row_html(_with_grey(pictures), PICTURE_PX[0], wide)}</section>"
         )
     return "".join(sections)
 

@@ -130,7 +130,7 @@ def _rebalancing_figure(points: pd.DataFrame, kept: Answers) -> Figure | None:
         scale=alt.Scale(domain=[0, 1]),
         axis=alt.Axis(tickCount=5),
     )
-    chart = _scatter(shown, x, kept, line=True)
+    chart = _scatter(shown, x, kept, line=shown["λ"].is_unique)  # where there are several kinds of model, none
     without = points[points["λ"].isna()].dropna(subset=["share"])
     if len(without):
         chart += (
