@@ -177,9 +177,7 @@ def measured_trials(session: Session, trial_ids: Sequence[int]) -> dict[int, Mea
             select(Sample.trial_id, func.min(Sample.decoding))
             .where(Sample.trial_id.in_(trial_ids))
             .group_by(Sample.trial_id)
-        )
-        .tuples()
-        .all()
+        ).all()
     )
     return {
         trial.id: MeasuredTrial(

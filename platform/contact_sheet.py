@@ -1,80 +1,151 @@
-"""Draw an experiment's sample pictures side by side: `python -m platform.contact_sheet [EXPERIMENT] --out sheet.png`.
+"""Sheets of pictures as SVG: a grid under its columns' names, with words below each picture; for the dashboard, and
 
-A row an image: the photograph, grey, and each arm's best finished trial, whatever is in the database.
+    python -m platform.contact_sheet [EXPERIMENT] --out sheet.png
+
+with one row per image: grey, the photograph, and the picture of each arm's best trial.
 """
 
-import io
+import base64
+import html
 import sys
+import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
-from sqlalchemy import Engine, select
+import numpy as np
+import vl_convert
+from sqlalchemy import Engine
 
-from db.results import UnknownExperimentError, arm_results
-from db.schema import Dataset, Sample
-from db.schema import Image as ImageRow
-from db.store import StoreError, read_session
+from db.errors import UserError, run_command
+from db.gallery import photographs, sample_pngs, truth_pngs
+from db.pictures import encoded, pixels
+from db.results import arm_results, best_contenders, experiment_progress
+from db.store import read_session
 from platform.results import open_experiment, parser_of_results
 
-SCALE = 3  # screen pixels a picture's pixel
-GAP = 8  # pixels
-LABEL_HEIGHT = 34
-CLASS_WIDTH = 84
+PICTURE_PX = 96  # about so wide is a picture of the command's
+MARGIN_PX, GAP_PX, LABEL_PX = 16, 14, 112
+FONT_PX, LINE_PX, TITLE_PX = 12, 15, 16
+LETTER_PX = 6.0  # the mean width of a letter, a little too wide rather than too narrow
 
 
-class NoSamplesError(LookupError):
-    """The experiment has no sample pictures of a finished trial yet."""
+@dataclass(frozen=True)
+class Cell:
+    drawing: str | None  # SVG that fills the box that it stands in; None where there is no picture
+    lines: Sequence[str] = ()  # stand below it
+    chosen: bool = False  # it gets a frame
 
 
-def contact_sheet(engine: Engine, experiment: str, rows: int) -> Image.Image:
-    """Draw the first `rows` sample images. Raises UnknownExperimentError, NoSamplesError."""
-    with read_session(engine) as session:
-        results = arm_results(session, experiment)
-        trials = {result.arm: result.best.trial_id for result in results if result.best}
-        # The baseline of one brown says nothing that grey does not; the photograph and grey frame the models.
-        trials.pop("most frequent bin", None)
-        columns = ["grey", *(arm for arm in trials if arm != "grey")]
-        trained = [trial for arm, trial in trials.items() if arm != "grey"]
-        pictures = {
-            (sample.trial_id, sample.image_id): sample.png
-            for sample in session.scalars(select(Sample).where(Sample.trial_id.in_(trials.values())))
-        }
-        shown = sorted({image for trial, image in pictures if trial in trained})[:rows]
-        if not shown:
-            raise NoSamplesError(f"Experiment {experiment!r} has no sample pictures of a finished trial yet.")
-        images = [session.get_one(ImageRow, image) for image in shown]
-        class_names = session.get_one(Dataset, images[0].dataset_id).class_names
-        cells = [
-            [image.truth_png, *(pictures.get((trials[arm], image.id)) for arm in columns if arm in trials)]
-            for image in images
-        ]
-        labels = [class_names[image.class_index] for image in images]
-    return _draw(["photograph", *columns], labels, cells)
-
-
-def _draw(columns: Sequence[str], labels: Sequence[str], cells: Sequence[Sequence[bytes | None]]) -> Image.Image:
-    first = Image.open(io.BytesIO(next(png for row in cells for png in row if png)))
-    width, height = first.width * SCALE, first.height * SCALE
-    sheet = Image.new(
-        "RGB",
-        (CLASS_WIDTH + len(columns) * (width + GAP), LABEL_HEIGHT + len(cells) * (height + GAP)),
-        "white",
+def drawn(png: bytes | None) -> str | None:
+    """A PNG as a cell's drawing, enlarged without smoothing."""
+    if png is None:
+        return None
+    source = base64.b64encode(png).decode("ascii")
+    return (
+        f'<image width="100%" height="100%" style="image-rendering:pixelated" href="data:image/png;base64,{source}"/>'
     )
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
-    for column, name in enumerate(columns):
-        left = CLASS_WIDTH + column * (width + GAP)
-        draw.multiline_text(
-            (left + width / 2, 4), name.replace(" ", "\n", 1), "black", font, anchor="ma", align="center"
-        )
-    for row, (label, pngs) in enumerate(zip(labels, cells, strict=True)):
-        top = LABEL_HEIGHT + row * (height + GAP)
-        draw.text((4, top + height / 2), label, "black", font, anchor="lm")
-        for column, png in enumerate(pngs):
-            if png is not None:
-                picture = Image.open(io.BytesIO(png)).resize((width, height), Image.Resampling.NEAREST)
-                sheet.paste(picture, (CLASS_WIDTH + column * (width + GAP), top))
-    return sheet
+
+
+def sheet_svg(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[tuple[str, Sequence[Cell]]],
+    note: str,
+    *,
+    box_px: tuple[int, int],
+) -> str:
+    """columns: their names. rows: each with its name and a cell per column. box_px: width and height of a drawing."""
+    width, height = box_px
+    column_px = max(width, 96) + GAP_PX
+    heads = [_wrapped(name, column_px - GAP_PX) for name in columns]
+    total_px = 2 * MARGIN_PX + LABEL_PX + column_px * len(columns) - GAP_PX
+    top = MARGIN_PX + TITLE_PX
+    parts = [_text(MARGIN_PX, top, title, f'font-size="{TITLE_PX}" font-weight="600"')]
+    top += GAP_PX + LINE_PX
+    left = [MARGIN_PX + LABEL_PX + column_px * column for column in range(len(columns))]
+    for x, head in zip(left, heads, strict=True):
+        parts += [_text(x, top + LINE_PX * line, words, 'font-weight="600"') for line, words in enumerate(head)]
+    top += LINE_PX * max(map(len, heads)) - LINE_PX // 2
+    for name, cells in rows:
+        label = _wrapped(name, LABEL_PX - GAP_PX)
+        parts += [_text(MARGIN_PX, top + FONT_PX + LINE_PX * line, words) for line, words in enumerate(label)]
+        for x, cell in zip(left, cells, strict=True):
+            parts.append(_box(cell, x, top, width, height))
+            below = top + height + LINE_PX
+            parts += [_text(x, below + LINE_PX * line, words) for line, words in enumerate(cell.lines)]
+        top += height + LINE_PX * max(len(cell.lines) for cell in cells) + GAP_PX
+    top += LINE_PX
+    for words in _wrapped(note, total_px - 2 * MARGIN_PX):
+        parts.append(_text(MARGIN_PX, top, words, 'fill="#555"'))
+        top += LINE_PX
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{total_px}" height="{top}" viewBox="0 0 {total_px} {top}" '
+        f'font-family="sans-serif" font-size="{FONT_PX}" fill="#222"><title>{_printable(title)}</title>'
+        f'<rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>'
+    )
+
+
+def _box(cell: Cell, x: int, y: int, width: int, height: int) -> str:
+    if cell.drawing is None:
+        empty = f'<rect x="{x}" y="{y}" width="{width}" height="{height}" fill="none" stroke="#999"/>'
+        return empty + _text(x + GAP_PX, y + height // 2, "no picture")
+    frame = (
+        f'<rect x="{x - 3}" y="{y - 3}" width="{width + 6}" height="{height + 6}" fill="#e69f00"/>'
+        if cell.chosen
+        else ""
+    )
+    return f'{frame}<svg x="{x}" y="{y}" width="{width}" height="{height}">{cell.drawing}</svg>'
+
+
+def _text(x: int, y: int, words: str, style: str = "") -> str:
+    return f'<text x="{x}" y="{y}" {style}>{_printable(words)}</text>'
+
+
+def _wrapped(words: str, width_px: int) -> list[str]:
+    return textwrap.wrap(words, int(width_px / LETTER_PX))
+
+
+def _printable(words: str) -> str:
+    """As XML, in which some characters may not be, not even escaped."""
+    return html.escape("".join(letter if letter.isprintable() else "�" for letter in words))
+
+
+def grey_png(truth_png: bytes) -> bytes:
+    """What a model sees: the photograph's lightness alone."""
+    from skimage.color import lab2rgb, rgb2lab
+
+    lab = np.asarray(rgb2lab(pixels(truth_png)))
+    lab[..., 1:] = 0.0
+    return encoded(np.round(255 * lab2rgb(lab)).astype(np.uint8))
+
+
+def box_px(truth: bytes, target_px: int) -> tuple[int, int]:
+    """Width and height of the photograph, enlarged by a whole number to about this width."""
+    height, width = pixels(truth).shape[:2]
+    scale = max(1, round(target_px / width))
+    return scale * width, scale * height
+
+
+def contact_sheet(engine: Engine, experiment: str, rows: int) -> str:
+    """The first `rows` sample images as an SVG. Raises UserError: no such experiment, or it has no pictures yet."""
+    with read_session(engine) as session:
+        summary = experiment_progress(session, experiment)
+        contenders = best_contenders(arm_results(session, experiment))
+        trials = [contender.trial.trial_id for contender in contenders]
+        shown = photographs(session, trials)[:rows]
+        truths = truth_pngs(session, [photograph.image_id for photograph in shown])
+        pngs = sample_pngs(session, trials, list(truths))
+    if not shown:
+        raise UserError(f"Experiment {experiment!r} has no sample pictures of a finished trial yet; wait for one.")
+    lines = []
+    for photograph in shown:
+        truth = truths[photograph.image_id]
+        pictures = [grey_png(truth), truth, *(pngs.get((trial, photograph.image_id)) for trial in trials)]
+        lines.append((summary.class_names[photograph.class_index], [Cell(drawn(png)) for png in pictures]))
+    columns = ["grey", "photograph", *(contender.arm for contender in contenders)]
+    box = box_px(truths[shown[0].image_id], PICTURE_PX)
+    return sheet_svg(experiment, columns, lines, summary.dataset_note, box_px=box)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,17 +153,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", type=int, default=12, help="how many images (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("contact_sheet.png"), help="a PNG (default: %(default)s)")
     options = parser.parse_args(arguments)
-    try:
+
+    def body() -> int:
         engine, experiment = open_experiment(options.database, options.experiment)
-        contact_sheet(engine, experiment, options.rows).save(options.out)
-    except (StoreError, UnknownExperimentError, NoSamplesError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"{options.out} cannot be written ({error.strerror or error}): give another --out.", file=sys.stderr)
-        return 2
-    print(f"{options.out}: {experiment}")
-    return 0
+        picture = vl_convert.svg_to_png(contact_sheet(engine, experiment, options.rows), scale=2)
+        try:
+            options.out.write_bytes(picture)
+        except OSError as error:
+            raise UserError(
+                f"{options.out} cannot be written ({error.strerror or error}): give another --out."
+            ) from error
+        print(f"{options.out}: {experiment}")
+        return 0
+
+    return run_command(body)
 
 
 if __name__ == "__main__":

@@ -15,12 +15,14 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from db.answers import Inclusion, StudyBlinded, load_answers
-from db.results import UnknownExperimentError, experiment_progress, newest_experiment, newest_study
-from db.store import StoreError, default_database, open_existing, read_session
-from db.studies import SurveyError, find_study, study_summary
+from db.errors import UserError, run_command
+from db.results import experiment_progress, newest_experiment, newest_study
+from db.store import DATABASE_HELP, default_database, open_existing, read_session
+from db.studies import find_study, study_summary
+from platform import tables
 from survey_app.dashboard import certainty, pictures, prediction, results, sweep
 from survey_app.dashboard.chosen import SIMULATED_VOTES, Chosen, what_is_shown
-from survey_app.dashboard.exhibits import TABLE_CSS, DataTable, Exhibit, Figure, svg, table_html
+from survey_app.dashboard.exhibits import Exhibit, Figure, svg
 
 EXAMPLES = """\
 examples:
@@ -46,7 +48,7 @@ nav a { margin-right: 1rem; }
   .huejury-table { max-height: none; } h2 { break-before: page; } figure, .huejury-table { break-inside: avoid; }
 }
 """
-    + TABLE_CSS
+    + tables.CSS
 )
 
 
@@ -62,18 +64,19 @@ def report_html(
     """The report of an experiment and a study of it, by default its newest. published: with the original study's
     figures, marked as such.
 
-    Raises UnknownExperimentError, SurveyError: no such study, or it is another experiment's. A blinded study's outcomes
-    are not in it.
+    Raises UserError: no such experiment or study, or it is another experiment's. A blinded study's outcomes are not in
+    it.
     """
     with read_session(engine) as session:
         chosen = _chosen(engine, session, experiment, study, simulated=simulated, attentive=attentive)
-        sections: dict[str, list[Exhibit]] = {"Results": results.exhibits(session, chosen, published=published)}
+        sections: dict[str, list[Exhibit]] = {"Results": [*results.exhibits(session, chosen, published=published)]}
         if chosen.answers is not None and chosen.study is not None:
             sections["Do scores predict people?"] = prediction.exhibits(chosen.answers, chosen)
             sections["How sure"] = certainty.exhibits(chosen.answers, chosen, chosen.study)
         sections["Sweep"] = sweep.exhibits(session, chosen.experiment)
         answers = None if chosen.answers is None else chosen.answers.of(chosen.inclusion)
-        gallery = pictures.load_gallery(session, experiment, chosen.study.view.name if chosen.study else None, answers)
+        of_study = chosen.study.view.name if chosen.study else None
+        gallery = pictures.load_gallery(session, chosen.experiment, of_study, answers)
         sections["Pictures"] = pictures.exhibits(gallery, answers)
         sheets = {"Pictures": pictures.contact_sheet_html(session, gallery)}
     title = f"{experiment}: colourizations, scores and votes"
@@ -101,7 +104,7 @@ def _chosen(
     if row is None:
         return Chosen(engine, summary, None, simulated)
     if row.experiment_id != summary.id:
-        raise SurveyError(f"The study {row.name!r} is not of experiment {experiment!r}; name its own experiment.")
+        raise UserError(f"The study {row.name!r} is not of experiment {experiment!r}; name its own experiment.")
     answers = hidden = None
     try:
         answers = load_answers(session, row, simulated=simulated)
@@ -114,8 +117,8 @@ def _chosen(
 def _provenance(chosen: Chosen) -> str:
     experiment = chosen.experiment
     return (
-        f"Experiment {experiment.name}, begun {experiment.created_at:%Y-%m-%d}, code {experiment.code_version}, data "
-        f"fingerprint {experiment.dataset_fingerprint}. Written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
+        f"Experiment {experiment.name}, begun {experiment.created_at:%Y-%m-%d}, data fingerprint "
+        f"{experiment.dataset_fingerprint}. Written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
     )
 
 
@@ -127,14 +130,10 @@ def _exhibit_html(exhibit: Exhibit) -> str:
     if isinstance(exhibit, tuple):
         return f'<div class="row">{"".join(map(_exhibit_html, exhibit))}</div>'
     note = f'<p class="note">{html.escape(exhibit.note)}</p>' if exhibit.note else ""
-    if isinstance(exhibit, DataTable):
-        return f"<h3>{html.escape(exhibit.title)}</h3>{table_html(exhibit)}{note}"
-    return _figure_html(exhibit)
-
-
-def _figure_html(figure: Figure) -> str:
-    caption = f"<figcaption>{html.escape(figure.note)}</figcaption>" if figure.note else ""
-    drawing = svg(figure).replace("<svg", f'<svg role="img" aria-label="{html.escape(figure.alternative)}"', 1)
+    if not isinstance(exhibit, Figure):
+        return f"<h3>{html.escape(exhibit.title)}</h3>{exhibit.html()}{note}"
+    caption = f"<figcaption>{html.escape(exhibit.note)}</figcaption>" if exhibit.note else ""
+    drawing = svg(exhibit).replace("<svg", f'<svg role="img" aria-label="{html.escape(exhibit.alternative)}"', 1)
     return f"<figure>{drawing}{caption}</figure>"
 
 
@@ -160,9 +159,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--attentive", action="store_true", help="only who counts by the study's exclusion rule")
     parser.add_argument("--published", action="store_true", help="the original study's figures too, marked as such")
     parser.add_argument("--to", type=Path, metavar="FILE", default=Path("report.html"), help="default: %(default)s")
-    parser.add_argument("--database", default=default_database(), help="path or URL (default: %(default)s)")
+    parser.add_argument("--database", default=default_database(), help=DATABASE_HELP)
     options = parser.parse_args(arguments)
-    try:
+
+    def body() -> int:
         engine = open_existing(options.database)
         with read_session(engine) as session:
             experiment = options.experiment or newest_experiment(session)
@@ -174,16 +174,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             attentive=options.attentive,
             published=options.published,
         )
-        options.to.parent.mkdir(parents=True, exist_ok=True)
-        options.to.write_text(page, encoding="utf-8")
-    except (StoreError, SurveyError, UnknownExperimentError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"{error.filename} cannot be written ({error.strerror}); give another --to.", file=sys.stderr)
-        return 2
-    print(f"The report is {options.to} ({len(page.encode()) / 1e6:.1f} MB).")
-    return 0
+        try:
+            options.to.parent.mkdir(parents=True, exist_ok=True)
+            options.to.write_text(page, encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{options.to} cannot be written ({error.strerror}); give another --to.") from error
+        print(f"The report is {options.to} ({len(page.encode()) / 1e6:.1f} MB).")
+        return 0
+
+    return run_command(body)
 
 
 if __name__ == "__main__":

@@ -19,12 +19,13 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from db import votes
+from db.enrolment import enrol
 from db.pictures import pixels
-from db.results import wilson
 from db.schedule import Tally, draw
-from db.schema import Arm, Image, Question, Sample, SentinelPicture, StudyArm
+from db.schema import Arm, Image, Protocol, Question, Sample, SentinelPicture, StudyArm
 from db.store import DATABASE_HELP, StoreError, default_database, open_existing, read_session
 from db.studies import SurveyError, find_study, plan_of
+from platform.intervals import wilson
 from survey_app.statistics import share_difference
 
 UNNOTICED = 8.0  # ΔE2000
@@ -58,7 +59,7 @@ class Observer:
     colour_sensitivity: float = 0.08
     lapse_rate: float = 0.02
 
-    def right(self, evidence: float, protocol: votes.Protocol, *, real: bool = False) -> float:
+    def right(self, evidence: float, protocol: Protocol, *, real: bool = False) -> float:
         """The probability of the right answer. real: a single picture is the photograph itself."""
         if protocol == "pair":
             meant = _logistic(self.colour_sensitivity * evidence)
@@ -99,7 +100,7 @@ def simulate(engine: Engine, study: str, participants: int, observer: Observer, 
         chance = random.Random(f"{seed} {number}")
         with read_session(engine) as session:
             consent_version = find_study(session, study).consent_version
-        token = votes.enrol(engine, study, consent_version=consent_version, simulated=True, seed=chance.getrandbits(63))
+        token = enrol(engine, study, consent_version=consent_version, simulated=True, seed=chance.getrandbits(63))
         _take_part(engine, token, observer.another(chance), chance, known)
 
 
@@ -130,14 +131,13 @@ def _take_part(
                     )
                     known[key] = evidence(session.get_one(Image, question.image_id).truth_png, fake.png)
             share = observer.right(known.get(key, 0.0), progress.study.protocol, real=question.kind == "real")
-            votes.mark_shown(engine, token, question.public_id)
             result = votes.record_vote(
                 engine,
                 token,
                 question.public_id,
                 right if chance.random() < share else wrong,
                 response_time_ms=round(MEDIAN_RESPONSE_MS * math.exp(chance.gauss(0.0, RESPONSE_SPREAD)), 1),
-                exposure_measured_ms=question.exposure_ms,
+                exposure_measured_ms=progress.study.exposure_ms,
                 input="key",
                 scale=8,
             )
@@ -207,7 +207,7 @@ def power(
     for _ in range(participants):
         slots = [slot for slot in draw(plan, tally, chance.getrandbits(63)) if slot.phase == "main"]
         for slot in slots:
-            tally.add(plan, slot)
+            tally.add(slot)
         asked.append([(slot.thing, slot.image) for slot in slots if slot.thing in shown])
     participant = np.repeat(np.arange(participants), [len(questions) for questions in asked])
     second = np.array([thing == names[arms[1]] for questions in asked for thing, _ in questions])

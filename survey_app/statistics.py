@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from db.results import wilson
+from platform.intervals import wilson
 
 BINS_A_DECADE = 10  # of response times
 MOST_PARTICIPANTS = 1_000_000  # who are ever planned

@@ -1,4 +1,4 @@
-"""Votes as arrays: the same as the rows of the database, counted one by one; and who may see them when."""
+"""Votes as a table: the same as the rows of the database, counted one by one; and who may see them when."""
 
 import io
 from pathlib import Path
@@ -8,11 +8,12 @@ import pytest
 from rich.console import Console
 from sqlalchemy import Engine, select
 
-from db.answers import KINDS, StudyBlinded, answers_version, load_answers, summarise, votes_of
+from db.answers import Count, ExclusionRule, StudyBlinded, answers_version, load_answers, read_votes, votes_of
+from db.enrolment import withdraw
 from db.schema import Arm, Image, Participant, Protocol, Question, Study, StudyArm, Vote
-from db.store import read_session
+from db.store import read_session, write_session
 from db.studies import close_study, create_study, find_study
-from db.votes import own_score, withdraw
+from db.votes import own_score
 from platform.results import print_results
 from survey_app.export import export_study
 from tests.query_plans import query_plans, scans
@@ -30,13 +31,13 @@ def study_with_votes(engine: Engine, protocol: Protocol = "pair") -> None:
 
 
 @pytest.mark.parametrize("protocol", ["pair", "single"])
-def test_every_vote_is_a_row_of_the_arrays(engine: Engine, protocol: Protocol) -> None:
+def test_every_vote_is_a_row_of_the_table(engine: Engine, protocol: Protocol) -> None:
     study_with_votes(engine, protocol)
     with read_session(engine) as session:
         study = find_study(session, "cats")
         answers = load_answers(session, study)
         rows = session.execute(
-            select(Participant.id, Question, Vote, Image.class_index, Arm.name)
+            select(Participant.id, Question, Vote, Image, Arm.name)
             .join(Question, Question.participant_id == Participant.id)
             .join(Vote, Vote.question_id == Question.id)
             .join(Image, Image.id == Question.image_id)
@@ -47,40 +48,47 @@ def test_every_vote_is_a_row_of_the_arrays(engine: Engine, protocol: Protocol) -
         ).all()
     people = sorted({row[0] for row in rows if row[1].phase == "main"})
     rows = [row for row in rows if row[0] in people]
-    votes = answers.votes
-    assert answers.participants == len(people) == 3
-    assert answers.attentive.tolist() == [True, False, False]
+    assert answers.people.index.tolist() == people
+    assert answers.participants == 3
+    assert answers.people["attentive"].tolist() == [True, False, False]
+    assert answers.people["finished"].tolist() == [True, True, False]
     assert [contender.arm for contender in answers.contenders] == list(ARMS) == answers.arms
-    assert len(votes.participant) == len(rows) == 15 + 15 + 5
-    for number, (person, question, vote, class_index, arm) in enumerate(rows):
-        assert people[votes.participant[number]] == person
-        assert KINDS[votes.kind[number]] == question.kind
-        assert votes.contender[number] == (ARMS.index(arm) if arm in ARMS else -1)
-        assert votes.main[number] == (question.phase == "main")
-        assert votes.position[number] == question.position + 1
-        assert (votes.image[number], votes.class_index[number]) == (question.image_id, class_index)
-        assert votes.photograph_left[number] == (question.real_side == "left")
-        assert votes.correct[number] == vote.correct
-        assert votes.response_time_ms[number] == vote.response_time_ms
+    assert len(answers.votes) == len(rows) == 15 + 15 + 5
+    for found, (person, question, vote, image, arm) in zip(answers.votes.itertuples(), rows, strict=True):
+        assert (found.participant, found.phase, found.kind) == (person, question.phase, question.kind)
+        assert found.contender == (ARMS.index(arm) if arm in ARMS else -1)
+        assert (found.position, found.real_side) == (question.position + 1, question.real_side)
+        assert (found.image, found.image_index, found.class_index) == (image.id, image.index_in_split, 0)
+        assert (found.answer, found.correct, found.response_time_ms) == (vote.answer, vote.correct, 700)
+        assert (found.input, found.scale, found.answered_at) == (vote.input, vote.scale, vote.answered_at)
         # Whether the picture that the question is about was called real, told from the answer itself.
         picked = vote.answer != question.real_side if protocol == "pair" else vote.answer == "real"
-        assert votes.picked_as_real[number] == picked
+        assert found.picked_as_real == picked
 
 
-def test_counts_by_participant_and_contender(engine: Engine) -> None:
+def test_counts_by_participant_image_and_contender(engine: Engine) -> None:
     study_with_votes(engine)
     with read_session(engine) as session:
         answers = load_answers(session, find_study(session, "cats"))
         simulated = load_answers(session, find_study(session, "cats"), simulated=True)
     picked, asked = answers.picked_and_asked()
-    main = answers.votes.of_kind("arm")
-    for participant, arm in np.ndindex(asked.shape):
-        mine = (main.participant == participant) & (main.contender == arm)
-        assert asked[participant, arm] == mine.sum()
-        assert picked[participant, arm] == main.picked_as_real[mine].sum()
+    images = sorted(set(answers.votes["image"]))
+    by_image = answers.picked_and_asked("image", images)
+    main = answers.votes[(answers.votes["phase"] == "main") & (answers.votes["kind"] == "arm")]
+    for arm in range(3):
+        mine = main[main["contender"] == arm]
+        for counts, column, values in ((asked, "participant", answers.people.index), (by_image[1], "image", images)):
+            assert counts[:, arm].tolist() == [(mine[column] == value).sum() for value in values]
+        for row, participant in enumerate(answers.people.index):
+            assert picked[row, arm] == mine.loc[mine["participant"] == participant, "picked_as_real"].sum()
+    assert by_image[0].sum(axis=0).tolist() == picked.sum(axis=0).tolist()
+    assert answers.picked_and_asked("image", images[:1])[1].sum() == (main["image"] == images[0]).sum()
     assert asked[0].sum() == 10
     assert picked[0].tolist() == [asked[0, 0], 0, 0]
     assert picked[1].tolist() == [0, asked[1, 1], 0]
+    sentinels = answers.votes[(answers.votes["phase"] == "main") & (answers.votes["kind"] == "sentinel")]
+    assert answers.right("sentinel") == Count(int(sentinels["correct"].sum()), len(sentinels))
+    assert answers.right("sentinel").total >= 4
     attentive = answers.of("attentive")
     assert (attentive.participants, attentive.left_out) == (1, 2)
     assert np.array_equal(attentive.picked_and_asked()[1], asked[:1])
@@ -89,14 +97,50 @@ def test_counts_by_participant_and_contender(engine: Engine) -> None:
     assert simulated.participants == 1
 
 
-def test_a_study_without_votes_has_empty_arrays(engine: Engine) -> None:
+def test_the_mark_is_one_half_in_pairs_and_the_photographs_own_share_alone(engine: Engine) -> None:
+    study_with_votes(engine, "single")
+    create_study(engine, "cats", name="pairs", question_count=5, practice_count=1)
+    with read_session(engine) as session:
+        answers = load_answers(session, find_study(session, "cats"))
+        assert load_answers(session, find_study(session, "pairs")).mark == 0.5
+    photographs = answers.votes[(answers.votes["phase"] == "main") & (answers.votes["kind"] == "real")]
+    assert answers.mark == (photographs["answer"] == "real").mean()
+    assert 0 < answers.mark < 1
+
+
+def test_votes_out_of_sight_are_flagged_and_may_exclude(engine: Engine) -> None:
+    study_with_votes(engine)
+    with write_session(engine) as session:
+        first = session.scalars(
+            select(Vote)
+            .join(Question)
+            .where(Question.phase == "main", Question.kind == "arm")
+            .order_by(Question.participant_id, Question.position)
+        ).first()
+        assert first is not None
+        first.flags = ["hidden"]
+    with read_session(engine) as session:
+        study = find_study(session, "cats")
+        answers = load_answers(session, study)
+        assert answers.people["attentive"].tolist() == [True, False, False]  # a rule of before does not ask
+        strict = read_votes(session, study.id, ExclusionRule(None, finished=False, hidden_at_most=0), simulated=False)
+        lax = read_votes(session, study.id, ExclusionRule(None, finished=False, hidden_at_most=1), simulated=False)
+    assert answers.votes["hidden"].sum() == 1
+    assert strict[0]["attentive"].tolist() == [False, True, True, True]
+    assert lax[0]["attentive"].all()
+    assert str(ExclusionRule(1, hidden_at_most=0)) == (
+        "answered every question, at most 1 sentinel wrong, no answer with the page hidden"
+    )
+
+
+def test_a_study_without_votes_has_empty_tables(engine: Engine) -> None:
     create_study(engine, "cats", question_count=5, practice_count=1)
     with read_session(engine) as session:
         answers = load_answers(session, find_study(session, "cats"))
     picked, asked = answers.picked_and_asked()
     assert picked.shape == asked.shape == (0, 3)
     assert answers.of("attentive").participants == 0
-    assert [row.picked_as_real.share for row in summarise(answers, "all").rows] == [None, None, None]
+    assert answers.picked_as_real() == [Count(0, 0)] * 3
 
 
 def test_the_version_changes_with_every_vote_and_withdrawal_and_with_closing(engine: Engine) -> None:
@@ -174,7 +218,7 @@ def test_a_blinded_study_tells_nobody_until_it_is_complete(engine: Engine, tmp_p
         export_study(engine, "cats", tmp_path)
     assert not list(tmp_path.glob("*.csv"))
     assert "is blinded" in printed()
-    assert "picked as real" in printed()
+    assert "Wilson" in printed()
     assert "(0/" not in printed()  # no share of anything
     answer_all(engine, "cats", wrong=set())
     assert hidden() is None

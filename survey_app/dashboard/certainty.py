@@ -8,19 +8,15 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from db.answers import KINDS, Answers, Inclusion, summarise
-from db.results import Share, wilson
+from db.answers import Answers
 from db.studies import StudySummary
+from platform.intervals import Share, wilson
+from platform.results import titled
+from platform.tables import Table
 from survey_app.dashboard.chosen import Chosen, choose
-from survey_app.dashboard.exhibits import COLOURS, NEUTRAL, DataTable, Exhibit, Figure, show_exhibits, titled
-from survey_app.statistics import (
-    Contrast,
-    Interval,
-    bootstrap_shares,
-    contrasts,
-    planning,
-    response_time_summary,
-)
+from survey_app.dashboard.exhibits import COLOURS, NEUTRAL, Exhibit, Figure, show_exhibits
+from survey_app.inclusions import inclusions_table
+from survey_app.statistics import Contrast, bootstrap_shares, contrasts, planning, response_time_summary
 
 POWER = 0.8
 DIFFERENCES = {f"{points} points": points / 100 for points in (5, 10, 15, 20, 30)}
@@ -46,82 +42,65 @@ def exhibits(
     kept = answers.of(chosen.inclusion)
     if not kept.participants:
         return ["No votes yet: the figures appear with the first answers."]
-    picked, asked = kept.picked_and_asked()
     arms = [contender.arm for contender in answers.contenders]
-    pairs = contrasts(picked, asked)
-    simulated = chosen.simulated
+    pairs = contrasts(*kept.picked_and_asked())
+    names = [f"{arms[pair.second]} − {arms[pair.first]}" for pair in pairs]
+    compared: list[Exhibit] = [_contrast_figure(pairs, names, kept), _contrast_table(pairs, names, kept)]
     return [
-        *([] if len(arms) < 2 else [_contrast_figure(pairs, arms, simulated=simulated)]),
-        *([] if len(arms) < 2 else [_contrast_table(pairs, arms, simulated=simulated)]),
-        _planning(kept, study, picked, asked, difference, simulated=simulated),
-        _inclusions(answers, simulated=simulated),
+        *(compared if pairs else []),
+        _planning(kept, study, difference),
+        inclusions_table(answers),
         "### Can the answers be trusted?",
-        _checks(answers, study, simulated=simulated),
-        (
-            _response_times(kept, simulated=simulated),
-            _by_position(kept, study, simulated=simulated),
-        ),
+        _checks(answers),
+        (_response_times(kept), _by_position(kept, study)),
     ]
 
 
-def _contrast_figure(pairs: list[Contrast], arms: list[str], *, simulated: bool) -> Figure:
+def _contrast_figure(pairs: list[Contrast], names: list[str], kept: Answers) -> Figure:
     rows = pd.DataFrame(
-        [
-            {
-                "contrast": f"{arms[pair.second]} − {arms[pair.first]}",
-                "difference": pair.difference,
-                "low": pair.low,
-                "high": pair.high,
-                "found": "yes" if pair.p_holm is not None and pair.p_holm < 0.05 else "no",
-            }
-            for pair in pairs
-        ]
+        {
+            "contrast": names,
+            "difference": [pair.difference for pair in pairs],
+            "low": [pair.low for pair in pairs],
+            "high": [pair.high for pair in pairs],
+            "found": ["yes" if pair.p_holm is not None and pair.p_holm < 0.05 else "no" for pair in pairs],
+        }
     ).astype({"difference": float, "low": float, "high": float})
     shown = rows.dropna(subset=["difference"])
-    colour = alt.Color(
-        "found:N",
-        scale=alt.Scale(domain=["yes", "no"], range=[COLOURS[1], COLOURS[0]]),
-        title="p < 0.05 after Holm",
+    base = alt.Chart(shown).encode(
+        y=alt.Y("contrast:N", sort=shown["contrast"].tolist(), title=None, axis=alt.Axis(labelLimit=400)),
+        color=alt.Color(
+            "found:N",
+            scale=alt.Scale(domain=["yes", "no"], range=[COLOURS[1], COLOURS[0]]),
+            title="p < 0.05 after Holm",
+        ),
+        tooltip=["contrast:N", *(alt.Tooltip(f"{name}:Q", format="+.1%") for name in ("difference", "low", "high"))],
     )
-    y = alt.Y("contrast:N", sort=shown["contrast"].tolist(), title=None, axis=alt.Axis(labelLimit=400))
-    x_axis = alt.Axis(format="+.0%")
+    x = alt.X("low:Q", title="difference (points)", axis=alt.Axis(format="+.0%"))
     chart = alt.layer(
         alt.Chart(pd.DataFrame({"none": [0.0]})).mark_rule(color=NEUTRAL, strokeDash=[2, 2]).encode(x="none:Q"),
-        alt.Chart(shown)
-        .mark_rule(strokeWidth=3)
-        .encode(x=alt.X("low:Q", title="difference (points)", axis=x_axis), x2="high:Q", y=y, color=colour),
-        alt.Chart(shown)
-        .mark_point(filled=True, size=90, opacity=1)
-        .encode(
-            x="difference:Q",
-            y=y,
-            color=colour,
-            tooltip=[
-                "contrast:N",
-                *(alt.Tooltip(f"{name}:Q", format="+.1%") for name in ("difference", "low", "high")),
-            ],
-        ),
-    ).properties(height=130 + 26 * len(shown))
+        base.mark_rule(strokeWidth=3).encode(x=x, x2="high:Q"),
+        base.mark_point(filled=True, size=90, opacity=1).encode(x="difference:Q"),
+    )
     summary = "; ".join(
         f"{row['contrast']} {100 * row['difference']:+.0f} points ({100 * row['low']:+.0f} to {100 * row['high']:+.0f})"
         for _, row in shown.dropna(subset=["low"]).iterrows()
     )
     return Figure(
         name="contrasts",
-        title=titled("Differences between models", simulated=simulated),
+        title=titled("Differences between models", simulated=kept.simulated),
         alternative=f"Differences of shares picked as real with 95 % intervals: {summary or 'none can be told yet'}.",
-        chart=chart,
+        chart=chart.properties(height=130 + 26 * len(shown)),
         data=rows,
         note="95 % intervals, robust to clusters of answers by one participant; not corrected for the number of "
         "contrasts (the colours are).",
     )
 
 
-def _contrast_table(pairs: list[Contrast], arms: list[str], *, simulated: bool) -> DataTable:
-    frame = pd.DataFrame(
+def _contrast_table(pairs: list[Contrast], names: list[str], kept: Answers) -> Table:
+    numbers = pd.DataFrame(
         [
             {
-                "contrast": f"{arms[pair.second]} − {arms[pair.first]}",
                 "difference": pair.difference,
                 "95 % from": pair.low,
                 "95 % to": pair.high,
@@ -130,24 +109,23 @@ def _contrast_table(pairs: list[Contrast], arms: list[str], *, simulated: bool) 
                 "odds ratio, to": pair.odds_high,
                 "p": pair.p_value,
                 "p (Holm)": pair.p_holm,
-                "test": pair.method,
             }
             for pair in pairs
         ]
-    )
-    numbers = [heading for heading in frame.columns if heading not in ("contrast", "test")]
-    frame = frame.astype(dict.fromkeys(numbers, float))
+    ).astype(float)
+    frame = pd.concat([pd.DataFrame({"contrast": names}), numbers], axis=1)
+    frame["test"] = [pair.method for pair in pairs]
     shown = frame[["contrast"]].copy()
-    shown["difference, points"] = [_points(*row) for row in frame[["difference", "95 % from", "95 % to"]].to_numpy()]
-    shown["odds ratio"] = [
-        _ratio(*row) for row in frame[["odds ratio", "odds ratio, from", "odds ratio, to"]].to_numpy()
-    ]
+    points = (100 * numbers[["difference", "95 % from", "95 % to"]]).to_numpy()
+    ratios = numbers[["odds ratio", "odds ratio, from", "odds ratio, to"]].to_numpy()
+    shown["difference, points"] = [_with_limits(row, "+.1f", " to ") for row in points]
+    shown["odds ratio"] = [_with_limits(row, ".2f", "–") for row in ratios]
     for heading in ("p", "p (Holm)"):
-        shown[heading] = [_p_value(value) for value in frame[heading]]
+        shown[heading] = ["< 0.001" if value < 0.001 else _number(value, ".3f") for value in frame[heading]]
     shown["test"] = frame["test"]
-    return DataTable(
+    return Table(
         name="contrasts-table",
-        title=titled("Every contrast, tested", simulated=simulated),
+        title=titled("Every contrast, tested", simulated=kept.simulated),
         frame=frame,
         shown=shown,
         note="Two-sided. logit: of the answers on the model, clustered by participant. shares: a linear model, where a "
@@ -156,27 +134,24 @@ def _contrast_table(pairs: list[Contrast], arms: list[str], *, simulated: bool) 
     )
 
 
-def _planning(
-    kept: Answers, study: StudySummary, picked: np.ndarray, asked: np.ndarray, difference: float, *, simulated: bool
-) -> DataTable:
+def _planning(kept: Answers, study: StudySummary, difference: float) -> Table:
     """How far the study is from finding a difference: participants, power, and how many more it takes."""
+    picked, asked = kept.picked_and_asked()
     count = len(kept.contenders)
-    comparisons = count * (count - 1) // 2
-    share_of_arms = 1.0 if study.view.protocol == "pair" else 0.5  # half of the singles show the photograph itself
-    questions = share_of_arms * (study.view.question_count - study.sentinel_count) / count
+    comparisons = {"one contrast, chosen beforehand": 1, "each of all contrasts": count * (count - 1) // 2}
     rows: list[dict[str, Any]] = []
-    for name, contrast_count in (("one contrast, chosen beforehand", 1), ("each of all contrasts", comparisons)):
-        if contrast_count < 1 or (contrast_count == 1 and rows):
+    for name, contrast_count in comparisons.items():
+        if rows and contrast_count < 2:
             continue
         plan = planning(
             picked,
             asked,
             difference=difference,
-            questions_per_arm=questions,
+            questions_per_arm=study.plan.questions_per_arm,
             power=POWER,
             contrasts=contrast_count,
         )
-        needed = plan.participants_needed
+        needed = math.nan if plan.participants_needed is None else plan.participants_needed
         rows.append(
             {
                 "to find": name,
@@ -184,25 +159,23 @@ def _planning(
                 "planned": kept.planned_participants,
                 "power reached": plan.power_reached,
                 "needed": needed,
-                "more needed": None if needed is None else max(0, needed - plan.participants),
+                "more needed": needed if math.isnan(needed) else max(0, needed - plan.participants),
                 "smallest difference found": plan.detectable_difference,
                 "from": "assumed spread" if plan.assumed else "the answers' own spread",
             }
         )
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame(rows).astype({"power reached": float, "smallest difference found": float})
     shown = frame[["to find"]].copy()
-    shown["participants / planned"] = [f"{row['participants']} / {row['planned']}" for _, row in frame.iterrows()]
-    shown["power reached"] = [_percent(value) for value in frame["power reached"].astype(float)]
-    shown["participants needed"] = [_count(value) for value in frame["needed"].astype(float)]
-    shown["more needed"] = [_count(value) for value in frame["more needed"].astype(float)]
-    shown[f"found with power {100 * POWER:.0f} %"] = [
-        "–" if math.isnan(value) else f"{100 * value:.0f} points"
-        for value in frame["smallest difference found"].astype(float)
-    ]
+    shown["participants / planned"] = [f"{row['participants']} / {row['planned']}" for row in rows]
+    shown["power reached"] = [_number(100 * value, ".1f", " %") for value in frame["power reached"]]
+    shown["participants needed"] = [_number(value, ".0f") for value in frame["needed"]]
+    shown["more needed"] = [_number(value, ".0f") for value in frame["more needed"]]
+    smallest = frame["smallest difference found"]
+    shown[f"found with power {100 * POWER:.0f} %"] = [_number(100 * value, ".0f", " points") for value in smallest]
     shown["from"] = frame["from"]
-    return DataTable(
+    return Table(
         name="planning",
-        title=titled(f"Can it find a difference of {100 * difference:.0f} points?", simulated=simulated),
+        title=titled(f"Can it find a difference of {100 * difference:.0f} points?", simulated=kept.simulated),
         frame=frame,
         shown=shown,
         note=f"Participants that a difference of {100 * difference:.0f} percentage points takes, to be found with "
@@ -211,95 +184,52 @@ def _planning(
     )
 
 
-def _inclusions(answers: Answers, *, simulated: bool) -> DataTable:
-    """Both analyses side by side, with intervals by answers and by participants."""
-    frame = pd.DataFrame({"model": [contender.arm for contender in answers.contenders]})
-    shown = frame.copy()
-    inclusions: dict[str, Inclusion] = {"all": "all", "attentive": "attentive"}
-    for name, inclusion in inclusions.items():
-        kept = answers.of(inclusion)
-        heading = f"{name} ({kept.participants})"
-        shares = [row.picked_as_real for row in summarise(answers, inclusion).rows]
-        by_participant = bootstrap_shares(*kept.picked_and_asked())
-        frame[f"{heading}: picked"] = [share.count for share in shares]
-        frame[f"{heading}: asked"] = [share.total for share in shares]
-        frame[f"{heading}: share"] = [share.share for share in shares]
-        frame[f"{heading}: Wilson from"] = [share.low for share in shares]
-        frame[f"{heading}: Wilson to"] = [share.high for share in shares]
-        frame[f"{heading}: participants from"] = [interval.low for interval in by_participant]
-        frame[f"{heading}: participants to"] = [interval.high for interval in by_participant]
-        shown[heading] = [f"{_percent(share.share)} ({share.count}/{share.total})" for share in shares]
-        shown[f"{name}: Wilson"] = [_range(share) for share in shares]
-        shown[f"{name}: by participant"] = [_range(interval) for interval in by_participant]
-    return DataTable(
-        name="all-and-attentive",
-        title=titled("All participants, and the attentive alone", simulated=simulated),
-        frame=frame,
-        shown=shown,
-        note=f"Attentive: {answers.exclusion_rule}. Wilson's interval takes every answer for another person's; the one "
-        "by participant (bootstrap) keeps the answers of one person together and is the one to trust, though with "
-        "fewer than 20 participants it too is somewhat narrow.",
-    )
-
-
-def _checks(answers: Answers, study: StudySummary, *, simulated: bool) -> DataTable:
-    """Sentinels and sides, of all who answered."""
-    sentinels = answers.votes.of_kind("sentinel")
-    rows = [
-        ("sentinels seen through", wilson(int(sentinels.correct.sum()), len(sentinels.correct)), "near 100 %"),
-    ]
-    if study.view.protocol == "pair":
-        main = answers.votes.where(answers.votes.main)
-        left = main.photograph_left == main.correct  # the side that was taken
-        sides = bootstrap_shares(
-            np.bincount(main.participant[left], minlength=answers.participants)[:, None],
-            np.bincount(main.participant, minlength=answers.participants)[:, None],
-        )[0]
-        rows.append(
-            (
-                "answers that took the left picture",
-                Share(int(left.sum()), len(left), sides.estimate, sides.low, sides.high),
-                "50 %: photographs stand left as often as right",
-            )
-        )
-    else:
-        real = answers.votes.of_kind("real")
-        rows.append(
-            (
-                "photographs taken for photographs",
-                wilson(int(real.correct.sum()), len(real.correct)),
-                "what the models' shares are to be compared with",
-            )
-        )
-    attentive = wilson(int(answers.attentive.sum()), answers.participants)
-    rows.append(("attentive participants", attentive, "the exclusion rule leaves the others out"))
-    frame = pd.DataFrame(
-        [
-            {"check": name, "count": share.count, "of": share.total, "share": share.share, "95 % from": share.low}
-            | {"95 % to": share.high, "expected": expected}
-            for name, share, expected in rows
+def _checks(answers: Answers) -> Table:
+    """Sentinels, sides, and whether people looked, of all who answered."""
+    main = answers.votes[answers.votes["phase"] == "main"]
+    sentinels, photographs = answers.right("sentinel"), answers.right("real")
+    rows = [("sentinels seen through", wilson(sentinels.count, sentinels.total), "near 100 %")]
+    if answers.protocol == "pair":
+        left = main[main["answer"] == "left"]
+        counts = [
+            votes.groupby("participant").size().reindex(answers.people.index, fill_value=0) for votes in (left, main)
         ]
-    )
-    shown = frame[["check"]].copy()
-    shown["share"] = [f"{_percent(share.share)} ({share.count}/{share.total})" for _, share, _ in rows]
-    shown["95 %"] = [_range(share) for _, share, _ in rows]
-    shown["expected"] = frame["expected"]
-    return DataTable(
+        sides = bootstrap_shares(*(count.to_numpy()[:, None] for count in counts))[0]
+        share = Share(len(left), len(main), sides.estimate, sides.low, sides.high)
+        rows.append(("answers that took the left picture", share, "50 %: photographs stand left as often as right"))
+    else:
+        share = wilson(photographs.count, photographs.total)
+        expected = "what the models' shares are to be compared with"
+        rows.append(("photographs taken for photographs", share, expected))
+    hidden = wilson(int(main["hidden"].sum()), len(main))
+    rows.append(("answers to pictures shown out of sight", hidden, "0 %: the page was hidden meanwhile"))
+    attentive = wilson(int(answers.people["attentive"].sum()), answers.participants)
+    rows.append(("attentive participants", attentive, "the exclusion rule leaves the others out"))
+    return Table(
         name="checks",
-        title=titled("Attention and sides", simulated=simulated),
-        frame=frame,
-        shown=shown,
+        title=titled("Attention and sides", simulated=answers.simulated),
+        frame=pd.DataFrame(
+            [
+                {"check": name, "count": share.count, "of": share.total, "share": share.share, "95 % from": share.low}
+                | {"95 % to": share.high, "expected": expected}
+                for name, share, expected in rows
+            ]
+        ),
+        shown=pd.DataFrame(
+            [
+                {"check": name, "share": str(share), "95 %": share.range, "expected": expected}
+                for name, share, expected in rows
+            ]
+        ),
         note="Of all who answered, whoever is counted above. Sides: by participant (bootstrap); else Wilson.",
     )
 
 
-def _response_times(kept: Answers, *, simulated: bool) -> Figure:
+def _response_times(kept: Answers) -> Figure:
+    main = kept.votes[kept.votes["phase"] == "main"]
     frames, alternatives = [], []
-    for name, votes in (
-        ("right", kept.votes.where(kept.votes.main & kept.votes.correct)),
-        ("wrong", kept.votes.where(kept.votes.main & ~kept.votes.correct)),
-    ):
-        summary = response_time_summary(votes.response_time_ms)
+    for name, right in (("right", True), ("wrong", False)):
+        summary = response_time_summary(main.loc[main["correct"] == right, "response_time_ms"].to_numpy())
         if summary.quartiles_ms is None:
             continue
         frames.append(
@@ -325,33 +255,32 @@ def _response_times(kept: Answers, *, simulated: bool) -> Figure:
             y=alt.Y("share:Q", stack=None, title="share of the answers", axis=alt.Axis(format="%")),
             y2=alt.datum(0),
             color=alt.Color(
-                "answers:N", scale=alt.Scale(domain=["right", "wrong"], range=[COLOURS[0], COLOURS[1]]), title="answers"
+                "answers:N", scale=alt.Scale(domain=["right", "wrong"], range=[*COLOURS[:2]]), title="answers"
             ),
             tooltip=["answers:N", "from, s:Q", "to, s:Q", "count:Q"],
         )
-        .properties(height=360)
     )
     summary_text = "; ".join(alternatives)
     return Figure(
         name="response-times",
-        title=titled("Response times", simulated=simulated),
+        title=titled("Response times", simulated=kept.simulated),
         alternative=f"Histogram of response times. {summary_text}.",
-        chart=chart,
+        chart=chart.properties(height=360),
         data=data,
         note=summary_text.capitalize() + ".",
     )
 
 
-def _by_position(kept: Answers, study: StudySummary, *, simulated: bool) -> Figure:
-    """Share of right answers along the survey: practice one by one, then in blocks; sentinels and all."""
-    votes = kept.votes.where(kept.votes.kind != KINDS.index("sentinel"))
+def _by_position(kept: Answers, study: StudySummary) -> Figure:
+    """Share of right answers along the survey: practice one by one, then in blocks; without sentinels."""
+    votes = kept.votes[kept.votes["kind"] != "sentinel"]
     practice = study.view.practice_count
+    last = practice + study.view.question_count
     rows = []
-    starts = [*range(1, practice + 1), *range(practice + 1, practice + study.view.question_count + 1, BLOCK)]
-    for start in starts:
-        end = start if start <= practice else min(start + BLOCK - 1, practice + study.view.question_count)
-        inside = (votes.position >= start) & (votes.position <= end)
-        share = wilson(int(votes.correct[inside].sum()), int(inside.sum()))
+    for start in [*range(1, practice + 1), *range(practice + 1, last + 1, BLOCK)]:
+        end = start if start <= practice else min(start + BLOCK - 1, last)
+        correct = votes.loc[votes["position"].between(start, end), "correct"]
+        share = wilson(int(correct.sum()), len(correct))
         rows.append(
             {
                 "question": (start + end) / 2,
@@ -365,64 +294,40 @@ def _by_position(kept: Answers, study: StudySummary, *, simulated: bool) -> Figu
             }
         )
     data = pd.DataFrame(rows).astype({"share": float, "low": float, "high": float})
-    colour = alt.Color(
-        "phase:N", scale=alt.Scale(domain=["practice", "main"], range=[COLOURS[1], COLOURS[0]]), title="phase"
+    base = alt.Chart(data.dropna(subset=["share"])).encode(
+        x=alt.X("question:Q", title="question, in order"),
+        y=alt.Y("share:Q", title="right answers", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%")),
+        color=alt.Color(
+            "phase:N", scale=alt.Scale(domain=["practice", "main"], range=[COLOURS[1], COLOURS[0]]), title="phase"
+        ),
     )
-    base = alt.Chart(data.dropna(subset=["share"]))
-    x = alt.X("question:Q", title="question, in order")
+    tooltip = ["questions:N", "phase:N", "right:Q", "of:Q", alt.Tooltip("share:Q", format=".1%")]
     chart = alt.layer(
         alt.Chart(pd.DataFrame({"half": [0.5]})).mark_rule(color=NEUTRAL, strokeDash=[2, 2]).encode(y="half:Q"),
-        base.mark_line().encode(x=x, y="share:Q", color=colour),
-        base.mark_rule().encode(x=x, y="low:Q", y2="high:Q", color=colour),
-        base.mark_point(filled=True, size=60, opacity=1).encode(
-            x=x,
-            y=alt.Y("share:Q", title="right answers", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%")),
-            color=colour,
-            tooltip=["questions:N", "phase:N", "right:Q", "of:Q", alt.Tooltip("share:Q", format=".1%")],
-        ),
-    ).properties(height=360)
-    main = data[data["phase"] == "main"].dropna(subset=["share"])
-    first_last = (
-        f"{100 * main['share'].iloc[0]:.0f} % right in the first main block, "
-        f"{100 * main['share'].iloc[-1]:.0f} % in the last"
-        if len(main)
-        else "no main answers"
+        base.mark_line(),
+        base.mark_rule().encode(y="low:Q", y2="high:Q"),
+        base.mark_point(filled=True, size=60, opacity=1).encode(tooltip=tooltip),
     )
+    main = data[data["phase"] == "main"].dropna(subset=["share"])
+    first_last = "no main answers"
+    if len(main):
+        first, final = 100 * main["share"].iloc[0], 100 * main["share"].iloc[-1]
+        first_last = f"{first:.0f} % right in the first main block, {final:.0f} % in the last"
     return Figure(
         name="right-answers-by-position",
-        title=titled("Practice and fatigue", simulated=simulated),
+        title=titled("Practice and fatigue", simulated=kept.simulated),
         alternative=f"Share of right answers along the survey: {first_last}.",
-        chart=chart,
+        chart=chart.properties(height=360),
         data=data,
-        note=f"95 % Wilson; main questions in blocks of {BLOCK}, without sentinels.",
+        note=f"95 % Wilson; main questions in blocks of {BLOCK}, without sentinels. Dashed: 50 %, guessing.",
     )
 
 
-def _points(difference: float, low: float, high: float) -> str:
-    if math.isnan(difference):
-        return "–"
-    return f"{100 * difference:+.1f}" + ("" if math.isnan(low) else f" ({100 * low:+.1f} to {100 * high:+.1f})")
+def _with_limits(row: np.ndarray, form: str, between: str) -> str:
+    estimate, low, high = row.tolist()
+    limits = "" if math.isnan(low) else f" ({low:{form}}{between}{high:{form}})"
+    return _number(estimate, form) + limits
 
 
-def _ratio(ratio: float, low: float, high: float) -> str:
-    if math.isnan(ratio):
-        return "–"
-    return f"{ratio:.2f}" + ("" if math.isnan(low) else f" ({low:.2f}–{high:.2f})")
-
-
-def _p_value(value: float) -> str:
-    return "–" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None or math.isnan(share) else f"{100 * share:.1f} %"
-
-
-def _count(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.0f}"
-
-
-def _range(interval: Share | Interval) -> str:
-    if interval.low is None or interval.high is None:
-        return "–"
-    return f"{100 * interval.low:.0f}–{100 * interval.high:.0f} %"
+def _number(value: float, form: str, unit: str = "") -> str:
+    return "–" if math.isnan(value) else f"{value:{form}}{unit}"

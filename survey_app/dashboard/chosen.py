@@ -16,21 +16,16 @@ SIMULATED_VOTES = "These votes are of simulated participants: an observer model 
 
 @dataclass(frozen=True)
 class Chosen:
-    """What the dashboard shows: an experiment, and a study of it, if there is one.
-
-    simulated: of whom votes are shown, simulated participants instead of people. inclusion: of which of them. answers:
-    of all of them; None where there is no study, or where it hides its outcomes, and `hidden` says until when.
-    version: of the answers, see `db.answers.answers_version`.
-    """
+    """What the dashboard shows: an experiment, and a study of it, if there is one."""
 
     engine: Engine
     experiment: ExperimentSummary
     study: StudySummary | None
-    simulated: bool
-    inclusion: Inclusion = "all"
-    answers: Answers | None = None
-    hidden: str | None = None
-    version: tuple[object, ...] = ()
+    simulated: bool  # votes of simulated participants instead of people's
+    inclusion: Inclusion = "all"  # whose of these are counted
+    answers: Answers | None = None  # of all of them; None where there is no study, or it hides its outcomes
+    hidden: str | None = None  # until when it does
+    version: tuple[object, ...] = ()  # of the answers, see `db.answers.answers_version`
 
 
 def choose(
@@ -63,12 +58,12 @@ def choose(
 
 
 def what_is_shown(chosen: Chosen) -> list[str]:
-    """Which data, decoding, participants and exclusion rule stand behind the numbers: lines of Markdown."""
+    """Which data, code, participants and exclusion rule stand behind the numbers: lines of Markdown."""
     experiment, study, answers = chosen.experiment, chosen.study, chosen.answers
     so_far = f" The sweep is {experiment.status}: these are its results so far."
     lines = [
-        f"**Dataset {experiment.dataset}.** {experiment.dataset_note} Colours decoded as "
-        f"{experiment.decoding.replace('_', ' ')}.{'' if experiment.status == 'finished' else so_far}"
+        f"**Dataset {experiment.dataset}.** {experiment.dataset_note} Code {', '.join(experiment.code_versions)}."
+        f"{'' if experiment.status == 'finished' else so_far}"
     ]
     if study is None:
         lines.append("No study asks people about it yet.")
@@ -76,9 +71,10 @@ def what_is_shown(chosen: Chosen) -> list[str]:
         lines.append(chosen.hidden or "")
     else:
         counted = "all of them are counted" if chosen.inclusion == "all" else "only these are counted"
+        exposure = "until answered" if answers.exposure_ms is None else f"for {answers.exposure_ms} ms"
         lines.append(
-            f"**Study {study.view.name}** ({study.view.status}, protocol {study.view.protocol}). Participants: "
-            f"{answers.participants} of {answers.planned_participants} planned; "
-            f"{int(answers.attentive.sum())} of them attentive ({answers.exclusion_rule}); {counted}."
+            f"**Study {answers.study}** ({answers.status}, protocol {answers.protocol}, pictures shown {exposure}). "
+            f"Participants: {answers.participants} of {answers.planned_participants} planned; "
+            f"{int(answers.people['attentive'].sum())} of them attentive ({answers.exclusion_rule}); {counted}."
         )
     return lines

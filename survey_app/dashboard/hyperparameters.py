@@ -11,8 +11,9 @@ import pandas as pd
 
 from db.schema import TrialStatus
 from db.sweeps import SweepPlan, SweptTrial
+from platform.results import short
+from platform.scores import SCORES
 from survey_app.dashboard.exhibits import HALO, LABEL, NEUTRAL, Figure
-from survey_app.dashboard.measures import MEASURES
 
 RANK = "rank in its model"
 # From the best by way of the middle: apart also for colour-blind readers, and seen on a light and on a dark page.
@@ -22,7 +23,6 @@ DASHES: dict[TrialStatus, list[int]] = {
     "running": [9, 2],
     "stopped_early": [5, 3],
     "failed": [1, 3],
-    "lost": [1, 3],
     "pending": [1, 3],
 }
 FIRST, FIRST_OF_MANY = 1, 3  # so many of each model are drawn above the others, and thicker
@@ -35,23 +35,24 @@ Axis = tuple[str, Callable[[SweptTrial], float], list[tuple[float, str]]]
 
 def ranks(trials: Sequence[SweptTrial]) -> dict[int, int]:
     """Each trial's rank within its arm, from 1, by its id: whoever came farther is first, and of those that came as far
-    the one with the lower validation loss. What failed, was lost, or has measured nothing has none."""
+    the one with the lower loss on the tuning split. What failed, or has measured nothing, has none."""
     ranked = [
-        trial for trial in trials if trial.status not in ("failed", "lost", "pending") and "loss" in trial.validation
+        (-trial.epochs_done, trial.loss, trial.id, trial.arm)
+        for trial in trials
+        if trial.status not in ("failed", "pending") and trial.loss is not None
     ]
-    ranked.sort(key=lambda trial: (-trial.epochs_done, trial.validation["loss"], trial.id))
     counts: Counter[str] = Counter()
     places = {}
-    for trial in ranked:
-        counts[trial.arm] += 1
-        places[trial.id] = counts[trial.arm]
+    for _, _, trial_id, arm in sorted(ranked):
+        counts[arm] += 1
+        places[trial_id] = counts[arm]
     return places
 
 
 def hyperparameters_figure(plan: SweepPlan, trials: Sequence[SweptTrial], outcome: str | None) -> Figure | None:
     """Every trial as a line through what it was trained with, to how it did; None where nothing was varied.
 
-    outcome: a key of MEASURES, as measured on the validation split after the trial's last epoch, or None for the rank
+    outcome: a key of SCORES, on the validation split after the trial's last epoch, or None for the rank
     within its arm.
     """
     axes = _axes(plan, trials)
@@ -84,6 +85,36 @@ def hyperparameters_figure(plan: SweepPlan, trials: Sequence[SweptTrial], outcom
     marks = pd.DataFrame(
         [{"axis": heading, "place": place, "label": label} for heading, _, ends in axes for place, label in ends]
     )
+    statuses = [status for status in DASHES if any(trial.status == status for trial in trials)]
+    lower_is_better = outcome is None or SCORES[outcome].higher_is_better is False
+    chart = _parallel(lines, marks, headings, statuses, faint=len(trials) > MANY, lower_is_better=lower_is_better)
+    firsts = [f"{trial.arm} with {_trained_with(plan, trial)}" for trial in trials if places.get(trial.id) == 1]
+    lines_of: list[tuple[str, set[TrialStatus]]] = [
+        ("Broken: stopped early. ", {"stopped_early"}),
+        ("Dotted grey: failed or not begun. ", {"failed", "pending"}),
+    ]
+    best = "The highest are" if outcome and SCORES[outcome].higher_is_better is None else "The best are at the top,"
+    return Figure(
+        "hyperparameters",
+        f"What was tried: coloured by {RANK if outcome is None else SCORES[outcome].heading}",
+        f"{len(trials)} trials as lines through {', '.join(headings)}. "
+        f"Ranked first: {'; '.join(firsts) or 'none yet'}.",
+        chart,
+        f"One line per trial, thicker the first{'' if first == 1 else f' {first}'} of each model. {best} orange. "
+        + "".join(words for words, which in lines_of if which & set(statuses))
+        + "Ranks are within a model: who trained for more epochs comes first, then the lower loss on the tuning split.",
+    )
+
+
+def _parallel(
+    lines: pd.DataFrame,
+    marks: pd.DataFrame,
+    headings: list[str],
+    statuses: list[TrialStatus],
+    *,
+    faint: bool,
+    lower_is_better: bool,
+) -> Any:
     x = alt.X(
         "axis:N",
         sort=headings,
@@ -100,57 +131,29 @@ def hyperparameters_figure(plan: SweepPlan, trials: Sequence[SweptTrial], outcom
         ),
     )
     y = alt.Y("place:Q", axis=None, scale=alt.Scale(domain=[-0.08, 1.08], nice=False))
-    statuses = [status for status in DASHES if any(trial.status == status for trial in trials)]
-    lower_is_better = outcome is None or MEASURES[outcome].higher_is_better is False
     colours = alt.Scale(range=BEST_TO_WORST if lower_is_better else BEST_TO_WORST[::-1])
+    dashes = alt.Scale(
+        domain=[status.replace("_", " ") for status in statuses], range=[DASHES[status] for status in statuses]
+    )
+    measured = alt.Color("outcome:Q", scale=colours, legend=None)
     drawn = alt.Chart(lines).encode(
         x=x,
         y=y,
         detail=alt.Detail("line:N"),
         order=alt.Order("position:Q"),
-        color=alt.condition(
-            "isValid(datum.outcome)", alt.Color("outcome:Q", scale=colours, legend=None), alt.value(NEUTRAL)
-        ),
-        strokeDash=alt.StrokeDash(
-            "status:N",
-            scale=alt.Scale(
-                domain=[status.replace("_", " ") for status in statuses],
-                range=[DASHES[status] for status in statuses],
-            ),
-            legend=None,
-        ),
-        tooltip=[
-            *map(alt.Tooltip, ("model:N", "trial:Q", "status:N", "trained with:N")),
-            alt.Tooltip("outcome:Q", title=measured),
-        ],
+        color=alt.condition("isValid(datum.outcome)", measured, alt.value(NEUTRAL)),
+        strokeDash=alt.StrokeDash("status:N", scale=dashes, legend=None),
+        tooltip=["model:N", "trial:Q", "status:N", "trained with:N", alt.Tooltip("outcome:Q", title=headings[-1])],
     )
     at_marks = alt.Chart(marks).encode(x=x, y=y)
-    chart = alt.layer(
+    return alt.layer(
         alt.Chart(pd.DataFrame({"axis": headings})).mark_rule(color=NEUTRAL).encode(x=x),
-        drawn.transform_filter("!datum.first").mark_line(
-            strokeWidth=1.3, opacity=0.75 if len(trials) <= MANY else 0.25
-        ),
+        drawn.transform_filter("!datum.first").mark_line(strokeWidth=1.3, opacity=0.25 if faint else 0.75),
         drawn.transform_filter("datum.first").mark_line(strokeWidth=2.2, opacity=0.95),
         at_marks.mark_point(shape="stroke", color=NEUTRAL, size=60, opacity=1),
-        at_marks.mark_text(style=HALO, align="left", dx=6).encode(text=alt.Text("label:N")),
-        at_marks.mark_text(style=LABEL, align="left", dx=6).encode(text=alt.Text("label:N")),
+        at_marks.mark_text(style=HALO, align="left", dx=6).encode(text="label:N"),
+        at_marks.mark_text(style=LABEL, align="left", dx=6).encode(text="label:N"),
     ).properties(height=330)
-    firsts = [f"{trial.arm} with {_trained_with(plan, trial)}" for trial in trials if places.get(trial.id) == 1]
-    lines_of: list[tuple[str, set[TrialStatus]]] = [
-        ("Broken: stopped early. ", {"stopped_early"}),
-        ("Dotted grey: failed, lost or not begun. ", {"failed", "lost", "pending"}),
-    ]
-    best = "The highest are" if outcome and MEASURES[outcome].higher_is_better is None else "The best are at the top,"
-    return Figure(
-        "hyperparameters",
-        f"What was tried: coloured by {RANK if outcome is None else MEASURES[outcome].heading}",
-        f"{len(trials)} trials as lines through {', '.join(headings)}. "
-        f"Ranked first: {'; '.join(firsts) or 'none yet'}.",
-        chart,
-        f"One line a trial, thicker the first{'' if first == 1 else f' {first}'} of each model. {best} orange. "
-        + "".join(words for words, which in lines_of if which & set(statuses))
-        + "Ranks are within a model: whoever trained for more epochs comes first, then the lower validation loss.",
-    )
 
 
 def _axes(plan: SweepPlan, trials: Sequence[SweptTrial]) -> list[Axis]:
@@ -164,13 +167,13 @@ def _axes(plan: SweepPlan, trials: Sequence[SweptTrial]) -> list[Axis]:
         axes.append(_listed("λ", [*without, *known], lambda trial: trial.rebalancing))
     for name, listed in plan.searched.items():
         heading = name.replace("_", " ")
-        values = [trial.config.get(name) for trial in trials]
+        values = [trial.hyperparameters.get(name) for trial in trials]
         numbers = [float(value) for value in values if isinstance(value, int | float)]
         if listed is None and len(numbers) == len(values):
             axes.append(_ranged(heading, name, numbers, name in plan.log_scaled))
         else:
             options = listed if listed is not None else sorted(set(values), key=str)
-            axes.append(_listed(heading, options, lambda trial, name=name: trial.config.get(name)))  # type: ignore[misc]
+            axes.append(_listed(heading, options, lambda trial, name=name: trial.hyperparameters.get(name)))  # type: ignore[misc]
     return axes
 
 
@@ -182,7 +185,7 @@ def _listed(heading: str, options: Sequence[Any], value_of: Callable[[SweptTrial
         spread = (trial.id * 0.618) % 1 - 0.5  # the golden ratio spreads any run of whole numbers evenly
         return places.get(value_of(trial), 0.5) + SPREAD * min(step, 0.5) * spread
 
-    return heading, place, [(places[option], "none" if option is None else _short(option)) for option in options]
+    return heading, place, [(places[option], "none" if option is None else short(option)) for option in options]
 
 
 def _ranged(heading: str, name: str, values: Sequence[float], logarithmic: bool) -> Axis:
@@ -190,7 +193,7 @@ def _ranged(heading: str, name: str, values: Sequence[float], logarithmic: bool)
     low, high = _extent([scaled(value) for value in values])
 
     def place(trial: SweptTrial) -> float:
-        return (scaled(float(trial.config[name])) - low) / (high - low)
+        return (scaled(float(trial.hyperparameters[name])) - low) / (high - low)
 
     steps = np.linspace(low, high, 4).tolist()
     return heading, place, [((at - low) / (high - low), f"{10**at if logarithmic else at:.2g}") for at in steps]
@@ -199,14 +202,14 @@ def _ranged(heading: str, name: str, values: Sequence[float], logarithmic: bool)
 def _outcome_axis(values: dict[int, float | None], outcome: str | None) -> Axis:
     """The best stands at the top."""
     low, high = _extent([value for value in values.values() if value is not None])
-    lower_is_better = outcome is None or MEASURES[outcome].higher_is_better is False
-    form = ".0f" if outcome is None else MEASURES[outcome].form
+    lower_is_better = outcome is None or SCORES[outcome].higher_is_better is False
+    form = ".0f" if outcome is None else SCORES[outcome].form
 
     def at(value: float) -> float:
         share = (value - low) / (high - low)
         return 1 - share if lower_is_better else share
 
-    heading = "rank" if outcome is None else MEASURES[outcome].heading
+    heading = "rank" if outcome is None else SCORES[outcome].heading
     return heading, lambda trial: at(values[trial.id] or 0.0), [(at(end), format(end, form)) for end in (low, high)]
 
 
@@ -214,18 +217,14 @@ def _outcome_of(trial: SweptTrial, places: dict[int, int], outcome: str | None) 
     if outcome is None:
         return places.get(trial.id)
     value = trial.validation.get(outcome)
-    return None if value is None or trial.id not in places else MEASURES[outcome].factor * value
+    return None if value is None or trial.id not in places else SCORES[outcome].factor * value
 
 
 def _trained_with(plan: SweepPlan, trial: SweptTrial) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {_short(trial.config.get(name))}" for name in plan.searched)
+    return ", ".join(f"{name.replace('_', ' ')} {short(trial.hyperparameters.get(name))}" for name in plan.searched)
 
 
 def _extent(values: Sequence[float]) -> tuple[float, float]:
     """The least and the largest, apart from each other even where there is one value, or none."""
     low, high = min(values, default=0.0), max(values, default=1.0)
     return (low, high) if high > low else (low, low + 1)
-
-
-def _short(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

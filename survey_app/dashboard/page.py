@@ -15,9 +15,9 @@ from db.answers import Answers, Inclusion, StudyBlinded, answers_version, load_a
 from db.results import list_experiments
 from db.store import StoreError, read_session
 from db.studies import StudySummary, find_study, study_names, study_summary
+from platform.results import SIMULATED
 from survey_app.dashboard import access, certainty, pictures, prediction, results, sweep
 from survey_app.dashboard.chosen import SIMULATED_VOTES, Chosen, choose, what_is_shown
-from survey_app.dashboard.exhibits import SIMULATED
 from survey_app.database import database
 
 PEOPLE = "people"

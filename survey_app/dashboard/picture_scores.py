@@ -1,52 +1,28 @@
-"""What is worked out from stored pictures: how far they are off, where models disagree, which colours they have."""
+"""What is worked out from stored pictures: where models disagree, and which colours they have."""
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from skimage.color import deltaE_ciede2000, lab2rgb, rgb2lab
+from skimage.color import lab2rgb, rgb2lab
 
-from db.pictures import encoded, pixels
+from db.pictures import pixels
 
 HALF_WIDTHS = (20, 40, 60, 80, 100, 128)  # of the ab plane that a histogram shows, in Lab units
 CELLS = 32  # of a histogram, along a and along b
 LIGHTNESS = 65.0  # of a histogram's colours
 
 
-@dataclass(frozen=True, eq=False)
-class PictureScores:
-    """delta_e: float (images, contenders), mean ΔE2000 against the photograph, NaN where there is no picture.
-    disagreement: float (images,), how far apart the contenders' colours are: the root mean square distance in ab, over
-    pixels and contenders, from the contenders' mean; NaN where there are fewer than two pictures."""
-
-    delta_e: np.ndarray
-    disagreement: np.ndarray
-
-
-def score_pictures(truths: Sequence[bytes], pictures: Sequence[Sequence[bytes | None]]) -> PictureScores:
-    """truths: a PNG an image. pictures: for each image the contenders' PNGs, of the photograph's size, or None."""
-    count = len(pictures[0]) if pictures else 0
-    delta_e, disagreement = np.full((len(truths), count), np.nan), np.full(len(truths), np.nan)
-    for row, (truth_png, pngs) in enumerate(zip(truths, pictures, strict=True)):
-        there = [column for column, png in enumerate(pngs) if png is not None]
-        if not there:
-            continue
-        truth = _lab(pixels(truth_png))
-        fakes = _lab(np.stack([pixels(png) for png in pngs if png is not None]))
-        errors = deltaE_ciede2000(np.broadcast_to(truth, fakes.shape), fakes)  # type: ignore[no-untyped-call]
-        delta_e[row, there] = errors.mean(axis=(1, 2))
-        if len(there) > 1:
-            ab = fakes[..., 1:]
-            disagreement[row] = np.sqrt(((ab - ab.mean(axis=0)) ** 2).sum(axis=-1).mean())
-    return PictureScores(delta_e, disagreement)
-
-
-def grey_png(truth_png: bytes) -> bytes:
-    """What a model sees: the photograph's lightness alone."""
-    lab = _lab(pixels(truth_png))
-    lab[..., 1:] = 0.0
-    return encoded(np.round(255 * lab2rgb(lab)).astype(np.uint8))
+def disagreement(pictures: Sequence[Sequence[bytes | None]]) -> np.ndarray:
+    """How far apart the contenders' colours are, float (images,): the root mean square distance in ab, over pixels and
+    contenders, from the contenders' mean; NaN where there are fewer than two pictures. pictures: for each image the
+    contenders' PNGs, of one size, or None."""
+    distances = np.full(len(pictures), np.nan)
+    for row, pngs in enumerate(pictures):
+        ab = [_lab(pixels(png))[..., 1:] for png in pngs if png is not None]
+        if len(ab) > 1:
+            distances[row] = np.sqrt(((ab - np.mean(ab, axis=0)) ** 2).sum(axis=-1).mean())
+    return distances
 
 
 def ab_histograms(pngs: Sequence[bytes]) -> tuple[list[np.ndarray], int]:

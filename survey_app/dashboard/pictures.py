@@ -1,6 +1,6 @@
 """The pictures: what each model makes of the same photographs, which of it people believed, and which classes are hard.
 
-The gallery is HTML, a row an image, for the page and for the report.
+The gallery is HTML, a row per image, for the page and for the report.
 """
 
 import base64
@@ -15,23 +15,18 @@ import streamlit as st
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from db.answers import Answers, Contender
-from db.gallery import Classes, Photograph, classes, contenders, photographs, sample_pngs, truth_pngs
+from db.answers import Answers
+from db.gallery import Photograph, photographs, sample_pngs, sample_scores, truth_pngs
 from db.pictures import pixels
+from db.results import Contender, ExperimentSummary, arm_names, arm_results, best_contenders, contenders
 from db.store import read_session
-from survey_app.dashboard import access
+from db.studies import find_study
+from platform.contact_sheet import Cell, box_px, drawn, grey_png, sheet_svg
+from platform.results import SIMULATED, titled
 from survey_app.dashboard.chosen import Chosen, choose
 from survey_app.dashboard.classes import class_exhibits
-from survey_app.dashboard.exhibits import SIMULATED, Exhibit, file_stem, headed, save_drawing, show_exhibits, titled
-from survey_app.dashboard.picture_scores import (
-    PictureScores,
-    ab_histograms,
-    grey_png,
-    histogram_svg,
-    mean_chroma,
-    score_pictures,
-)
-from survey_app.dashboard.sheets import Cell, picture, sheet_svg
+from survey_app.dashboard.exhibits import Exhibit, file_stem, headed, save_drawing, show_exhibits
+from survey_app.dashboard.picture_scores import ab_histograms, disagreement, histogram_svg, mean_chroma
 
 ROWS = 12  # a page
 PICTURE_PX = (96, 128, 160)  # about so wide on a phone, on a wide page, and opened
@@ -48,25 +43,22 @@ _component = st.components.v2.component(
     js=(FOLDER / "gallery.js").read_text(encoding="utf-8"),
 )
 
-
-ScoresOf = Callable[[Session, Sequence[Contender], Sequence[int]], PictureScores]
+DisagreementOf = Callable[[Session, Sequence[Contender], Sequence[int]], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
-    """All that can be said of the pictures without looking at them.
+    """All that can be said of the pictures without looking at them."""
 
-    arms: the experiment's, in its order. missing: those without a picture to show. picked, asked: int (images,
-    contenders), how often the picture was picked as real of how often somebody was asked about it; None where there are
-    no votes to be shown.
-    """
-
+    experiment: ExperimentSummary
     contenders: list[Contender]
-    arms: list[str]
-    missing: list[str]
-    classes: Classes
+    arms: list[str]  # the experiment's, in its order
+    missing: list[str]  # those without a picture to show
     photographs: list[Photograph]
-    scores: PictureScores
+    delta_e: np.ndarray  # float (images, contenders), mean ΔE2000 against the photograph; NaN where there is no picture
+    disagreement: np.ndarray  # float (images,), see `picture_scores.disagreement`
+    # int (images, contenders), how often the picture was picked as real of how often somebody was asked about it; None
+    # where there are no votes to be shown.
     picked: np.ndarray | None
     asked: np.ndarray | None
     simulated: bool
@@ -76,7 +68,13 @@ class Gallery:
         return [contender.trial.trial_id for contender in self.contenders]
 
     def class_of(self, photograph: Photograph) -> str:
-        return self.classes.names[photograph.class_index]
+        return self.experiment.class_names[photograph.class_index]
+
+    def name(self, photograph: Photograph) -> str:
+        return f"{self.class_of(photograph)}, image {photograph.number}"
+
+    def title(self, text: str) -> str:
+        return titled(text, simulated=self.simulated and self.asked is not None)
 
 
 def show(chosen: Chosen) -> None:
@@ -84,61 +82,65 @@ def show(chosen: Chosen) -> None:
     answers = None if chosen.answers is None else chosen.answers.of(chosen.inclusion)
     study = None if chosen.study is None else chosen.study.view.name
     with read_session(chosen.engine) as session:
-        gallery = load_gallery(session, chosen.experiment.name, study, answers, scores_of=_cached_scores)
+        gallery = load_gallery(session, chosen.experiment, study, answers, disagreement_of=_cached_disagreement)
         if not gallery.photographs:
             st.markdown(why_empty(gallery))
             return
         opened = _show_gallery(session, gallery, chosen.engine)
     if opened is not None:
         _show_enlarged(gallery, opened, chosen.engine)
-    show_exhibits(class_exhibits(gallery.classes, gallery.arms, gallery.contenders, answers))
+    show_exhibits(exhibits(gallery, answers))
 
 
 def exhibits(gallery: Gallery, answers: Answers | None) -> list[Exhibit]:
-    """What the report shows beside the contact sheet: the analysis by class. answers: of those who are counted."""
+    """What stands below the pictures: the analysis by class. answers: of those who are counted."""
     if not gallery.contenders:
         return [why_empty(gallery)]
-    return class_exhibits(gallery.classes, gallery.arms, gallery.contenders, answers)
+    return class_exhibits(gallery.experiment, gallery.arms, gallery.contenders, answers)
 
 
 def load_gallery(
     session: Session,
-    experiment: str,
+    experiment: ExperimentSummary,
     study: str | None,
     answers: Answers | None,
     *,
-    scores_of: ScoresOf | None = None,
+    disagreement_of: DisagreementOf | None = None,
 ) -> Gallery:
-    """answers: of those who are counted, or None where there are none to be shown. scores_of: as read_scores, which it
-    is by default. Raises UnknownExperimentError."""
-    shown, arms = contenders(session, experiment, study)
+    """The trials that the study asks about, else each arm's best. answers: of those who are counted, or None where
+    there are none to be shown. disagreement_of: as read_disagreement, which it is by default."""
+    if study is None:
+        shown = best_contenders(arm_results(session, experiment.name))
+    else:
+        shown = contenders(session, find_study(session, study))
     trial_ids = [contender.trial.trial_id for contender in shown]
     found = photographs(session, trial_ids)
     image_ids = [photograph.image_id for photograph in found]
+    errors = sample_scores(session, trial_ids, "delta_e_2000")
+    delta_e = [[errors.get((trial, image), np.nan) for trial in trial_ids] for image in image_ids]
     picked = asked = None
     if answers is not None and answers.participants:
-        picked, asked = _votes_by_picture(answers, shown, image_ids)
+        picked, asked = answers.picked_and_asked("image", image_ids)
+    arms = arm_names(session, experiment.id)
     return Gallery(
+        experiment=experiment,
         contenders=shown,
         arms=arms,
         missing=[] if study else [arm for arm in arms if arm not in {contender.arm for contender in shown}],
-        classes=classes(session, experiment),
         photographs=found,
-        scores=(scores_of or read_scores)(session, shown, image_ids),
+        delta_e=np.array(delta_e, dtype=float).reshape(len(image_ids), len(trial_ids)),
+        disagreement=(disagreement_of or read_disagreement)(session, shown, image_ids),
         picked=picked,
         asked=asked,
         simulated=answers is not None and answers.simulated,
     )
 
 
-def read_scores(session: Session, shown: Sequence[Contender], image_ids: Sequence[int]) -> PictureScores:
-    """Read all pictures of the contenders and score them."""
+def read_disagreement(session: Session, shown: Sequence[Contender], image_ids: Sequence[int]) -> np.ndarray:
+    """Read all pictures of the contenders, and tell how far apart they are."""
     trial_ids = [contender.trial.trial_id for contender in shown]
-    truths, pngs = truth_pngs(session, image_ids), sample_pngs(session, trial_ids, image_ids)
-    return score_pictures(
-        [truths[image] for image in image_ids],
-        [[pngs.get((trial, image)) for trial in trial_ids] for image in image_ids],
-    )
+    pngs = sample_pngs(session, trial_ids, image_ids)
+    return disagreement([[pngs.get((trial, image)) for trial in trial_ids] for image in image_ids])
 
 
 def sorted_rows(gallery: Gallery, order: str, only: str | None = None) -> list[int]:
@@ -146,9 +148,9 @@ def sorted_rows(gallery: Gallery, order: str, only: str | None = None) -> list[i
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # the mean of nothing is NaN
         if order == DISAGREE:
-            key = -gallery.scores.disagreement
+            key = -gallery.disagreement
         elif order in (WORST, CLOSEST):
-            key = np.nanmean(gallery.scores.delta_e, axis=1) * (-1 if order == WORST else 1)
+            key = np.nanmean(gallery.delta_e, axis=1) * (-1 if order == WORST else 1)
         elif order == CONVINCING:
             key = -np.nanmax(_believed(gallery), axis=1)
         elif order == DISBELIEVED:
@@ -200,65 +202,67 @@ def contact_sheet_html(session: Session, gallery: Gallery, rows: int = 8) -> str
     return f'<style>{CSS}</style><div class="gallery">{grid}</div><p>{html.escape(gallery_note(gallery, order))}</p>'
 
 
-def rows_html(session: Session, gallery: Gallery, rows: Sequence[int], order: str, *, can_open: bool) -> str:
-    """The rows of the gallery: grey, the photograph, and each contender's picture, with their numbers."""
+@dataclass(frozen=True)
+class _Shown:
+    """A picture of a row: its PNG, what stands below it, and what it is in words."""
+
+    name: str
+    png: bytes | None
+    lines: list[str]
+    alternative: str
+    chosen: bool = False  # the row is sorted by it
+
+
+def _rows(session: Session, gallery: Gallery, rows: Sequence[int], order: str = IN_ORDER) -> list[list[_Shown]]:
+    """Of each row the photograph, and each contender's picture with its numbers."""
     image_ids = [gallery.photographs[row].image_id for row in rows]
     truths = truth_pngs(session, image_ids)
     pngs = sample_pngs(session, gallery.trial_ids, image_ids)
-    sections = []
-    for row in rows:
-        photograph = gallery.photographs[row]
-        named = _named(gallery, photograph)
-        truth = truths[photograph.image_id]
-        cells = [_cell(grey_png(truth), "grey", f"{named}, in grey", []), _truth_cell(truth, named)]
+    found = []
+    for row, image in zip(rows, image_ids, strict=True):
+        named = gallery.name(gallery.photographs[row])
+        shown = [_Shown("photograph", truths[image], [], f"{named}, the photograph")]
         for column, contender in enumerate(gallery.contenders):
-            png = pngs.get((contender.trial.trial_id, photograph.image_id))
             lines, words = _told(gallery, row, column)
-            cells.append(
-                _cell(
-                    *(png, contender.arm, f"{named}, coloured by {contender.arm}: {words}", lines),
-                    chosen=column == _leader(gallery, row, order),
-                )
-            )
-        button = f'<button aria-label="Enlarge {html.escape(named)}">Enlarge</button>' if can_open else ""
+            alternative = f"{named}, coloured by {contender.arm}: {words}"
+            png = pngs.get((contender.trial.trial_id, image))
+            shown.append(_Shown(contender.arm, png, lines, alternative, column == _leader(gallery, row, order)))
+        found.append(shown)
+    return found
+
+
+def rows_html(session: Session, gallery: Gallery, rows: Sequence[int], order: str, *, can_open: bool) -> str:
+    """The rows of the gallery: grey, the photograph, and each contender's picture, with their numbers."""
+    sections = []
+    for row, pictures in zip(rows, _rows(session, gallery, rows, order), strict=True):
+        named = html.escape(gallery.name(gallery.photographs[row]))
+        button = f'<button aria-label="Enlarge {named}">Enlarge</button>' if can_open else ""
         sections.append(
-            f'<section{" class=open" if can_open else ""} data-image="{row}"><h4>{html.escape(named)}{button}</h4>'
-            f"{_row(truth, cells, PICTURE_PX[0], PICTURE_PX[1])}</section>"
+            f'<section{" class=open" if can_open else ""} data-image="{row}"><h4>{named}{button}</h4>'
+            f"{_row_html(_with_grey(pictures), PICTURE_PX[0], PICTURE_PX[1])}</section>"
         )
     return "".join(sections)
 
 
 def sheet(session: Session, gallery: Gallery, rows: Sequence[int], order: str) -> str:
     """The rows of the gallery as one SVG, to be saved."""
-    image_ids = [gallery.photographs[row].image_id for row in rows]
-    truths = truth_pngs(session, image_ids)
-    pngs = sample_pngs(session, gallery.trial_ids, image_ids)
-    lines = []
-    for row, image in zip(rows, image_ids, strict=True):
-        cells = [Cell(picture(grey_png(truths[image]))), Cell(picture(truths[image]))]
-        for column, trial in enumerate(gallery.trial_ids):
-            png = pngs.get((trial, image))
-            drawing = None if png is None else picture(png)
-            cells.append(Cell(drawing, _told(gallery, row, column)[0], column == _leader(gallery, row, order)))
-        lines.append((_named(gallery, gallery.photographs[row]), cells))
-    columns = ["grey", "photograph", *(contender.arm for contender in gallery.contenders)]
-    box_px = _box_px(truths[image_ids[0]], PICTURE_PX[0])
-    return sheet_svg(_title("Pictures", gallery), columns, lines, gallery_note(gallery, order), box_px=box_px)
+    found = [_with_grey(pictures) for pictures in _rows(session, gallery, rows, order)]
+    lines = [
+        (gallery.name(gallery.photographs[row]), [Cell(drawn(one.png), one.lines, one.chosen) for one in pictures])
+        for row, pictures in zip(rows, found, strict=True)
+    ]
+    box = box_px(found[0][0].png or b"", PICTURE_PX[0])
+    note = gallery_note(gallery, order)
+    return sheet_svg(gallery.title("Pictures"), [one.name for one in found[0]], lines, note, box_px=box)
 
 
 @dataclass(frozen=True, eq=False)
 class Enlarged:
-    """One image, and the colours of its pictures.
+    """One image, and the colours of its pictures."""
 
-    pictures: the photograph's and each contender's as (name, PNG, its numbers, alternative text). histograms: of each,
-    see ab_histograms, and `half`, the part of the ab plane that they show.
-    """
-
-    named: str
-    truth: bytes
-    pictures: list[tuple[str, bytes, list[str], str]]
-    histograms: list[np.ndarray]
-    half: int
+    pictures: list[_Shown]  # the photograph and the contenders' that there are
+    histograms: list[np.ndarray]  # of each, see `ab_histograms`
+    half: int  # the part of the ab plane that they show
 
     @property
     def note(self) -> str:
@@ -268,49 +272,42 @@ class Enlarged:
             "the mean distance from grey."
         )
 
-    def drawn(self, column: int) -> str:
-        """The histogram of a picture as SVG."""
-        name, png, *_ = self.pictures[column]
-        label = html.escape(f"The colours of {name} in the ab plane: mean chroma {mean_chroma(png):.1f}")
-        return histogram_svg(self.histograms[column], self.half, label)
+    def told(self, column: int) -> tuple[list[str], str]:
+        """The numbers of a picture, and its histogram as SVG."""
+        shown = self.pictures[column]
+        chroma = f"mean chroma {mean_chroma(shown.png or b''):.1f}"
+        label = html.escape(f"The colours of {shown.name} in the ab plane: {chroma}")
+        return [*shown.lines, chroma], histogram_svg(self.histograms[column], self.half, label)
 
 
 def enlarge(session: Session, gallery: Gallery, row: int) -> Enlarged:
     """One image of the gallery with all its pictures."""
-    photograph = gallery.photographs[row]
-    truth = truth_pngs(session, [photograph.image_id])[photograph.image_id]
-    pngs = sample_pngs(session, gallery.trial_ids, [photograph.image_id])
-    named = _named(gallery, photograph)
-    shown: list[tuple[str, bytes, list[str], str]] = [("photograph", truth, [], f"{named}, the photograph")]
-    for column, contender in enumerate(gallery.contenders):
-        png = pngs.get((contender.trial.trial_id, photograph.image_id))
-        if png is not None:
-            lines, words = _told(gallery, row, column)
-            shown.append((contender.arm, png, lines, f"{named}, coloured by {contender.arm}: {words}"))
-    numbers = [(name, png, [*lines, f"mean chroma {mean_chroma(png):.1f}"], words) for name, png, lines, words in shown]
-    return Enlarged(named, truth, numbers, *ab_histograms([png for _, png, _, _ in shown]))
+    (pictures,) = _rows(session, gallery, [row])
+    there = [shown for shown in pictures if shown.png is not None]
+    return Enlarged(there, *ab_histograms([shown.png for shown in there if shown.png is not None]))
 
 
 def enlarged_html(enlarged: Enlarged) -> str:
     """The image as large as may be, with the colours of the photograph and of each contender's picture."""
-    cells = [_cell(grey_png(enlarged.truth), "grey", f"{enlarged.named}, in grey", ["what a model sees"])]
-    for column, (name, png, lines, alternative) in enumerate(enlarged.pictures):
-        cells.append(_cell(png, name, alternative, lines, below=enlarged.drawn(column)))
-    return (
-        f"<section>{_row(enlarged.truth, cells, PICTURE_PX[1], PICTURE_PX[2])}<p>{html.escape(enlarged.note)}</p>"
-        "</section>"
-    )
+    told = [enlarged.told(column) for column in range(len(enlarged.pictures))]
+    pictures = [
+        _Shown(shown.name, shown.png, lines, shown.alternative)
+        for shown, (lines, _) in zip(enlarged.pictures, told, strict=True)
+    ]
+    below = ["", *(histogram for _, histogram in told)]
+    row = _row_html(_with_grey(pictures, ["what a model sees"]), PICTURE_PX[1], PICTURE_PX[2], below)
+    return f"<section>{row}<p>{html.escape(enlarged.note)}</p></section>"
 
 
 def enlarged_sheet(enlarged: Enlarged, title: str) -> str:
     """The same as one SVG, to be saved."""
-    numbers = [lines for *_, lines, _ in enlarged.pictures]
+    told = [enlarged.told(column) for column in range(len(enlarged.pictures))]
     rows = [
-        ("picture", [Cell(picture(png)) for _, png, _, _ in enlarged.pictures]),
-        ("colours in the ab plane", [Cell(enlarged.drawn(column), lines) for column, lines in enumerate(numbers)]),
+        ("picture", [Cell(drawn(shown.png)) for shown in enlarged.pictures]),
+        ("colours in the ab plane", [Cell(histogram, lines) for lines, histogram in told]),
     ]
-    box_px = _box_px(enlarged.truth, PICTURE_PX[1])
-    return sheet_svg(title, [name for name, *_ in enlarged.pictures], rows, enlarged.note, box_px=box_px)
+    box = box_px(enlarged.pictures[0].png or b"", PICTURE_PX[1])
+    return sheet_svg(title, [shown.name for shown in enlarged.pictures], rows, enlarged.note, box_px=box)
 
 
 def _show_gallery(session: Session, gallery: Gallery, engine: Engine) -> int | None:
@@ -332,7 +329,7 @@ def _show_gallery(session: Session, gallery: Gallery, engine: Engine) -> int | N
     with third:
         page = int(choose(f"Page (of {pages})", [str(number + 1) for number in range(pages)], key="page"))
     shown = rows[(page - 1) * ROWS : page * ROWS]
-    title = _title("Pictures", gallery)
+    title = gallery.title("Pictures")
     with headed(title, "pictures"):
         save_drawing("pictures", file_stem("pictures", title), save)
     st.caption(gallery_note(gallery, order))
@@ -353,11 +350,10 @@ def _turn_to(page: int) -> None:
 
 def _show_enlarged(gallery: Gallery, row: int, engine: Engine) -> None:
     photograph = gallery.photographs[row]
-    title = _title(_named(gallery, photograph), gallery)
+    title = gallery.title(gallery.name(photograph))
 
     @st.dialog(title, width="large")
     def draw() -> None:
-        access.recheck()
         with read_session(engine) as session:
             enlarged = enlarge(session, gallery, row)
         with st.popover("Save", type="tertiary"):
@@ -368,48 +364,29 @@ def _show_enlarged(gallery: Gallery, row: int, engine: Engine) -> None:
     draw()
 
 
-def _cached_scores(session: Session, shown: Sequence[Contender], image_ids: Sequence[int]) -> PictureScores:
-    """Pictures of finished trials do not change: they are scored once for all readers."""
+def _cached_disagreement(session: Session, shown: Sequence[Contender], image_ids: Sequence[int]) -> np.ndarray:
+    """Pictures of finished trials do not change: they are looked at once for all readers."""
     url = session.get_bind().engine.url.render_as_string()
-    trials = tuple((contender.trial.trial_id, contender.trial.ray_id, contender.trial.epoch) for contender in shown)
-    return _scores(session, shown, url, trials, tuple(image_ids))
+    trials = tuple((contender.trial.trial_id, contender.trial.epoch) for contender in shown)
+    return _disagreement(session, shown, url, trials, tuple(image_ids))
 
 
 @st.cache_resource(show_spinner=False, max_entries=32)
-def _scores(
+def _disagreement(
     _session: Session,
     _shown: Sequence[Contender],
     database: str,
-    trials: tuple[tuple[int, str, int], ...],
+    trials: tuple[tuple[int, int], ...],
     image_ids: tuple[int, ...],
-) -> PictureScores:
-    return read_scores(_session, _shown, image_ids)
-
-
-def _votes_by_picture(
-    answers: Answers, shown: Sequence[Contender], image_ids: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Picked and asked: int (images, contenders)."""
-    votes = answers.votes.of_kind("arm")
-    columns = {contender.arm_id: column for column, contender in enumerate(shown)}
-    column = np.array([columns.get(contender.arm_id, -1) for contender in answers.contenders], dtype=int)
-    ids = np.array(image_ids, dtype=int)
-    order = np.argsort(ids)
-    at = np.minimum(np.searchsorted(ids, votes.image, sorter=order), len(ids) - 1)
-    row = order[at] if len(ids) else at
-    here = (column[votes.contender] >= 0) & (ids[row] == votes.image) if len(ids) else np.zeros(len(at), dtype=bool)
-    cell = (row * len(shown) + column[votes.contender])[here]
-    size = len(ids) * len(shown)
-    asked = np.bincount(cell, minlength=size).reshape(len(ids), len(shown))
-    picked = np.bincount(cell[votes.picked_as_real[here]], minlength=size).reshape(len(ids), len(shown))
-    return picked, asked
+) -> np.ndarray:
+    return read_disagreement(_session, _shown, image_ids)
 
 
 def _believed(gallery: Gallery) -> np.ndarray:
     """(k + 1) / (n + 2) of each picture, float (images, contenders), NaN where nobody was asked: the mean of what the
     share may be, with all shares as likely beforehand."""
     if gallery.picked is None or gallery.asked is None:
-        return np.full(gallery.scores.delta_e.shape, np.nan)
+        return np.full(gallery.delta_e.shape, np.nan)
     return np.where(gallery.asked > 0, (gallery.picked + 1) / (gallery.asked + 2), np.nan)
 
 
@@ -421,17 +398,9 @@ def _leader(gallery: Gallery, row: int, order: str) -> int | None:
     return int(np.nanargmax(believed) if order == CONVINCING else np.nanargmin(believed))
 
 
-def _named(gallery: Gallery, photograph: Photograph) -> str:
-    return f"{gallery.class_of(photograph)}, image {photograph.number}"
-
-
-def _title(text: str, gallery: Gallery) -> str:
-    return titled(text, simulated=gallery.simulated and gallery.asked is not None)
-
-
 def _told(gallery: Gallery, row: int, column: int) -> tuple[list[str], str]:
     """A picture's numbers, as short lines and in words."""
-    delta_e = gallery.scores.delta_e[row, column]
+    delta_e = gallery.delta_e[row, column]
     lines, words = ([], []) if np.isnan(delta_e) else ([f"ΔE {delta_e:.1f}"], [f"ΔE {delta_e:.1f}"])
     if gallery.picked is not None and gallery.asked is not None:
         picked, asked = int(gallery.picked[row, column]), int(gallery.asked[row, column])
@@ -441,42 +410,31 @@ def _told(gallery: Gallery, row: int, column: int) -> tuple[list[str], str]:
     return lines, ", ".join(words)
 
 
-def _row(truth: bytes, cells: Sequence[str], narrow_px: int, wide_px: int) -> str:
-    """Cells of pictures of the photograph's size, enlarged by whole numbers."""
-    height, width = pixels(truth).shape[:2]
-    narrow, wide = (_box_px(truth, target)[0] // width for target in (narrow_px, wide_px))
+def _with_grey(pictures: Sequence[_Shown], lines: Sequence[str] = ()) -> list[_Shown]:
+    """A row, the photograph first, with what a model sees before it."""
+    photograph = pictures[0]
+    alternative = photograph.alternative.replace("the photograph", "in grey")
+    return [_Shown("grey", grey_png(photograph.png or b""), list(lines), alternative), *pictures]
+
+
+def _row_html(pictures: Sequence[_Shown], narrow_px: int, wide_px: int, below: Sequence[str] | None = None) -> str:
+    """Pictures of one size, enlarged by whole numbers; below: what is drawn below each."""
+    png = pictures[0].png or b""
+    height, width = pixels(png).shape[:2]
+    narrow, wide = (box_px(png, target)[0] // width for target in (narrow_px, wide_px))
+    cells = "".join(_cell_html(*cell) for cell in zip(pictures, below or [""] * len(pictures), strict=True))
     return (
-        f'<div class="pictures" style="--width:{width};--height:{height};--narrow:{narrow};--wide:{wide}">'
-        f"{''.join(cells)}</div>"
+        f'<div class="pictures" style="--width:{width};--height:{height};--narrow:{narrow};--wide:{wide}">{cells}</div>'
     )
 
 
-def _box_px(truth: bytes, target_px: int) -> tuple[int, int]:
-    """Width and height of the photograph, enlarged by a whole number to about this width."""
-    height, width = pixels(truth).shape[:2]
-    scale = max(1, round(target_px / width))
-    return scale * width, scale * height
-
-
-def _truth_cell(truth: bytes, named: str) -> str:
-    return _cell(truth, "photograph", f"{named}, the photograph", [])
-
-
-def _cell(
-    png: bytes | None,
-    name: str,
-    alternative: str,
-    lines: Sequence[str],
-    *,
-    chosen: bool = False,
-    below: str = "",
-) -> str:
-    shown = '<div class="none">no picture</div>'
-    if png is not None:
-        source = base64.b64encode(png).decode("ascii")
-        shown = f'<img src="data:image/png;base64,{source}" alt="{html.escape(alternative)}">'
-    caption = "<br>".join(map(html.escape, lines))
+def _cell_html(shown: _Shown, below: str) -> str:
+    image = '<div class="none">no picture</div>'
+    if shown.png is not None:
+        source = base64.b64encode(shown.png).decode("ascii")
+        image = f'<img src="data:image/png;base64,{source}" alt="{html.escape(shown.alternative)}">'
+    caption = "<br>".join(map(html.escape, shown.lines))
     return (
-        f"<figure{' class=chosen' if chosen else ''}>{shown}{below}"
-        f"<figcaption><b>{html.escape(name)}</b>{caption}</figcaption></figure>"
+        f"<figure{' class=chosen' if shown.chosen else ''}>{image}{below}"
+        f"<figcaption><b>{html.escape(shown.name)}</b>{caption}</figcaption></figure>"
     )

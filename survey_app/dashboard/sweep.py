@@ -7,46 +7,42 @@ from datetime import UTC, datetime
 from typing import Any
 
 import altair as alt
-import numpy as np
 import pandas as pd
 import streamlit as st
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from db.results import ExperimentSummary
+from db.results import ExperimentSummary, best_trials
 from db.schema import TrialStatus
 from db.store import read_session
 from db.sweeps import (
     UNDER_WAY,
-    LearningCurves,
     SweepPlan,
     SweepProgress,
     SweptTrial,
-    best_of_arms,
     learning_curves,
     sweep_plan,
     sweep_progress,
     swept_trials,
 )
-from survey_app.dashboard import access
+from platform.results import STATUSES
+from platform.scores import SCORES
+from platform.tables import Table
 from survey_app.dashboard.chosen import Chosen, choose
-from survey_app.dashboard.exhibits import COLOURS, LABEL, NEUTRAL, Chart, DataTable, Exhibit, Figure, show_exhibits
+from survey_app.dashboard.exhibits import COLOURS, LABEL, NEUTRAL, Exhibit, Figure, show_exhibits
 from survey_app.dashboard.hyperparameters import RANK, hyperparameters_figure
-from survey_app.dashboard.measures import MEASURES
 
 REFRESH_S = 5
-STATUSES: tuple[TrialStatus, ...] = ("finished", "stopped_early", "failed", "lost", "running", "pending")
 # Colours are the models'; a status has the same shape in every figure.
 SHAPES_OF: dict[TrialStatus, tuple[str, str]] = {
     "finished": ("circle", "●"),
     "stopped_early": ("triangle-down", "▼"),
     "failed": ("cross", "✚"),
-    "lost": ("diamond", "◆"),
     "running": ("triangle-right", "▶"),
     "pending": ("stroke", "—"),
 }
 WIDEST_LINEAR_LOSS = 30.0  # where the largest loss is more than so many times the smallest, the axis is logarithmic
-MOST_BARS = 12  # trials of an arm that are drawn as broad bars with their epochs as numbers
+MOST_BARS = 12  # trials per arm that are drawn as broad bars with their epochs as numbers
 ROW_HEIGHT = 56  # pixels
 PANEL_HEIGHT = 230
 MOST_FAILURES = 50
@@ -60,11 +56,12 @@ def show(chosen: Chosen) -> None:
         if experiment.status == "running":
             _show_progress(chosen, sweep_plan(session, experiment.id), now)
         first, second = st.columns(2)
-        headings = {measure.heading: name for name, measure in MEASURES.items()}
+        headings = {score.heading: name for name, score in SCORES.items()}
         with first:
             curve = choose("Learning curves of", list(headings), key="curves")
         with second:
-            outcome = choose("Trials coloured by", [RANK, *list(headings)[1:]], key="outcome")
+            scored = [heading for heading, name in headings.items() if name != "loss"]
+            outcome = choose("Trials coloured by", [RANK, *scored], key="outcome")
         database = chosen.engine.url.render_as_string()
         drawn = _drawn(session, experiment, database, experiment.id, now, headings[curve], headings.get(outcome))
     show_exhibits(drawn)
@@ -77,27 +74,27 @@ def _drawn(
     database: str,
     experiment_id: int,
     progress: SweepProgress,
-    measure: str,
+    score: str,
     outcome: str | None,
 ) -> list[Exhibit]:
     """The exhibits, made once for all readers as long as the sweep comes no farther."""
-    return exhibits(_session, _experiment, measure=measure, outcome=outcome)
+    return exhibits(_session, _experiment, score=score, outcome=outcome)
 
 
 def exhibits(
-    session: Session, experiment: ExperimentSummary, *, measure: str = "loss", outcome: str | None = None
+    session: Session, experiment: ExperimentSummary, *, score: str = "loss", outcome: str | None = None
 ) -> list[Exhibit]:
     """Totals, failures, learning curves, parallel coordinates, ASHA's stops, all trials.
 
-    measure: whose learning curves, a key of MEASURES. outcome: a score that trials are coloured by, or None for their
-    rank within their arm.
+    score: whose learning curves, a key of SCORES. outcome: the one that trials are coloured by, or None for their rank
+    within their arm.
     """
     plan, trials = sweep_plan(session, experiment.id), swept_trials(session, experiment.id)
     if not trials:
         return ["No trial has been made yet: they appear here as soon as Ray starts them."]
-    best = best_of_arms(trials)
-    curves = learning_curves(session, experiment.id, measure, [trial.id for trial in best.values()])
-    found: list[Exhibit] = [_summary(trials), *_failures(trials), _curves_figure(plan, trials, best, curves, measure)]
+    best = set(best_trials(session, experiment.id).values())
+    curves = _curves(session, experiment.id, trials, best, score)
+    found: list[Exhibit] = [_summary(trials), *_failures(trials), _curves_figure(plan, trials, curves, score)]
     tried = hyperparameters_figure(plan, trials, outcome)
     found += [_epochs_figure(plan, trials), *([] if tried is None else [tried])]
     return [*found, _totals_table(plan, trials), _trials_table(plan, trials)]
@@ -108,7 +105,6 @@ def _show_progress(chosen: Chosen, plan: SweepPlan, drawn: SweepProgress) -> Non
 
     @st.fragment(run_every=REFRESH_S)
     def live() -> None:
-        access.recheck()
         try:
             with read_session(chosen.engine) as session:
                 now = sweep_progress(session, chosen.experiment.id)
@@ -144,15 +140,16 @@ def progress_words(plan: SweepPlan, progress: SweepProgress) -> tuple[float, str
 
 def _summary(trials: Sequence[SweptTrial]) -> str:
     arms = len({trial.arm for trial in trials})
+    trained = [trial for trial in trials if not trial.rendered]
     return (
         f"{len(trials)} trials of {arms} model{'s' * (arms != 1)}: {_counts(trials)}. "
-        f"{_duration(sum(trial.seconds for trial in trials))} of training, "
-        f"{sum(trial.images_seen for trial in trials):,} images seen."
+        f"{_duration(sum(trial.seconds for trial in trained))} of training, "
+        f"{sum(trial.images_seen for trial in trained):,} images seen."
     )
 
 
 def _failures(trials: Sequence[SweptTrial]) -> list[Exhibit]:
-    failed = [trial for trial in trials if trial.status in ("failed", "lost")]
+    failed = [trial for trial in trials if trial.status == "failed"]
     if not failed:
         return []
     frame = pd.DataFrame(
@@ -160,7 +157,6 @@ def _failures(trials: Sequence[SweptTrial]) -> list[Exhibit]:
             {
                 "model": trial.arm,
                 "trial": trial.number,
-                "status": _word(trial.status),
                 "after epoch": trial.epochs_done,
                 "reason": trial.failure_reason or "none was recorded",
             }
@@ -168,72 +164,71 @@ def _failures(trials: Sequence[SweptTrial]) -> list[Exhibit]:
         ]
     )
     more = f" The first {MOST_FAILURES}; the others are among all trials below." if len(failed) > MOST_FAILURES else ""
-    return [
-        DataTable(
-            "failed-trials",
-            f"⚠ {_counts(failed)} of {len(trials)} trials",
-            frame,
-            {},
-            f"They stand for nothing: no model's result comes from them.{more}",
-        )
-    ]
+    note = f"They stand for nothing: no model's result comes from them.{more}"
+    return [Table("failed-trials", f"⚠ {_counts(failed)} of {len(trials)} trials", frame, note=note)]
 
 
-def _curves_figure(
-    plan: SweepPlan,
-    trials: Sequence[SweptTrial],
-    best: Mapping[str, SweptTrial],
-    curves: LearningCurves,
-    measure: str,
-) -> Exhibit:
-    """One panel an arm: losses of different kinds of model, or of different λ, are not on one scale; scores are."""
-    what = MEASURES[measure]
-    if len(curves.epoch) == 0:
-        return f"No learning curves yet: no trial has measured its {what.heading} so far."
+def _curves(
+    session: Session, experiment_id: int, trials: Sequence[SweptTrial], best: set[int], score: str
+) -> pd.DataFrame:
+    """Every epoch of every trial; on training images too for the best trial of each arm."""
     by_id = {trial.id: trial for trial in trials}
-    of = [by_id[trial_id] for trial_id in curves.trial_id.tolist()]
-    frame = pd.DataFrame(
-        {
-            "model": [trial.arm for trial in of],
-            "trial": [trial.number for trial in of],
-            "status": [_word(trial.status) for trial in of],
-            "best": [best.get(trial.arm) is trial for trial in of],
-            "images": np.where(curves.train, "training", "validation"),
-            "epoch": curves.epoch,
-            "value": what.factor * curves.value,
-        }
-    )
-    validation = frame[frame.images == "validation"]
-    ends = validation.groupby(["model", "trial"]).epoch.idxmax()
-    frame["last"] = frame.index.isin(ends)
+    rows = [
+        (
+            *(
+                trial.arm,
+                trial.number,
+                _word(trial.status),
+                trial.id in best,
+                "training" if split == "train" else split,
+            ),
+            *(epoch, SCORES[score].factor * value, split != "train" and epoch == trial.epochs_done),
+        )
+        for trial_id, epoch, split, value in learning_curves(session, experiment_id, score)
+        if split != "train" or trial_id in best
+        for trial in [by_id[trial_id]]
+    ]
+    return pd.DataFrame(rows, columns=["model", "trial", "status", "best", "images", "epoch", "value", "last"])
+
+
+def _curves_figure(plan: SweepPlan, trials: Sequence[SweptTrial], curves: pd.DataFrame, score: str) -> Exhibit:
+    """One panel per arm: losses of different kinds of model, or of different λ, are not on one scale; scores are."""
+    heading = SCORES[score].heading
+    if curves.empty:
+        return f"No learning curves yet: no trial has measured its {heading} so far."
     shared = None
-    if measure != "loss":
-        low, high = float(frame.value.min()), float(frame.value.max())
+    if score != "loss":
+        low, high = float(curves["value"].min()), float(curves["value"].max())
         margin = 0.04 * (high - low) or 0.5
         shared = alt.Scale(domain=[low - margin, high + margin], nice=False)
-    shown = [arm for arm in plan.arms if (frame.model == arm).any()]
-    panels = [_curve_panel(frame[frame.model == arm], arm, plan, what.heading, shared) for arm in shown]
-    final = {arm: trial.validation.get(measure) for arm, trial in best.items()}
-    numbers = "; ".join(f"{arm} {what.written(value)}" for arm, value in final.items() if value is not None)
-    per_epoch = next(round(trial.images_seen / trial.epochs_done) for trial in trials if trial.epochs_done)
-    scales = (
-        "Every panel has its own scale: losses of different kinds of model, or with different λ, cannot be compared."
-        if measure == "loss"
-        else "All panels have the same scale."
+    shown = [arm for arm in plan.arms if (curves["model"] == arm).any()]
+    panels = [_curve_panel(curves[curves["model"] == arm], arm, plan, heading, shared) for arm in shown]
+    final = curves[curves["best"] & curves["last"]]
+    numbers = "; ".join(
+        f"{arm} {value:{SCORES[score].form}}" for arm, value in zip(final["model"], final["value"], strict=True)
     )
+    per_epoch = next((round(trial.images_seen / trial.epochs_done) for trial in trials if trial.epochs_done), 0)
+    if score == "loss":
+        images = "tuning images, which trials are chosen by"
+        scales = (
+            "Every panel has its own scale: losses of different kinds of model, or with different λ, do not compare."
+        )
+    else:
+        images, scales = "validation images", "All panels have the same scale."
+    thick = "the model's best trial" + ("" if score == "loss" else "; dotted, the same on training images")
     return Figure(
         "learning-curves",
-        f"Learning curves: {what.heading}",
-        f"{what.heading} by epoch, one line a trial, one panel a model. "
+        f"Learning curves: {heading}",
+        f"{heading} by epoch, one line per trial, one panel per model. "
         + (f"The best trial of each model ends at: {numbers}." if numbers else "No trial has finished yet."),
         alt.concat(*panels, columns=3),
-        f"Thin: every trial on the validation images, up to where it ended ({_shapes_in_words(trials)}). Thick: the "
-        f"model's best trial; dotted, the same on training images. An epoch is {per_epoch:,} images. {scales}",
-        frame.drop(columns="last"),
+        f"Thin: every trial on the {images}, up to where it ended ({_shapes_in_words(trials)}). Thick: {thick}. An "
+        f"epoch is {per_epoch:,} images. {scales}",
+        curves.drop(columns="last"),
     )
 
 
-def _curve_panel(frame: pd.DataFrame, arm: str, plan: SweepPlan, heading: str, shared: alt.Scale | None) -> Chart:
+def _curve_panel(frame: pd.DataFrame, arm: str, plan: SweepPlan, heading: str, shared: alt.Scale | None) -> Any:
     """shared: the scale of values, or None for one of this panel's own."""
     colour, scale, title = _colour(plan, arm), shared, heading
     if scale is None:
@@ -249,7 +244,7 @@ def _curve_panel(frame: pd.DataFrame, arm: str, plan: SweepPlan, heading: str, s
         axis=alt.Axis(tickMinStep=1, format="d", tickCount=6),
     )
     y = alt.Y("value:Q", scale=scale, title=title, axis=alt.Axis(tickCount=5, format=form))
-    dashes = alt.Scale(domain=["validation", "training"], range=[[1, 0], [2, 3]])
+    dashes = alt.Scale(domain=["tuning", "validation", "training"], range=[[1, 0], [1, 0], [2, 3]])
     # Each layer gets no more than it draws: of hundreds of trials the browser has much to read. No tooltips on lines:
     # Vega would always give a line's first epoch.
     return alt.layer(
@@ -274,13 +269,13 @@ def _curve_panel(frame: pd.DataFrame, arm: str, plan: SweepPlan, heading: str, s
 
 
 def _epochs_figure(plan: SweepPlan, trials: Sequence[SweptTrial]) -> Figure:
-    """How far each trial came, a row an arm; trials of the same number stand below each other. Heights on the rows are
+    """How far each trial came, a row per arm; trials of the same number stand below each other. Heights on the rows are
     worked out here."""
     longest = max(plan.epochs or 0, *(trial.epochs_done for trial in trials), 1)
     arms = [arm for arm in plan.arms if any(trial.arm == arm for trial in trials)]
-    floors = {arm: len(arms) - 1 - row for row, arm in enumerate(arms)}
+    floors = {arm: row for row, arm in enumerate(reversed(arms))}
     most = max(trial.number for trial in trials)
-    height = 0.68  # of a row, for a trial that trained as long as it may
+    per_epoch = 0.68 / longest  # of a row
     frame = pd.DataFrame(
         [
             {
@@ -289,7 +284,7 @@ def _epochs_figure(plan: SweepPlan, trials: Sequence[SweptTrial]) -> Figure:
                 "status": _word(trial.status),
                 "epochs": trial.epochs_done,
                 "floor": floors[trial.arm],
-                "top": floors[trial.arm] + height * trial.epochs_done / longest,
+                "top": floors[trial.arm] + per_epoch * trial.epochs_done,
                 "ended": "" if trial.ended_at is None else f"{trial.ended_at:%Y-%m-%d %H:%M} UTC",
                 "reason": trial.failure_reason or "",
             }
@@ -297,49 +292,40 @@ def _epochs_figure(plan: SweepPlan, trials: Sequence[SweptTrial]) -> Figure:
         ]
     )
     rungs = pd.DataFrame(
-        [
-            {"model": arm, "rung": rung, "top": floor + height * rung / longest}
-            for arm, floor in floors.items()
-            for rung in plan.rungs
-        ],
-        columns=["model", "rung", "top"],
+        [{"top": floor + per_epoch * rung} for floor in floors.values() for rung in plan.rungs], columns=["top"]
     )
-    x = alt.X(
-        "trial:Q",
-        title="trial",
-        scale=alt.Scale(domain=[0.4, most + 0.6], nice=False),
-        axis=alt.Axis(tickMinStep=1, format="d", grid=False),
-    )
-    names = [arm for arm, _ in sorted(floors.items(), key=lambda item: item[1])]
     y = alt.Y(
         "top:Q",
         title=None,
         scale=alt.Scale(domain=[-0.08, len(arms) - 0.08], nice=False),
         axis=alt.Axis(
-            values=list(range(len(arms))),
-            labelExpr=f"{json.dumps(names)}[datum.value]",
+            values=list(floors.values())[::-1],
+            labelExpr=f"{json.dumps(list(floors))}[datum.value]",
             labelBaseline="bottom",
             labelLimit=110,
             ticks=False,
             domain=False,
         ),
     )
-    colour = alt.Color("model:N", scale=alt.Scale(domain=arms, range=[_colour(plan, arm) for arm in arms]), legend=None)
     base = alt.Chart(frame).encode(
-        x=x,
+        x=alt.X(
+            "trial:Q",
+            title="trial",
+            scale=alt.Scale(domain=[0.4, most + 0.6], nice=False),
+            axis=alt.Axis(tickMinStep=1, format="d", grid=False),
+        ),
         y=y,
-        color=colour,
-        tooltip=[*map(alt.Tooltip, ("model:N", "trial:Q", "status:N", "epochs:Q", "ended:N", "reason:N"))],
+        tooltip=["model:N", "trial:Q", "status:N", "epochs:Q", "ended:N", "reason:N"],
     )
+    scale = alt.Scale(domain=arms, range=[_colour(plan, arm) for arm in arms])
+    coloured = base.encode(color=alt.Color("model:N", scale=scale, legend=None))
     few = most <= MOST_BARS
-    layers: list[alt.Chart] = [
+    layers = [
         alt.Chart(rungs).mark_rule(color=NEUTRAL, strokeDash=[3, 3]).encode(y=y),
-        base.mark_rule(strokeWidth=14 if few else 3, opacity=0.55).encode(y2=alt.Y2("floor:Q")),
-        base.mark_point(filled=True, size=60, opacity=1).encode(shape=_shape()),
+        coloured.mark_rule(strokeWidth=14 if few else 3, opacity=0.55).encode(y2=alt.Y2("floor:Q")),
+        coloured.mark_point(filled=True, size=60, opacity=1).encode(shape=_shape()),
+        *([base.mark_text(style=LABEL, align="left", dx=11, dy=-1).encode(text="epochs:Q")] if few else []),
     ]
-    if few:
-        numbers = alt.Chart(frame).mark_text(style=LABEL, align="left", dx=11, dy=-1)
-        layers.append(numbers.encode(x=x, y=y, text=alt.Text("epochs:Q")))
     stopped = Counter(trial.epochs_done for trial in trials if trial.status == "stopped_early")
     when = ", ".join(f"{count} after epoch {epoch}" for epoch, count in sorted(stopped.items())) or "none"
     lines = f"Dashed: after epoch {_listed(plan.rungs)} it may stop a trial. " if plan.rungs else ""
@@ -355,35 +341,36 @@ def _epochs_figure(plan: SweepPlan, trials: Sequence[SweptTrial]) -> Figure:
     )
 
 
-def _totals_table(plan: SweepPlan, trials: Sequence[SweptTrial]) -> DataTable:
+def _totals_table(plan: SweepPlan, trials: Sequence[SweptTrial]) -> Table:
     rows: list[dict[str, Any]] = []
     for arm in [*plan.arms, "all"]:
         own = [trial for trial in trials if arm in (trial.arm, "all")]
-        counts = Counter(trial.status for trial in own)
+        counts, trained = Counter(trial.status for trial in own), [trial for trial in own if not trial.rendered]
         rows.append(
             {
                 "model": arm,
                 "trials": len(own),
-                **{_word(status): counts[status] for status in ("finished", "stopped_early", "failed", "lost")},
+                **{_word(status): counts[status] for status in ("finished", "stopped_early", "failed")},
                 "under way": sum(counts[status] for status in UNDER_WAY),
-                "epochs": sum(trial.epochs_done for trial in own),
-                "images": sum(trial.images_seen for trial in own),
-                "training (min)": sum(trial.seconds for trial in own) / 60,
+                "epochs": sum(trial.epochs_done for trial in trained),
+                "images": sum(trial.images_seen for trial in trained),
+                "training (min)": sum(trial.seconds for trial in trained) / 60,
             }
         )
     allowed = "" if plan.epochs is None else f" of at most {plan.epochs} epochs"
-    return DataTable(
+    return Table(
         "sweep-totals",
         "What it cost",
         pd.DataFrame(rows),
         {"epochs": ",", "images": ",", "training (min)": ",.1f"},
         f"Every model was allowed the same: as many trials{allowed}, the same images, the same seeds"
         + (" and draws. " if plan.same_draws else ". ")
-        + "How much of that it used depends on what was stopped early. Training adds up trials that ran side by side.",
+        + "How much of that it used depends on what was stopped early. Training adds up trials that ran side by side; "
+        "a model that decodes another one's training has none of its own.",
     )
 
 
-def _trials_table(plan: SweepPlan, trials: Sequence[SweptTrial]) -> DataTable:
+def _trials_table(plan: SweepPlan, trials: Sequence[SweptTrial]) -> Table:
     starts = [trial.started_at for trial in trials if trial.started_at is not None]
     begun = min(starts, default=None)
     frame = pd.DataFrame(
@@ -391,7 +378,7 @@ def _trials_table(plan: SweepPlan, trials: Sequence[SweptTrial]) -> DataTable:
             {
                 "model": trial.arm,
                 "trial": trial.number,
-                **{name.replace("_", " "): trial.config.get(name) for name in plan.searched},
+                **{name.replace("_", " "): trial.hyperparameters.get(name) for name in plan.searched},
                 "status": _word(trial.status),
                 "epochs": trial.epochs_done,
                 "images": trial.images_seen,
@@ -399,24 +386,24 @@ def _trials_table(plan: SweepPlan, trials: Sequence[SweptTrial]) -> DataTable:
                 "ended after (min)": None
                 if trial.ended_at is None or begun is None
                 else (trial.ended_at - begun).total_seconds() / 60,
-                "validation loss": trial.validation.get("loss"),
-                "id in Ray": trial.ray_id,
+                "tuning loss": trial.loss,
+                "seed": trial.seed,
                 **({"reason": trial.failure_reason} if any(other.failure_reason for other in trials) else {}),
             }
             for trial in trials
         ]
     )
-    formats = {"images": ",", "training (s)": ",.1f", "ended after (min)": ",.1f", "validation loss": ".4g"}
+    formats = {"images": ",", "training (s)": ",.1f", "ended after (min)": ",.1f", "tuning loss": ".4g"}
     for name in plan.searched:
         if pd.api.types.is_float_dtype(frame[name.replace("_", " ")]):
             formats[name.replace("_", " ")] = ".3g"
-    return DataTable(
+    return Table(
         "trials",
         "All trials",
         frame,
         formats,
-        "The validation loss is that after the trial's last epoch, comparable within a model only. Ended after: since "
-        "the first trial started.",
+        "The loss is that on the tuning split after the trial's last epoch, comparable within a model only. Ended "
+        "after: since the first trial started.",
     )
 
 
