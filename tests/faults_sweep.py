@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from db.schema import Arm, Experiment, Measurement, Trial
+from db.schema import Arm, Experiment, Report, Trial
 from db.store import open_database, read_session
+from platform.arms import compose
 from platform.config import read_config
 from platform.datasets import load_dataset
-from platform.search import plan_trials
-from platform.training import colour_statistics, train
+from platform.palettes import count_colours
+from platform.training import train
+from platform.trials import plan_trials
 from tests.faults import TIMES, count
 from tests.processes import check_integrity
 from tests.test_platform_module import ENVIRONMENT
@@ -49,11 +51,11 @@ def test_a_sweep_killed_again_and_again_ends_as_an_undisturbed_one(tmp_path: Pat
     (tmp_path / "tiny.yaml").write_text(CONFIG.replace(", 1e30]", "]").replace("epochs: 3", f"epochs: {EPOCHS}"))
     config = read_config(tmp_path / "tiny.yaml", []).configs["cpu"]
     data = load_dataset(["photos"], train_images=40, validation_images=20, say=lambda line: None)
-    statistics = colour_statistics(data.train_images, 5.0, "reachable")
+    colours = count_colours(data.train_images)
     expected = {
-        (planned.arm, planned.run.learning_rate, report.epoch): report.validation.scores["loss"]
+        (planned.arm, planned.number, report.epoch): report.loss
         for planned in plan_trials(config)
-        for report in train(planned.run, data, statistics, device="cpu")
+        for report in train(compose(config.arms, planned.arm, colours), planned.hyperparameters, data)
     }
     chance = random.Random(0)
     kills = epochs = lost = 0
@@ -77,20 +79,18 @@ def test_a_sweep_killed_again_and_again_ends_as_an_undisturbed_one(tmp_path: Pat
         with read_session(engine) as session:
             assert session.scalars(select(Experiment.status)).one() == "finished"
             trials = session.execute(
-                select(Arm.name, Trial).join(Arm, Arm.id == Trial.arm_id).where(Arm.kind != "baseline")
+                select(Arm.name, Trial).join(Arm, Arm.id == Trial.arm_id).where(~Arm.baseline)
             ).all()
-            assert sorted((arm, trial.config["learning_rate"]) for arm, trial in trials) == sorted(
-                (planned.arm, planned.run.learning_rate) for planned in plan_trials(config)
+            assert sorted(
+                (arm, trial.number, trial.hyperparameters["learning_rate"]) for arm, trial in trials
+            ) == sorted(
+                (planned.arm, planned.number, planned.hyperparameters.learning_rate) for planned in plan_trials(config)
             ), "trials were lost or doubled"
             assert {trial.status for _, trial in trials} == {"finished"}
             measured = {
-                (arm, trial.config["learning_rate"], epoch): loss
+                (arm, trial.number, epoch): loss
                 for arm, trial in trials
-                for epoch, loss in session.execute(
-                    select(Measurement.epoch, Measurement.loss).where(
-                        Measurement.trial_id == trial.id, Measurement.split == "validation"
-                    )
-                )
+                for epoch, loss in session.execute(select(Report.epoch, Report.loss).where(Report.trial_id == trial.id))
             }
         engine.dispose()
         lost += len(expected.keys() - measured.keys())
@@ -138,6 +138,6 @@ def test_a_sweep_as_a_submitted_job(tmp_path: Path) -> None:
     engine = open_database(tmp_path / "d.sqlite")
     with read_session(engine) as session:
         assert session.scalars(select(Experiment.status)).one() == "finished"
-        of_arms = select(Trial.status).join(Arm, Arm.id == Trial.arm_id).where(Arm.kind != "baseline")
+        of_arms = select(Trial.status).join(Arm, Arm.id == Trial.arm_id).where(~Arm.baseline)
         assert session.scalars(of_arms).all() == ["finished"] * TRIALS
     engine.dispose()

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from db.schema import Arm, Experiment, Measurement, Trial
+from db.schema import Arm, Experiment, Report, Trial
 from db.store import open_database, read_session
 from platform.config import read_config
-from platform.search import plan_trials
+from platform.trials import plan_trials
 from tests.faults import UNSHARE, count
 from tests.processes import check_integrity
 from tests.test_sweep import CHECKOUT, CONFIG
@@ -76,16 +76,14 @@ def test_a_full_disk_under_a_sweep_loses_no_epoch(tmp_path: Path) -> None:
     check_integrity(engine)
     with read_session(engine) as session:
         assert session.scalars(select(Experiment.status)).one() == "finished"
-        of_arms = select(Trial).join(Arm, Arm.id == Trial.arm_id).where(Arm.kind != "baseline")
+        of_arms = select(Trial).join(Arm, Arm.id == Trial.arm_id).where(~Arm.baseline)
         assert [trial.status for trial in session.scalars(of_arms)] == ["finished"] * len(planned)
-        epochs = session.execute(
-            select(Measurement.trial_id, Measurement.epoch, Measurement.split).where(Measurement.epoch > 0)
-        ).all()
+        epochs = session.execute(select(Report.trial_id, Report.epoch).where(Report.epoch > 0)).all()
     engine.dispose()
-    assert len(epochs) == len(set(epochs)) == 2 * EPOCHS * len(planned)
+    assert len(epochs) == len(set(epochs)) == EPOCHS * len(planned)
     count(
         "the database's disk full under a sweep",
         f"{output.count('Until then results wait in memory')} times in a sweep, the last beyond its end",
-        f"{EPOCHS * len(planned) - len(epochs) // 2} of {EPOCHS * len(planned)} epochs",
+        f"{EPOCHS * len(planned) - len(epochs)} of {EPOCHS * len(planned)} epochs",
         "tests/faults_sweep_disk.py",
     )

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, func, select
 
-from db.schema import Arm, Measurement, Trial
+from db.schema import Arm, Report, Trial
 from db.store import open_database, read_session
 from platform.datasets import load_dataset
 from tests.faults import UNSHARE, count
@@ -44,6 +44,13 @@ for line in sys.stdin:
     answer = None
     if line == "kill\\n":
         cluster.remove_node(nodes.pop(), allow_graceful=False)
+    elif line == "hold\\n":
+        cluster.connect()
+        held = [ray.remote(num_cpus=1)(time.sleep).remote(3600) for _ in range(2 * int(sys.argv[1]))]
+        while ray.available_resources().get("CPU"):
+            time.sleep(0.1)
+    elif line == "release\\n":
+        ray.shutdown()
     elif line == "store\\n":
         stats = node_stats(nodes[0].node_ip_address, nodes[0].node_manager_port, include_memory_info=False)
         answer = stats.store_stats.cumulative_created_bytes
@@ -129,7 +136,7 @@ def epochs_done(engine: Engine) -> dict[int, int]:
     """How far the trials are that have been started."""
     begun = select(Trial.id, Trial.epochs_done).join(Arm, Arm.id == Trial.arm_id)
     with read_session(engine) as session:
-        return dict(session.execute(begun.where(Arm.kind != "baseline", Trial.status != "pending")).all())
+        return dict(session.execute(begun.where(~Arm.baseline, Trial.status != "pending")).all())
 
 
 def test_trials_share_their_nodes_data_spread_and_outlive_a_node(cluster: Process, tmp_path: Path) -> None:
@@ -138,7 +145,7 @@ def test_trials_share_their_nodes_data_spread_and_outlive_a_node(cluster: Proces
     config = config.replace("_images: 40", "_images: 160").replace("_images: 20", "_images: 140")
     (tmp_path / "tiny.yaml").write_text(config)
     data = load_dataset(["photos"], train_images=160, validation_images=140, say=lambda line: None)
-    data_bytes = data.train_images.nbytes + data.validation_images.nbytes
+    data_bytes = data.train_images.nbytes + data.tuning_images.nbytes + data.validation_images.nbytes
     # Neighbours whom no batch brings together.
     patterns = [data.train_images[140:160].tobytes(), data.validation_images[115:135].tobytes()]
     # From another folder than the checkout's own: the workers get `platform` and `db` from the driver.
@@ -181,10 +188,10 @@ def test_trials_share_their_nodes_data_spread_and_outlive_a_node(cluster: Proces
     assert data_bytes < ask(cluster, "store") < 1.5 * data_bytes
     assert "failed and is tried again from its checkpoint" in output
     with read_session(engine) as session:
-        of_arms = select(Trial.status, func.count()).join(Arm, Arm.id == Trial.arm_id).where(Arm.kind != "baseline")
+        of_arms = select(Trial.status, func.count()).join(Arm, Arm.id == Trial.arm_id).where(~Arm.baseline)
         assert session.execute(of_arms.group_by(Trial.status)).all() == [("finished", 8)]
-        epochs = session.execute(select(Measurement.trial_id, Measurement.epoch).where(Measurement.epoch > 0)).all()
-        assert len(epochs) == 2 * len(set(epochs)) == 2 * 8 * EPOCHS  # each epoch once, on two splits
+        epochs = session.execute(select(Report.trial_id, Report.epoch).where(Report.epoch > 0)).all()
+        assert len(epochs) == len(set(epochs)) == 8 * EPOCHS  # each epoch once
     engine.dispose()
     lost = 8 * EPOCHS - len(set(epochs))
     count(
@@ -193,6 +200,24 @@ def test_trials_share_their_nodes_data_spread_and_outlive_a_node(cluster: Proces
         f"{lost} of {8 * EPOCHS} epochs",
         "tests/test_faults_cluster.py -k outlive_a_node",
     )
+
+
+def test_a_cluster_that_is_busy_is_waited_for_and_said(cluster: Process, tmp_path: Path) -> None:
+    address, _ = json.loads(hear_from(cluster))
+    (tmp_path / "tiny.yaml").write_text(CONFIG.replace("1e-3, 1e-2, 3e-2, 1e-1, 1e30", "1e-2"))
+    ask(cluster, "hold")
+    arguments = [sys.executable, "-m", "platform.sweep", *command(tmp_path, "--address", address)]
+    with subprocess.Popen(
+        arguments, cwd=CHECKOUT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as sweep:
+        assert sweep.stdout is not None
+        said = next((line for line in sweep.stdout if line.startswith("Waiting for CPUs")), None)
+        assert said is not None
+        assert f"0 of the cluster's {2 * SLOTS} are free" in said
+        ask(cluster, "release")
+        output = sweep.communicate()[0]
+        assert sweep.returncode == 0, output
+    assert "[2/2]" in output
 
 
 def test_a_cluster_that_does_not_share_the_storage_is_refused(cluster: Process, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-WITH_RAY = {"platform.sweep", "platform.recorder"}
+WITH_RAY = {"platform.ray_trials", "platform.ray_cluster"}
 # They act when they are run, and are never imported.
 NOT_MODULES = {"platform.__main__", "db.migrations.env", "survey_app.app"}
 
