@@ -86,7 +86,6 @@ def _images(count: int) -> tuple[Dataset, str]:
 
 def _work(kind: str, data: Dataset) -> Callable[[], object]:
     hyperparameters = Hyperparameters(learning_rate=1e-3, epochs=1, width=8, depth=1, batch_size=64)
-
     palette = grid_palette()
 
     def encode() -> None:
