@@ -42,12 +42,12 @@ def section(tiny: bool) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         database = Path(folder) / "large.sqlite"
         make_database(database)
-        server = Server(database, Path(folder) / "server.log")
+        server = Server(database, Path(folder) / "server.log", script="survey_app/dashboard/app.py")
         try:
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
                 for view in VIEWS:
-                    url = f"{server.url}dashboard?{urlencode({'view': view})}"
+                    url = f"{server.url}?{urlencode({'view': view})}"
                     first, *others = (_load_s(browser, url) for _ in range(1 + loads))
                     rows.append([view, f"{first:.2f}", spread(others)])
                     medians.append(median(others))
@@ -66,6 +66,8 @@ def _load_s(browser: Browser, url: str) -> float:
         started = time.perf_counter()
         page.goto(url)
         page.wait_for_function(READY, polling=20)
-        return time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        assert not page.locator('[data-testid="stException"], [data-testid="stAlertContentError"]').count(), url
+        return seconds
     finally:
         context.close()

@@ -16,10 +16,12 @@ from benchmarks.harness import figure, goal, spread, table
 from db.results import arm_results
 from db.schema import Arm, Trial
 from db.store import open_database, read_session
+from platform.arms import compose
 from platform.config import SweepConfig, read_config
 from platform.datasets import load_dataset
-from platform.search import plan_trials
-from platform.training import colour_statistics, train
+from platform.palettes import count_colours
+from platform.training import train
+from platform.trials import plan_trials
 from platform.workers import CHECKOUT
 
 CONFIG = CHECKOUT / "tune_configs" / "quick.yaml"
@@ -41,7 +43,8 @@ machine does.
 ASHA_TEXT = """\
 **What early stopping spares.** Two sweeps a seed, on all cores: every trial to its last epoch, and ASHA (first rung
 after one epoch, a third goes on) with the same trials. The seed decides images, draws, first weights and order. Wall
-time is from the start of the first trial to the end of the last.
+time is from the start of the first trial to the end of the last. The validation loss is that of the best trial, which
+is chosen by its loss on the tuning split.
 """
 
 
@@ -107,16 +110,16 @@ def _bare_seconds(config: SweepConfig) -> float:
     data = load_dataset(
         config.dataset,
         train_images=config.train_images,
+        tuning_images=config.tuning_images,
         validation_images=config.validation_images,
         seed=config.seed,
         say=lambda _: None,
     )
-    planned = plan_trials(config)
-    colours = colour_statistics(data.train_images, planned[0].run.soft_label_sigma, planned[0].run.bins)
+    colours = count_colours(data.train_images)
     seconds = []
-    for trial in planned:
+    for planned in plan_trials(config):
         started = time.perf_counter()
-        for _ in train(trial.run, data, colours, device="cpu"):
+        for _ in train(compose(config.arms, planned.arm, colours), planned.hyperparameters, data):
             pass
         seconds.append(time.perf_counter() - started)
     return sum(seconds[1:])
@@ -157,13 +160,12 @@ def _early_stopping(tiny: bool) -> list[str]:
     return [
         f"`{' '.join(_as_settings(settings))}`",
         "",
-        *table(["sweep", "images trained", "s", "best validation loss"], rows),
+        *table(["sweep", "images trained", "s", "validation loss"], rows),
         "",
         goal("images that full sweeps train over those of ASHA", [statistics.median(fewer)], at_least=3),
         "",
-        f"ASHA trained {spread(fewer)} times fewer images and took {spread(shorter)} times less time. Its best "
-        f"validation loss was higher by {higher}; the standard deviation between the seeds of the full sweeps' best is "
-        f"{noise}.",
+        f"ASHA trained {spread(fewer)} times fewer images and took {spread(shorter)} times less time. Its "
+        f"validation loss was higher by {higher}; that of full sweeps has a standard deviation of {noise} between seeds.",
     ]
 
 
@@ -187,13 +189,13 @@ def _swept(settings: dict[str, object]) -> Outcome:
 def _outcome(database: str) -> Outcome:
     engine = open_database(database)
     with read_session(engine) as session:
-        trials = session.scalars(select(Trial).join(Arm, Arm.id == Trial.arm_id).where(Arm.kind != "baseline")).all()
+        trials = session.scalars(select(Trial).join(Arm, Arm.id == Trial.arm_id).where(Arm.baseline.is_(False))).all()
         starts = [trial.started_at for trial in trials if trial.started_at]
         ends = [trial.ended_at for trial in trials if trial.ended_at]
         losses = [
-            result.best.validation["loss"]
+            result.best.scores["validation"]["loss"]
             for result in arm_results(session, EXPERIMENT)
-            if result.best and result.kind != "baseline"
+            if result.best and not result.baseline
         ]
         outcome = Outcome(
             first_ended_to_last_ended_s=(max(ends) - min(ends)).total_seconds(),
