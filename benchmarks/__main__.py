@@ -34,7 +34,7 @@ Written by `make bench`; every figure comes from its last run. Contenders do the
 turns, round after round, after a first round that is not timed; that their results agree is checked before. Times are
 medians over the rounds with the quartiles in brackets. "× ours" is a contender's time over ours of the same round,
 again the median and the quartiles: above 1 ours is faster. Unless a section says otherwise everything runs on one
-thread, as a sweep's trials do, one a core.
+thread, as a sweep's trials do, one per core.
 
 No GPU was used: nothing here says how fast anything is on one.
 """

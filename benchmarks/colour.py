@@ -90,7 +90,7 @@ def section(tiny: bool) -> list[str]:
     faster = median(ratios(seconds[OURS], seconds["scikit-image and numpy"]))
     return [
         TEXT,
-        *table(["contender", "ms an image", "× ours"], rows),
+        *table(["contender", "ms per image", "× ours"], rows),
         "",
         f"Making the table took {figure(1e3 * table_s, 2)} ms, as long as *ours* takes for "
         f"{figure(table_s * len(images) / median(seconds[OURS]), 2)} images.",

@@ -66,6 +66,8 @@ def _load_s(browser: Browser, url: str) -> float:
         started = time.perf_counter()
         page.goto(url)
         page.wait_for_function(READY, polling=20)
-        return time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        assert not page.locator('[data-testid="stException"], [data-testid="stAlertContentError"]').count(), url
+        return seconds
     finally:
         context.close()

@@ -1,11 +1,13 @@
 """A large database that no sweep made, to measure the dashboard with: `python -m benchmarks.dashboard_database PATH`.
 
-The same rows every time: five models of 40 trials of 30 epochs with 100 pictures each, and as many votes as 1,250
-participants give. Losses, scores and votes are drawn at random; the pictures are cut out of a photograph of a cat.
+The same rows every time: three models and two readings of one of them, 40 finished trials of 30 epochs each with 100
+pictures each, and as many votes as 1,250 participants give. Losses, scores and votes are drawn at random; the pictures
+are cut out of a photograph of a cat.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,18 +18,18 @@ from skimage.data import chelsea
 from sqlalchemy import Engine, insert, select
 from sqlalchemy.orm import Session
 
+from db import recording
 from db.pictures import encoded
-from db.recording import finish_experiment, record_arm, record_dataset, record_experiment, record_run
 from db.schema import (
     Base,
-    Image,
     Participant,
     Question,
-    Report,
+    QuestionKind,
     Sample,
     SentinelPicture,
+    Side,
+    Study,
     StudyArm,
-    Trial,
     TrialStatus,
     Vote,
 )
@@ -35,23 +37,33 @@ from db.store import open_database, write_session
 from db.studies import create_study
 
 EXPERIMENT = "large"
-ARMS: dict[str, float | None] = {  # λ
-    "regression": None,
-    "classification": 1.0,
-    "rebalanced 0.75": 0.75,
-    "rebalanced 0.5": 0.5,
-    "rebalanced 0.25": 0.25,
+ARMS: dict[str, dict[str, Any]] = {
+    "regression": {"kind": "regression"},
+    "classification": {"kind": "classification"},
+    "rebalanced 0.5": {"kind": "classification", "rebalancing": 0.5},
+    "tilted 0.5": {"renders": "classification", "tilt": 0.5},
+    "tilted 0.25": {"renders": "classification", "tilt": 0.25},
 }
+LAMBDAS = {"classification": 1.0, "rebalanced 0.5": 0.5, "tilted 0.5": 0.5, "tilted 0.25": 0.25}
 BASELINES = ("most frequent bin", "grey")
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-FINISHED, STOPPED, FAILED = 40, 5, 1  # trials per arm
+STATUSES: dict[TrialStatus, int] = {"finished": 40, "stopped_early": 5, "failed": 1}  # trials per arm
 EPOCHS = 30
 IMAGES = 100
 SIZE = 32  # pixels
 PEOPLE, SIMULATED = 1220, 30
-QUESTIONS, PRACTICE, SENTINELS = 40, 10, 4  # per participant
 START = datetime(2026, 11, 1, tzinfo=UTC)
-STATUSES: tuple[tuple[TrialStatus, int], ...] = (("finished", FINISHED), ("stopped_early", STOPPED), ("failed", FAILED))
+
+
+@dataclass(frozen=True)
+class Begun:
+    """An experiment before its first trial, and all that its trials paint."""
+
+    experiment_id: int
+    run_id: int
+    arm_ids: dict[str, int]
+    image_ids: list[int]
+    pictures: dict[str, list[bytes]]  # of each arm, one for each image
 
 
 def make_database(path: Path) -> None:
@@ -61,51 +73,34 @@ def make_database(path: Path) -> None:
         raise FileExistsError(f"{path} is there already; give another path, or delete it.")
     engine = open_database(path)
     chance = np.random.default_rng(0)
+    statuses = chance.permutation([status for status, count in STATUSES.items() for _ in range(count)]).tolist()
     with write_session(engine) as session:
-        experiment_id, run_id, dataset_id = _experiment(session)
-        truths = _photographs(chance)
-        images = _insert(
-            session,
-            Image,
-            [
-                {
-                    "dataset_id": dataset_id,
-                    "split": "validation",
-                    "index_in_split": index,
-                    "class_index": index % len(CLASSES),
-                    "truth_png": encoded(truth),
-                    "width": SIZE,
-                    "height": SIZE,
-                }
-                for index, truth in enumerate(truths)
-            ],
-        )
-        for position, (arm, rebalancing) in enumerate(ARMS.items()):
-            arm_id = record_arm(
-                session,
-                experiment_id=experiment_id,
-                name=arm,
-                position=position,
-                options=_options(rebalancing),
-                rebalancing=rebalancing,
-            )
-            trials = list(_trials(experiment_id, arm_id, position, chance))
-            ids = _insert(session, Trial, trials)
-            for trial_id, trial in zip(ids, trials, strict=True):
-                session.execute(insert(Report), _reports((trial_id, run_id), trial["epochs_done"], position, chance))
-                if trial["status"] == "finished":
-                    share = (position + 1) / len(ARMS)
-                    session.execute(insert(Sample), _samples(trial_id, images, truths, share, chance))
-        _baselines(session, (experiment_id, run_id), images, truths, chance)
-        finish_experiment(session, experiment_id, "finished", at=START + timedelta(days=2))
-    study = create_study(engine, EXPERIMENT, seed=0, planned_participants=PEOPLE)
-    _votes(engine, study.view.name, chance)
+        begun = begin(session, EXPERIMENT, ARMS, images=IMAGES, trials_per_arm=len(statuses), epochs=EPOCHS)
+        for number, status in enumerate(statuses, start=1):
+            epochs = {"finished": EPOCHS, "stopped_early": int(chance.choice([3, 9])), "failed": 2}[status]
+            for arm in ARMS:
+                trial_id = record_trial(session, begun, arm, number, "running")
+                for epoch in range(1, epochs + 1):
+                    record_report(session, begun, trial_id, arm, number, epoch)
+                if status == "finished":
+                    record_samples(session, begun, trial_id, arm, epochs)
+                record_trial(session, begun, arm, number, status)
+        for arm in BASELINES:
+            trial_id = record_trial(session, begun, arm, 1, "finished")
+            record_report(session, begun, trial_id, arm, 1, 0)
+            record_samples(session, begun, trial_id, arm, 0)
+        recording.finish_experiment(session, begun.experiment_id, "finished", at=START + timedelta(days=2))
+    create_study(engine, EXPERIMENT, seed=0, planned_participants=PEOPLE)
+    add_votes(engine, EXPERIMENT, people=PEOPLE, simulated=SIMULATED)
     engine.dispose()
 
 
-def _experiment(session: Session) -> tuple[int, int, int]:
-    """Ids of the experiment, its run and its dataset."""
-    dataset_id = record_dataset(
+def begin(
+    session: Session, name: str, arms: dict[str, dict[str, Any]], *, images: int, trials_per_arm: int, epochs: int
+) -> Begun:
+    """Record an experiment of these arms and the baselines, and photographs to paint."""
+    truths = _photographs(images)
+    dataset_id = recording.record_dataset(
         session,
         name="made up",
         fingerprint="made up for benchmarks",
@@ -117,22 +112,19 @@ def _experiment(session: Session) -> tuple[int, int, int]:
         validation_class_counts=[1000] * len(CLASSES),
         colour_counts=b"",
     )
-    experiment_id = record_experiment(
+    space = {
+        "learning_rate": {"loguniform": [1e-4, 1e-2], "uniform": None},
+        "optimizer": ["adamw", "rmsprop"],
+        "filter_size": [3, 5, 7],
+    }
+    experiment_id = recording.record_experiment(
         session,
-        name=EXPERIMENT,
+        name=name,
         dataset_id=dataset_id,
         config={
-            "epochs": EPOCHS,
-            "arms": {name: _options(rebalancing) for name, rebalancing in ARMS.items()},
-            "search": {
-                "method": "random",
-                "trials_per_arm": FINISHED + STOPPED + FAILED,
-                "space": {
-                    "learning_rate": {"loguniform": [1e-4, 1e-2], "uniform": None},
-                    "optimizer": ["adamw", "rmsprop"],
-                    "filter_size": [3, 5, 7],
-                },
-            },
+            "epochs": epochs,
+            "arms": arms,
+            "search": {"method": "random", "trials_per_arm": trials_per_arm, "space": space},
             "early_stopping": {"grace_epochs": 3, "reduction_factor": 3.0},
         },
         config_yaml="",
@@ -140,221 +132,206 @@ def _experiment(session: Session) -> tuple[int, int, int]:
         storage_path="",
         at=START,
     )
-    run_id = record_run(session, experiment_id, code_version="benchmark", environment={}, at=START)
-    return experiment_id, run_id, dataset_id
+    arm_ids = {
+        arm: recording.record_arm(
+            session,
+            experiment_id=experiment_id,
+            name=arm,
+            position=position,
+            options=arms.get(arm, {"kind": arm}),
+            baseline=arm in BASELINES,
+            rebalancing=LAMBDAS.get(arm),
+        )
+        for position, arm in enumerate([*arms, *BASELINES])
+    }
+    image_ids = [
+        recording.record_image(
+            session,
+            dataset_id=dataset_id,
+            split="validation",
+            index_in_split=index,
+            class_index=index % len(CLASSES),
+            truth_png=encoded(truth),
+            width=SIZE,
+            height=SIZE,
+        )
+        for index, truth in enumerate(truths)
+    ]
+    run_id = recording.record_run(session, experiment_id, code_version="benchmark", environment={}, at=START)
+    pictures = {arm: _painted(truths, position / len(arm_ids)) for position, arm in enumerate(arm_ids)}
+    return Begun(experiment_id, run_id, arm_ids, image_ids, pictures)
 
 
-def _options(rebalancing: float | None) -> dict[str, Any]:
-    return {"kind": "regression"} if rebalancing is None else {"kind": "classification", "rebalancing": rebalancing}
-
-
-def _photographs(chance: np.random.Generator) -> list[np.ndarray]:
+def _photographs(count: int) -> list[np.ndarray]:
     """uint8 (SIZE, SIZE, 3) each."""
     cat = np.asarray(chelsea())  # type: ignore[no-untyped-call]
-    corners = chance.integers(0, (cat.shape[0] - 2 * SIZE, cat.shape[1] - 2 * SIZE), size=(IMAGES, 2))
+    corners = np.random.default_rng(0).integers(0, (cat.shape[0] - 2 * SIZE, cat.shape[1] - 2 * SIZE), size=(count, 2))
     return [
         np.asarray(Picture.fromarray(cat[y : y + 2 * SIZE, x : x + 2 * SIZE]).resize((SIZE, SIZE))) for y, x in corners
     ]
 
 
-def _trials(
-    experiment_id: int,
-    arm_id: int,
-    position: int,
-    chance: np.random.Generator,
-) -> Iterator[dict[str, Any]]:
-    statuses = [status for status, count in STATUSES for _ in range(count)]
-    for number, status in enumerate(chance.permutation(statuses).tolist()):
-        epochs = {"finished": EPOCHS, "stopped_early": int(chance.choice([3, 9])), "failed": 2}[status]
-        started = START + timedelta(minutes=10 * number + position)
-        yield {
-            "experiment_id": experiment_id,
-            "arm_id": arm_id,
-            "number": number + 1,
-            "hyperparameters": {
-                "learning_rate": float(10 ** chance.uniform(-4, -2)),
-                "optimizer": str(chance.choice(["adamw", "rmsprop"])),
-                "filter_size": int(chance.choice([3, 5, 7])),
-            },
-            "seed": number,
-            "status": status,
-            "failure_reason": "the loss is not finite (nan) in epoch 3" if status == "failed" else None,
-            "epochs_done": epochs,
-            "images_seen": 50_000 * epochs,
-            "seconds": 20.0 * epochs,
-            "started_at": started,
-            "ended_at": started + timedelta(seconds=20 * epochs),
-        }
-
-
-def _reports(
-    ids: tuple[int, int], epochs: int, position: int, chance: np.random.Generator, first: int = 1
-) -> list[dict[str, Any]]:
-    """ids: of the trial and of the run."""
-    quality = chance.uniform(0.5, 1.0)
-    rows: list[dict[str, Any]] = []
-    for epoch in range(first, first + epochs):
-        learnt = quality * (1 - np.exp(-epoch / 6)) + chance.normal(0, 0.005)
-        splits = {"train": 1.03, "validation": 1.0}
-        rows.append(
-            {
-                "trial_id": ids[0],
-                "run_id": ids[1],
-                "epoch": epoch,
-                "images_seen": 45_000 * epoch,
-                "seconds": 20.0 * epoch,
-                "device": "cpu",
-                "loss": (2e5 if position == 0 else 3.0) * (1.2 - 0.5 * learnt) if first else None,
-                "scores": {
-                    split: {
-                        "exact_accuracy": 0.001 * learnt,
-                        "bin_accuracy": lead * (0.24 - 0.02 * position) * learnt,
-                        "balanced_bin_accuracy": lead * (0.01 + 0.005 * position) * learnt,
-                        "information": lead * 0.3 * learnt,
-                        "raw_auc": 0.8 * learnt,
-                        "rebalanced_auc": 0.6 * learnt,
-                        "psnr_db": 20.0 + 4 * learnt,
-                        "delta_e_2000": 14.0 - 4 * learnt + 0.5 * position,
-                        "colourfulness_ratio": 0.4 + 0.2 * position * learnt,
-                    }
-                    for split, lead in splits.items()
-                },
-                "standard_errors": {
-                    split: {"bin_accuracy": 0.002, "balanced_bin_accuracy": 0.001, "raw_auc": 0.004} for split in splits
-                },
-                "class_bin_accuracy": {
-                    split: [round(0.1 + 0.2 * learnt * value, 4) for value in chance.random(10)] for split in splits
-                },
-            }
-        )
-    return rows
-
-
-def _samples(
-    trial_id: int,
-    images: Sequence[int],
-    truths: Sequence[np.ndarray],
-    share: float,
-    chance: np.random.Generator,
-    epoch: int = EPOCHS,
-) -> list[dict[str, Any]]:
-    """The photographs with about this share of their colour, and a tint."""
-    rows: list[dict[str, Any]] = []
-    for image, truth in zip(images, truths, strict=True):
+def _painted(truths: Sequence[np.ndarray], share: float) -> list[bytes]:
+    """The photographs with this share of their colour, and a tint."""
+    chance = np.random.default_rng(round(1000 * share))
+    pngs = []
+    for truth in truths:
         grey = truth.mean(axis=-1, keepdims=True)
-        tint = chance.normal(0, 20 * share, size=3)
-        rgb = np.clip(share * truth + (1 - share) * grey + tint, 0, 255).round().astype(np.uint8)
-        error = {"delta_e_2000": float(chance.uniform(5, 15))}
-        rows.append({"trial_id": trial_id, "image_id": image, "epoch": epoch, "png": encoded(rgb), "scores": error})
-    return rows
+        rgb = share * truth + (1 - share) * grey + chance.normal(0, 20 * share, size=3)
+        pngs.append(encoded(np.clip(rgb, 0, 255).round().astype(np.uint8)))
+    return pngs
 
 
-def _baselines(
-    session: Session,
-    ids: tuple[int, int],
-    images: Sequence[int],
-    truths: Sequence[np.ndarray],
-    chance: np.random.Generator,
-) -> None:
-    """ids: of the experiment and of the run."""
-    experiment_id, run_id = ids
-    for position, name in enumerate(BASELINES, start=len(ARMS)):
-        arm_id = record_arm(
-            session, experiment_id=experiment_id, name=name, position=position, options={}, baseline=True
-        )
-        trial = {"experiment_id": experiment_id, "arm_id": arm_id, "number": 1, "hyperparameters": {}, "seed": 0}
-        (trial_id,) = _insert(session, Trial, [{**trial, "status": "finished", "started_at": START, "ended_at": START}])
-        session.execute(insert(Report), _reports((trial_id, run_id), 1, position, chance, first=0))
-        session.execute(insert(Sample), _samples(trial_id, images, truths, 0.0, chance, epoch=0))
+def record_trial(session: Session, begun: Begun, arm: str, number: int, status: TrialStatus) -> int:
+    chance = np.random.default_rng(number)  # every arm tries the same
+    hyperparameters = {
+        "learning_rate": float(10 ** chance.uniform(-4, -2)),
+        "optimizer": str(chance.choice(["adamw", "rmsprop"])),
+        "filter_size": int(chance.choice([3, 5, 7])),
+        "epochs": EPOCHS,
+    }
+    return recording.record_trial(
+        session,
+        experiment_id=begun.experiment_id,
+        arm_id=begun.arm_ids[arm],
+        number=number,
+        hyperparameters={} if arm in BASELINES else hyperparameters,
+        seed=number,
+        status=status,
+        failure_reason="the loss is not finite (nan) in epoch 3" if status == "failed" else None,
+        at=START + timedelta(minutes=10 * number + (0 if status == "running" else 9)),
+    )
 
 
-def _votes(engine: Engine, study_name: str, chance: np.random.Generator) -> None:
-    """Every participant finished. Contenders later in the study are picked as real more often."""
-    with write_session(engine) as session:
-        arms = list(session.scalars(select(StudyArm).order_by(StudyArm.position)))
-        study_id, trials = arms[0].study_id, [arm.trial_id for arm in arms]
-        samples = {
-            (trial, image): sample
-            for sample, trial, image in session.execute(
-                select(Sample.id, Sample.trial_id, Sample.image_id).where(Sample.trial_id.in_(trials))
-            )
-        }
-        sentinels = {
-            image: sentinel
-            for sentinel, image in session.execute(
-                select(SentinelPicture.id, SentinelPicture.image_id).where(SentinelPicture.study_id == study_id)
-            )
-        }
-        images = sorted(sentinels)
-        count = PEOPLE + SIMULATED
-        participants = _insert(
+def record_report(session: Session, begun: Begun, trial_id: int, arm: str, number: int, epoch: int) -> None:
+    position = list(begun.arm_ids).index(arm)
+    chance = np.random.default_rng((number, position, epoch))
+    quality = 0.5 + number * 7919 % 1000 / 2000  # of the trial
+    learnt = quality * (1 - np.exp(-(epoch or EPOCHS) / 6)) + float(chance.normal(0, 0.005))
+    scores = {
+        "bin_accuracy": (0.24 - 0.02 * position) * learnt,
+        "balanced_bin_accuracy": (0.01 + 0.005 * position) * learnt,
+        "information": 0.3 * learnt,
+        "exact_accuracy": 0.001 * learnt,
+        "raw_auc": 0.8 * learnt,
+        "rebalanced_auc": 0.6 * learnt,
+        "psnr_db": 20.0 + 4 * learnt,
+        "delta_e_2000": 14.0 - 4 * learnt + 0.5 * position,
+        "colourfulness_ratio": 0.4 + 0.2 * position * learnt,
+    }
+    loss = (2e5 if arm == "regression" else 3.0) * (1.2 - 0.5 * learnt)
+    errors = {name: 0.02 * abs(value) for name, value in scores.items()}
+    of_classes = [round(0.1 + 0.2 * learnt * value, 4) for value in chance.random(len(CLASSES))]
+    baseline = arm in BASELINES
+    with_loss = scores if baseline else {"loss": loss, **scores}
+    recording.record_report(
+        session,
+        trial_id,
+        run_id=begun.run_id,
+        epoch=epoch,
+        images_seen=45_000 * epoch,
+        seconds=20.0 * epoch,
+        device="none",
+        loss=None if baseline else loss,
+        scores={"train": with_loss, "validation": with_loss},
+        standard_errors={"train": errors, "validation": errors},
+        class_bin_accuracy={"train": of_classes, "validation": of_classes},
+    )
+
+
+def record_samples(session: Session, begun: Begun, trial_id: int, arm: str, epoch: int) -> None:
+    errors = np.random.default_rng(trial_id).gamma(8, 1.5, size=len(begun.image_ids)).tolist()
+    for image_id, png, error in zip(begun.image_ids, begun.pictures[arm], errors, strict=True):
+        recording.record_sample(
             session,
-            Participant,
-            [
-                {
-                    "study_id": study_id,
-                    "token_hash": f"{number:064x}",
-                    "completion_code": f"{number:012d}",
-                    "pseudonym": f"{number:08d}",
-                    "simulated": number >= PEOPLE,
-                    "seed": number,
-                    "tally": {},
-                    "consent_version": "1",
-                    "consented_at": START + timedelta(days=3, minutes=number),
-                    "finished_at": START + timedelta(days=3, minutes=number + 4),
-                    "ended_at": START + timedelta(days=3, minutes=number + 5),
-                }
-                for number in range(count)
-            ],
+            trial_id=trial_id,
+            image_id=image_id,
+            epoch=epoch,
+            decoding=None,
+            png=png,
+            scores={"delta_e_2000": error},
         )
+
+
+def add_votes(engine: Engine, study_name: str, *, people: int, simulated: int = 0) -> None:
+    """Every participant of a study of pairs finished. Contenders later in it are picked as real more often."""
+    chance = np.random.default_rng(0)
+    with write_session(engine) as session:
+        study = session.scalars(select(Study).where(Study.name == study_name)).one()
+        arms = list(session.scalars(select(StudyArm).where(StudyArm.study_id == study.id).order_by(StudyArm.position)))
+        of_contenders = select(Sample).where(Sample.trial_id.in_([arm.trial_id for arm in arms]))
+        samples = {(sample.trial_id, sample.image_id): sample.id for sample in session.scalars(of_contenders)}
+        of_study = select(SentinelPicture).where(SentinelPicture.study_id == study.id)
+        sentinels = {sentinel.image_id: sentinel.id for sentinel in session.scalars(of_study)}
         shares = np.linspace(0.2, 0.45, len(arms))
-        asked = PRACTICE + QUESTIONS
-        for number, participant in enumerate(participants):
-            order = chance.permutation(images)[:asked].tolist()
-            things = np.arange(asked) % len(arms)
-            sentinel_at = set((PRACTICE + chance.choice(QUESTIONS, SENTINELS, replace=False)).tolist())
-            chance.shuffle(things[PRACTICE:])
-            draws, left = chance.random(asked), chance.random(asked) < 0.5
-            response_ms = chance.lognormal(np.log(900), 0.4, asked).round(1)
+        for number, participant_id in enumerate(_participants(session, study.id, people, simulated)):
+            asked = study.practice_count + study.question_count
+            # Positions in a random order of the main questions: the first are sentinels, the others ask arms in turn.
+            main = study.practice_count + chance.permutation(study.question_count)
+            sentinel_at = set(main[: study.sentinel_count].tolist())
+            contender = np.zeros(asked, dtype=int)
+            contender[[*range(study.practice_count), *main]] = np.arange(asked) % len(arms)
+            sides: list[Side] = ["left" if left else "right" for left in chance.random(asked) < 0.5]
+            fooled = np.where([p in sentinel_at for p in range(asked)], 0.05, shares[contender])
+            correct = chance.random(asked) >= fooled
+            response_ms = chance.lognormal(np.log(900), 0.4, asked).round(1).tolist()
             questions: list[dict[str, Any]] = []
-            for position, image in enumerate(order):
-                sentinel = position in sentinel_at
-                arm = arms[things[position]]
+            for position, image in enumerate(chance.permutation(sorted(sentinels))[:asked].tolist()):
+                sentinel, arm = position in sentinel_at, arms[contender[position]]
+                kind: QuestionKind = "sentinel" if sentinel else "arm"
                 questions.append(
                     {
-                        "study_id": study_id,
-                        "participant_id": participant,
+                        "study_id": study.id,
+                        "participant_id": participant_id,
                         "public_id": f"{number * asked + position:032x}",
                         "position": position,
-                        "phase": "practice" if position < PRACTICE else "main",
-                        "kind": "sentinel" if sentinel else "arm",
+                        "phase": "practice" if position < study.practice_count else "main",
+                        "kind": kind,
                         "study_arm_id": None if sentinel else arm.id,
                         "image_id": image,
                         "sample_id": None if sentinel else samples[arm.trial_id, image],
                         "sentinel_picture_id": sentinels[image] if sentinel else None,
-                        "real_side": "left" if left[position] else "right",
+                        "real_side": sides[position],
                     }
                 )
-            rows: list[dict[str, Any]] = []
-            for position, question_id in enumerate(_insert(session, Question, questions)):
-                fooled = 0.05 if position in sentinel_at else shares[things[position]]
-                correct = bool(draws[position] >= fooled)
-                side = questions[position]["real_side"]
-                rows.append(
-                    {
-                        "question_id": question_id,
-                        "answered_at": START + timedelta(days=3, minutes=number, seconds=position + 1),
-                        "answer": side if correct else "right" if side == "left" else "left",
-                        "correct": correct,
-                        "response_time_ms": float(response_ms[position]),
-                        "exposure_measured_ms": 1000.0,
-                        "input": "key",
-                        "scale": 8,
-                        "device_pixel_ratio": 2.0,
-                        "flags": [],
-                    }
+            votes = [
+                {
+                    "question_id": question_id,
+                    "answered_at": START + timedelta(days=3, minutes=number, seconds=position + 1),
+                    "answer": side if right else "right" if side == "left" else "left",
+                    "correct": right,
+                    "response_time_ms": response_ms[position],
+                    "exposure_measured_ms": 1000.0,
+                    "input": "key",
+                    "scale": 8,
+                    "device_pixel_ratio": 2.0,
+                    "flags": [],
+                }
+                for position, (question_id, side, right) in enumerate(
+                    zip(_insert(session, Question, questions), sides, correct.tolist(), strict=True)
                 )
-            session.execute(insert(Vote), rows)
+            ]
+            session.execute(insert(Vote), votes)
+
+
+def _participants(session: Session, study_id: int, people: int, simulated: int) -> list[int]:
+    rows = [
+        {
+            "study_id": study_id,
+            "token_hash": f"{number:064x}",
+            "completion_code": f"{number:012d}",
+            "pseudonym": f"{number:08d}",
+            "simulated": number >= people,
+            "seed": number,
+            "tally": {},
+            "consent_version": "1",
+            "consented_at": START + timedelta(days=3, minutes=number),
+            "finished_at": START + timedelta(days=3, minutes=number + 4),
+            "ended_at": START + timedelta(days=3, minutes=number + 5),
+        }
+        for number in range(people + simulated)
+    ]
+    return _insert(session, Participant, rows)
 
 
 def _insert(session: Session, table: type[Base], rows: Sequence[dict[str, Any]]) -> list[int]:

@@ -35,8 +35,8 @@ computes. Neither Ray nor the database has a part in it.
 - *bare, bfloat16 if there is* and *bare, float32*: the same network and the head of 167 bins, forward and backward on
   tensors that are ready, with `F.cross_entropy` on hard labels in pixel rows; no colours, no soft labels, no optimizer.
 
-Checked: on one batch and the same weights the loss of *ours* and of the usual script agree to 1e-4. The table that
-*ours* looks soft labels up in is made before the clock starts, as once for a training of many epochs.
+Checked: on one batch and the same weights the loss of *ours* and of the usual script agree to 1e-4. The table in which
+*ours* looks up soft labels is made before the clock starts, as once for a training of many epochs.
 """
 
 OURS = "ours"

@@ -40,7 +40,7 @@ GOALS = {"dense, channel order": 8.0, "dense, pixel rows": 4.0, "hard labels": 1
 
 
 def section(tiny: bool) -> list[str]:
-    head = ["width, batch, bins", "contender", "ms an image", "× ours", "MB", "MB × ours", "own MB × ours"]
+    head = ["width, batch, bins", "contender", "ms per image", "× ours", "MB", "MB × ours", "own MB × ours"]
     rows = []
     faster: dict[str, list[float]] = {name: [] for name in GOALS}
     smaller: dict[str, list[float]] = {"": [], "own ": []}

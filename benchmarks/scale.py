@@ -46,12 +46,12 @@ def section(tiny: bool) -> list[str]:
         rows.append(row)
     head = ["images", "array, MB"]
     for kind in KINDS:
-        head += [f"{kind}, s", "ms an image", "MB more"]
+        head += [f"{kind}, s", "ms per image", "MB more"]
     goals = []
     for kind, measured in each.items():
         (few_s, few_grown), *_, (most_s, most_grown) = measured
         goals.append(
-            goal(f"{kind}: time an image of the most images over that of the fewest", [most_s / few_s], at_most=1.2)
+            goal(f"{kind}: time per image of the most images over that of the fewest", [most_s / few_s], at_most=1.2)
         )
         if few_grown is not None and most_grown is not None:
             what = f"{kind}: MB that the most images need beyond what the fewest need"
@@ -86,7 +86,6 @@ def _images(count: int) -> tuple[Dataset, str]:
 
 def _work(kind: str, data: Dataset) -> Callable[[], object]:
     hyperparameters = Hyperparameters(learning_rate=1e-3, epochs=1, width=8, depth=1, batch_size=64)
-
     palette = grid_palette()
 
     def encode() -> None:

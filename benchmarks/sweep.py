@@ -33,7 +33,7 @@ TEXT = """\
 `python -m platform.sweep tune_configs/quick.yaml` with the settings below, on the photographs that come with
 scikit-image.
 
-**What Ray costs a trial.** The same trials, one at a time and on one thread: three times by the sweep, recorded and
+**What Ray costs per trial.** The same trials, one at a time and on one thread: three times by the sweep, recorded and
 with sample pictures, and bare, `platform.training.train` alone one after another in this process, before and after each
 sweep. The sweep's time runs from the end of its first trial to the end of its last, so that Ray's start is left out,
 and the first trial is left out of the other times too. *Trainings in the sweep* is the part of it that its trials spent
@@ -41,9 +41,10 @@ in `train`, by their own clock: Ray runs them in another process, with lower pri
 machine does.
 """
 ASHA_TEXT = """\
-**What early stopping spares.** Two sweeps a seed, on all cores: every trial to its last epoch, and ASHA (first rung
+**What early stopping spares.** Two sweeps per seed, on all cores: every trial to its last epoch, and ASHA (first rung
 after one epoch, a third goes on) with the same trials. The seed decides images, draws, first weights and order. Wall
-time is from the start of the first trial to the end of the last.
+time is from the start of the first trial to the end of the last. The validation loss is that of the best trial, which
+is chosen by its loss on the tuning split.
 """
 
 
@@ -90,17 +91,17 @@ def _overhead(tiny: bool) -> list[str]:
     return [
         f"`{' '.join(_as_settings(settings))}`",
         "",
-        *table([f"the last {count} of {trials} trials", "s", "s a trial"], rows),
+        *table([f"the last {count} of {trials} trials", "s", "s per trial"], rows),
         "",
         goal(
-            "seconds a trial that the sweep takes beyond 105 % of the bare trainings",
+            "seconds per trial that the sweep takes beyond 105 % of the bare trainings",
             [statistics.median(beyond)],
             at_most=0.1,
         ),
         "",
         f"The sweep took {spread(more)} s longer than the mean of the bare runs before and after it, or "
-        f"{spread([each / count for each in more])} s a trial; beyond its own trainings "
-        f"{spread([(sweep - own) / count for sweep, own in zip(swept, trained, strict=True)])} s a trial.",
+        f"{spread([each / count for each in more])} s per trial; beyond its own trainings "
+        f"{spread([(sweep - own) / count for sweep, own in zip(swept, trained, strict=True)])} s per trial.",
     ]
 
 
@@ -109,16 +110,16 @@ def _bare_seconds(config: SweepConfig) -> float:
     data = load_dataset(
         config.dataset,
         train_images=config.train_images,
+        tuning_images=config.tuning_images,
         validation_images=config.validation_images,
         seed=config.seed,
         say=lambda _: None,
     )
-    planned = plan_trials(config)
     colours = count_colours(data.train_images)
     seconds = []
-    for trial in planned:
+    for planned in plan_trials(config):
         started = time.perf_counter()
-        for _ in train(compose(config.arms, trial.arm, colours), trial.hyperparameters, data):
+        for _ in train(compose(config.arms, planned.arm, colours), planned.hyperparameters, data):
             pass
         seconds.append(time.perf_counter() - started)
     return sum(seconds[1:])
@@ -159,13 +160,12 @@ def _early_stopping(tiny: bool) -> list[str]:
     return [
         f"`{' '.join(_as_settings(settings))}`",
         "",
-        *table(["sweep", "images trained", "s", "best validation loss"], rows),
+        *table(["sweep", "images trained", "s", "validation loss"], rows),
         "",
         goal("images that full sweeps train over those of ASHA", [statistics.median(fewer)], at_least=3),
         "",
-        f"ASHA trained {spread(fewer)} times fewer images and took {spread(shorter)} times less time. Its best "
-        f"validation loss was higher by {higher}; the standard deviation between the seeds of the full sweeps' best is "
-        f"{noise}.",
+        f"ASHA trained {spread(fewer)} times fewer images and took {spread(shorter)} times less time. Its "
+        f"validation loss was higher by {higher}; full sweeps have a standard deviation of {noise} between seeds.",
     ]
 
 

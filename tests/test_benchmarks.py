@@ -7,11 +7,11 @@ import pytest
 # Not the sweep, of which tests/test_sweep.py runs enough.
 SECTIONS = {
     "loss": ["ours", "dense, channel order", "dense, pixel rows", "hard labels"],
-    "colour": ["ours", "scikit-image and numpy", "floor"],
+    "colour": ["ours", "scikit-image and numpy", "scikit-image and our table", "floor"],
     "epoch": ["ours", "the usual script", "bare, float32"],
     "step": ["convolutions and matrix products, forward and backward"],
     "scale": ["150", "300"],
-    "database": ["2", "5", "learning curves, ms", "all votes, ms", "pictures, ms"],
+    "database": ["5", "10", "learning curves, ms", "all votes, ms", "pictures, ms"],
 }
 
 
