@@ -38,7 +38,6 @@ GROUPS = {
         "test_platform_module",
         "test_recorder",
         "test_sweep",
-        "test_sweep_machines",
         "test_sweep_command",
     ],
     "browser": ["test_access", "test_dashboard", "test_pictures_view", "test_survey_flow"],

@@ -1,4 +1,4 @@
-"""Sweeps on a real Ray whose trials follow a script instead of training."""
+"""A sweep whose trials report what a script says: all of Ray and of the database, no training."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ from platform.ray_trials import run_trials
 from platform.recorder import Recorder, Start, record_start
 from platform.storage import CHECKPOINT_FILE
 from platform.sweep import left_to_do
-from platform.trials import PlannedTrial, epoch_shares, trials_per_arm
+from platform.trials import PlannedTrial, epoch_shares, trials_in_all
 from tests.test_trials import TRAINING
 
 EPOCHS = 9
@@ -54,14 +54,14 @@ BEST_AND_REST = [("finished", EPOCHS), *[("stopped_early", 1)] * 3]
 
 
 def scripted_report(arms: list[str], epoch: int, loss: float) -> dict[str, Any]:
-    splits = {
-        "train": {"values": {"loss": loss, "bin_accuracy": 0.5}, "standard_errors": {}, "class_bin_accuracy": [0.5]},
-        "tuning": {"values": {"loss": loss}, "standard_errors": {}, "class_bin_accuracy": []},
-        "validation": {
-            "values": {"loss": loss, "bin_accuracy": 0.25},
-            "standard_errors": {"bin_accuracy": 0.01},
-            "class_bin_accuracy": [0.25, None],
+    columns = {
+        "scores": {
+            "train": {"loss": loss, "bin_accuracy": 0.5},
+            "tuning": {"loss": loss},
+            "validation": {"loss": loss, "bin_accuracy": 0.25},
         },
+        "standard_errors": {"validation": {"bin_accuracy": 0.01}},
+        "class_bin_accuracy": {"train": [0.5], "validation": [0.25, None]},
     }
     return {
         "epoch": epoch,
@@ -69,7 +69,7 @@ def scripted_report(arms: list[str], epoch: int, loss: float) -> dict[str, Any]:
         "seconds": 0.1 * epoch,
         "device": "script",
         "loss": loss,
-        "scores": dict.fromkeys(arms, splits),
+        "scores": dict.fromkeys(arms, columns),
     }
 
 
@@ -106,8 +106,7 @@ def begin(config: SweepConfig, data: Dataset, engine: Engine, folder: Path) -> t
     tasks = {name: compose(arms, name, colours) for name in (*trained_arms(arms), *BASELINES)}
     start = Start(config, "", None, "test", {}, str(folder), data, colours, tasks)
     recorded = record_start(engine, start)
-    trials = len(trained_arms(config.arms)) * trials_per_arm(config)
-    progress = Progress(Console(quiet=True), trials, epoch_shares(config), [])
+    progress = Progress(Console(quiet=True), trials_in_all(config), epoch_shares(config), [])
     recorder = Recorder(engine, config, recorded, progress)
     return recorder, left_to_do(config, recorded, recorder, lambda line: None), f"run-{recorded.run_id}"
 
@@ -115,10 +114,8 @@ def begin(config: SweepConfig, data: Dataset, engine: Engine, folder: Path) -> t
 def sweep(config: SweepConfig, trainable: Trainable, data: Dataset, engine: Engine, folder: Path) -> Recorder:
     """Run a sweep of scripted trials, one at a time, or go on with it; return its recorder, closed."""
     recorder, unfinished, name = begin(config, data, engine, folder)
-    trials = len(trained_arms(config.arms)) * trials_per_arm(config)
-    new = trials - len(recorder.ended) - len(unfinished)
-    run_trials(config, trainable, recorder, unfinished, new=new, storage=str(folder), folder=name)
-    recorder.close(trials)
+    run_trials(config, trainable, recorder, unfinished, storage=str(folder), folder=name)
+    recorder.close()
     return recorder
 
 

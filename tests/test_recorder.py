@@ -5,36 +5,37 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 from sqlalchemy import Engine, event, select
 
-from db.schema import Arm, Experiment, Report, Trial
+from db.schema import Trial
 from db.store import open_database, read_session
 from platform import recorder as recorder_module
-from platform.arms import BASELINES, compose, trained_arms
-from platform.config import SweepConfig
 from platform.datasets import Dataset, load_dataset
-from platform.palettes import count_colours
-from platform.progress import Progress
 from platform.ray_cluster import ray_started
-from platform.ray_trials import run_trials
-from platform.recorder import Recorder, Start, record_start
 from platform.storage import CHECKPOINT_FILE, has_file
-from platform.sweep import left_to_do
-from platform.trials import PlannedTrial, epoch_shares, trials_in_all
 from platform.workers import set_ray_variables
-from tests.test_trials import TRAINING
+from tests.scripted_sweep import (
+    ASHA,
+    BEST_AND_REST,
+    EPOCHS,
+    alike,
+    begin,
+    experiment_status,
+    rates,
+    reported_epochs,
+    script,
+    sweep,
+    sweep_config,
+    trials_by_arm,
+)
 
 pytestmark = pytest.mark.filterwarnings("default")  # Ray's own
-
-EPOCHS = 9
-Trainable = Callable[[dict[str, Any]], None]
 
 
 @pytest.fixture(scope="module")
@@ -54,126 +55,6 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     engine = open_database(tmp_path / "sweep.sqlite", busy_timeout_s=0.2)
     yield engine
     engine.dispose()
-
-
-def sweep_config(search: dict[str, Any], **more: Any) -> SweepConfig:
-    return SweepConfig.model_validate(
-        {
-            "experiment": "scripted",
-            "dataset": "photos",
-            "epochs": EPOCHS,
-            "arms": {
-                "regression": {"kind": "regression"},
-                "rebalanced": {"kind": "classification", "rebalancing": 0.25},
-                "tilted": {"renders": "rebalanced", "tilt": 0.5},
-            },
-            "training": TRAINING,
-            "search": search,
-            "samples": {"images": 0},
-            "resources": {"max_concurrent": 1},
-            **more,
-        }
-    )
-
-
-def rates(*values: float) -> dict[str, Any]:
-    return {"method": "grid", "space": {"learning_rate": list(values)}}
-
-
-ASHA = {"early_stopping": {"grace_epochs": 1, "reduction_factor": 3}}
-BEST_AND_REST = [("finished", EPOCHS), *[("stopped_early", 1)] * 3]
-
-
-def scripted_report(arms: list[str], epoch: int, loss: float) -> dict[str, Any]:
-    columns = {
-        "scores": {
-            "train": {"loss": loss, "bin_accuracy": 0.5},
-            "tuning": {"loss": loss},
-            "validation": {"loss": loss, "bin_accuracy": 0.25},
-        },
-        "standard_errors": {"validation": {"bin_accuracy": 0.01}},
-        "class_bin_accuracy": {"train": [0.5], "validation": [0.25, None]},
-    }
-    return {
-        "epoch": epoch,
-        "images_seen": 20 * epoch,
-        "seconds": 0.1 * epoch,
-        "device": "script",
-        "loss": loss,
-        "scores": dict.fromkeys(arms, columns),
-    }
-
-
-def script() -> Callable[[dict[str, Any], Callable[[int], float]], None]:
-    """What a scripted trial does: it reports `loss(epoch)` after each epoch, going on from its checkpoint.
-
-    A closure, so that it travels to the workers by value: they do not have this file.
-    """
-    arms_of = {"regression": ["regression"], "rebalanced": ["rebalanced", "tilted"]}
-    globals_needed = {"scripted_report": scripted_report, "file": CHECKPOINT_FILE}
-
-    def follow(config: dict[str, Any], loss: Callable[[int], float]) -> None:
-        import tempfile
-        from pathlib import Path
-
-        from ray import tune
-
-        planned, newest = config["trial"], tune.get_checkpoint()
-        folder = newest.path if newest is not None else planned.checkpoint
-        done = 0 if folder is None else int((Path(folder) / str(globals_needed["file"])).read_text())
-        for epoch in range(done + 1, planned.hyperparameters.epochs + 1):
-            report: Any = globals_needed["scripted_report"]
-            report = report(arms_of[planned.arm], epoch, loss(epoch))
-            with tempfile.TemporaryDirectory() as name:
-                (Path(name) / str(globals_needed["file"])).write_text(str(epoch))
-                tune.report(report, checkpoint=tune.Checkpoint.from_directory(name))
-
-    return follow
-
-
-def begin(config: SweepConfig, data: Dataset, engine: Engine, folder: Path) -> tuple[Recorder, list[PlannedTrial], str]:
-    """Record the start of a run of the driver; return its recorder, what is left to do, and the run's folder."""
-    colours, arms = count_colours(data.train_images), {**config.arms, **BASELINES}
-    tasks = {name: compose(arms, name, colours) for name in (*trained_arms(arms), *BASELINES)}
-    start = Start(config, "", None, "test", {}, str(folder), data, colours, tasks)
-    recorded = record_start(engine, start)
-    progress = Progress(Console(quiet=True), trials_in_all(config), epoch_shares(config), [])
-    recorder = Recorder(engine, config, recorded, progress)
-    return recorder, left_to_do(config, recorded, recorder, lambda line: None), f"run-{recorded.run_id}"
-
-
-def sweep(config: SweepConfig, trainable: Trainable, data: Dataset, engine: Engine, folder: Path) -> Recorder:
-    """Run a sweep of scripted trials, one at a time, or go on with it; return its recorder, closed."""
-    recorder, unfinished, name = begin(config, data, engine, folder)
-    run_trials(config, trainable, recorder, unfinished, storage=str(folder), folder=name)
-    recorder.close()
-    return recorder
-
-
-def trials_by_arm(engine: Engine) -> dict[str, list[tuple[str, int]]]:
-    """Status and epochs of each arm's trials in the order of their numbers, baselines left out."""
-    found: dict[str, list[tuple[str, int]]] = {}
-    statement = select(Arm.name, Trial.status, Trial.epochs_done).join(Arm, Arm.id == Trial.arm_id)
-    with read_session(engine) as session:
-        for arm, status, epochs in session.execute(statement.where(~Arm.baseline).order_by(Trial.number)):
-            found.setdefault(arm, []).append((status, epochs))
-    return found
-
-
-def alike(trials: list[tuple[str, int]]) -> dict[str, list[tuple[str, int]]]:
-    """All arms with such trials, for comparison."""
-    return {arm: trials for arm in ("regression", "rebalanced", "tilted")}  # noqa: C420 - equal, and never changed
-
-
-def reported_epochs(engine: Engine) -> list[tuple[int, int]]:
-    with read_session(engine) as session:
-        rows = session.execute(select(Report.trial_id, Report.epoch).where(Report.epoch > 0))
-        return [(trial_id, epoch) for trial_id, epoch in rows]
-
-
-def experiment_status(engine: Engine) -> str:
-    with read_session(engine) as session:
-        return session.scalars(select(Experiment.status)).one()
 
 
 def test_early_stopping_compares_within_an_arm_only(

@@ -11,7 +11,7 @@ from db.store import open_database, read_session
 from platform import recorder as recorder_module
 from platform.datasets import Dataset, load_dataset
 from platform.storage import CHECKPOINT_FILE
-from tests.test_recorder import ASHA, EPOCHS, alike, begin, rates, scripted_report, sweep_config, trials_by_arm
+from tests.scripted_sweep import ASHA, EPOCHS, alike, begin, rates, scripted_report, sweep_config, trials_by_arm
 
 
 @pytest.fixture(scope="module")
