@@ -123,9 +123,9 @@ def _add_options(create: argparse.ArgumentParser) -> None:
     )
     create.add_argument(
         "--exposure",
-        default=str(EXPOSURE_MS),
+        action="append",
         metavar="MS",
-        help="milliseconds, or none: until answered (default: %(default)s)",
+        help=f"milliseconds, or none: until answered (default: {EXPOSURE_MS})",
     )
     create.add_argument("--resampling", choices=get_args(Resampling), default="nearest", help="default: %(default)s")
     create.add_argument("--seed", type=int, help="of the sentinels' colours (default: drawn)")
@@ -175,7 +175,7 @@ def _create(engine: Engine, options: argparse.Namespace, console: Console) -> in
         question_count=options.questions,
         practice_count=options.practice,
         sentinel_share=options.sentinels,
-        exposure_ms=_exposure(options.exposure),
+        exposure_ms=_exposure(options.exposure or [str(EXPOSURE_MS)]),
         resampling=options.resampling,
         seed=options.seed,
         planned_participants=options.participants,
@@ -279,7 +279,10 @@ def folder_name(study: str) -> str:
     return short if short.strip(".") and not short.startswith(".") else "study" + short.replace(".", "_")
 
 
-def _exposure(text: str) -> int | None:
+def _exposure(given: Sequence[str]) -> int | None:
+    if len(given) > 1:
+        raise SurveyError("A study has one exposure; create a study for each, and compare them.")
+    (text,) = given
     if text == "none":
         return None
     try:

@@ -190,6 +190,7 @@ def test_the_command_creates_shows_exports_and_closes(
         (["show"], "There is no study yet"),
         (["close", "x"], "There is no study 'x'; there is none yet"),
         (["create", "--exposure", "soon"], "The exposure 'soon' is neither a number of milliseconds nor none."),
+        (["create", "--exposure", "100", "--exposure", "1000"], "A study has one exposure; create a study for each"),
         (["create"], "40 questions and 10 for practice need 50 images"),
         (["create", "dogs"], "There is no experiment 'dogs'; there is cats"),
     ],
