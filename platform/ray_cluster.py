@@ -85,7 +85,7 @@ def _check_reachable(address: str, source: str) -> None:
 def _mend_of(error: BaseException, address: str) -> str:
     if "AF_UNIX" in str(error):
         return ": its sockets' paths may have 107 bytes at most; set TMPDIR to a shorter folder, such as /tmp."
-    if isinstance(error, PermissionError):
+    if isinstance(error, OSError) and error.filename is not None:
         return ": set HOME and TMPDIR to folders that you may write."
     return "." if address == "local" else ": give another --address, or --address local to use this machine alone."
 

@@ -340,14 +340,13 @@ def test_checkpoints_are_those_that_the_database_names(finished: Finished) -> No
 
 
 def test_the_results_are_printed_whatever_the_terminal_lacks(
-    finished: Finished, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    finished: Finished, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "240")  # so that no cell is wrapped
     assert "?" in finished.output  # in place of Δ, which latin-1 does not have
     assert f"python -m platform.results tiny --database {finished.folder}/d.sqlite" in finished.output.splitlines()[-1]
     assert print_results(["--database", str(finished.folder / "d.sqlite")]) == 0
     printed = capsys.readouterr().out
-    for shown in ("most frequent bin", "grey", "4 finished, 1 failed"):
+    for shown in ("most frequent bin", "grey", "4 finished", "1 failed"):
         assert shown in printed
         assert shown in finished.output
 
