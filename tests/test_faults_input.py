@@ -34,8 +34,9 @@ from tests.faults import TIMES, count
 from tests.survey_browser import CHECKOUT, Server
 from tests.survey_data import add_experiment, to_first_question
 from tests.survey_load import Client
-from tests.test_datasets import GOOD_ARCHIVE, imagenet32, publish, random_images, refused
+from tests.test_datasets import random_images, refused
 from tests.test_faults_database import stored_votes
+from tests.test_published_images import GOOD_ARCHIVE, imagenet32, publish
 from tests.test_survey_pages import opened, words
 
 __all__ = ["imagenet32"]  # a fixture
@@ -261,6 +262,19 @@ FIELDS = (
 )
 
 
+def forged_answers(good: dict[str, Any], others: str, answered: str) -> list[Any]:
+    """A good answer with one thing wrong in it. others: a question of another participant's; answered: one that was."""
+    values: dict[str, Any] = {
+        "question": (others, "", "x" * 10**6, "\0", None, 5, [good["question"]], {"a": good["question"]}),
+        "answer": ("real", "LEFT", "", None, 0, ["left"], {"left": 1}, "x" * 10**6),
+        "response_time_ms": (-1, math.nan, math.inf, 10**400, "1", None, [1]),
+        "scale": (0, 1001, 1.5, True, "9", None, 10**30),
+        "input": ("voice", None, ["key"], {"key": 1}),
+    }
+    wrong = [good | {field: value} for field, of_field in values.items() for value in of_field]
+    return [good | {"question": answered, "answer": "right"}, *wrong]
+
+
 def test_forged_answers_change_nothing_and_the_server_goes_on(tmp_path: Path) -> None:
     engine = open_database(tmp_path / "survey.sqlite")
     add_experiment(engine, images=30)
@@ -283,18 +297,7 @@ def test_forged_answers_change_nothing_and_the_server_goes_on(tmp_path: Path) ->
             "input": "key",
             "scale": 9,
         }
-        forged: list[Any] = [
-            good | {"question": theirs.stimulus[1]["question"]},  # another's
-            good | {"question": answered, "answer": "right"},
-            *(good | {"question": value} for value in ("", "x" * 10**6, "\0", None, 5, [question], {"a": question})),
-            *(
-                good | {"answer": value}
-                for value in ("real", "LEFT", "", None, 0, ["left"], {"left": 1}, "x" * 1_000_000)
-            ),
-            *(good | {"response_time_ms": value} for value in (-1, math.nan, math.inf, 10**400, "1", None, [1])),
-            *(good | {"scale": value} for value in (0, 1001, 1.5, True, "9", None, 10**30)),
-            *(good | {"input": value} for value in ("voice", None, ["key"], {"key": 1})),
-        ]
+        forged = forged_answers(good, theirs.stimulus[1]["question"], answered)
 
         @settings(max_examples=60 * TIMES, deadline=None, database=None, suppress_health_check=quiet)
         @given(value=JSON | some.fixed_dictionaries({}, optional=dict.fromkeys(FIELDS, JSON)))
