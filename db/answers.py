@@ -14,7 +14,18 @@ from sqlalchemy.orm import Session
 
 from db.errors import UserError
 from db.results import Contender, arm_names, contenders, experiment_and_dataset
-from db.schema import Image, Participant, Protocol, Question, QuestionKind, Study, StudyArm, StudyStatus, Vote
+from db.schema import (
+    Image,
+    Participant,
+    Protocol,
+    Question,
+    QuestionKind,
+    Study,
+    StudyArm,
+    StudyStatus,
+    Vote,
+    values_for,
+)
 
 if TYPE_CHECKING:  # it takes a second to import, for which a participant's server need not wait
     import pandas as pd
@@ -163,24 +174,18 @@ def load_answers(session: Session, study: Study, *, simulated: bool = False) -> 
     experiment, dataset = experiment_and_dataset(session, study)
     rule = ExclusionRule(**study.exclusion_rule)
     people, votes = read_votes(session, study.id, rule, simulated=simulated)
-    asked = set(
-        votes.loc[votes["phase"] == "main", "participant"]
-    )  # practice alone makes no participant of an analysis
+    asked = set(votes.loc[votes["phase"] == "main", "participant"])
     people = people[people.index.isin(asked)]
+    values = values_for(Answers, study) | {"study": study.name, "exclusion_rule": rule}
     return Answers(
-        study=study.name,
-        status=study.status,
         experiment=experiment,
         dataset=dataset,
-        protocol=study.protocol,
-        exposure_ms=study.exposure_ms,
-        exclusion_rule=rule,
         simulated=simulated,
-        planned_participants=study.planned_participants,
         arms=arm_names(session, study.experiment_id),
         contenders=contenders(session, study),
         people=people,
         votes=votes[votes["participant"].isin(asked)],
+        **values,
     )
 
 

@@ -111,12 +111,6 @@ def recruited_as(link: Mapping[str, str], id_parameter: str) -> dict[str, str | 
     }
 
 
-def redraw(session: Session, participant: Participant) -> list[Slot]:
-    """Draw a participant's schedule again from what is stored of it: the study's plan, the tally and the seed."""
-    plan, _, _ = plan_of(session, session.get_one(Study, participant.study_id))
-    return draw(plan, Tally(**participant.tally), participant.seed)
-
-
 def withdraw(engine: Engine, token_or_completion_code: str) -> bool:
     """Delete the participant and all their answers; False if there is nobody of that token or completion code."""
     code = _typed_code(token_or_completion_code)

@@ -1,15 +1,15 @@
 """Everything that a sweep writes, and what it reads to go on, as functions within the caller's session (see
 `db.store.write_session`).
 
-All of them are idempotent: the same call twice leaves what one call leaves, and later values win. They take plain
-values, and each `record_...` returns the row's id. Nothing is committed here.
+All of them are idempotent: the same call twice leaves what one call leaves, and later values win. Columns are given by
+name, as `db.schema` has them, and each `record_...` returns the row's id. Nothing is committed here.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypedDict, Unpack
+from typing import Any
 
 from sqlalchemy import ColumnElement, Select, delete, func, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -25,39 +25,19 @@ from db.schema import (
     Report,
     Run,
     Sample,
-    Split,
     Trial,
     TrialStatus,
     UtcDateTime,
 )
 
 
-class DatasetValues(TypedDict):
-    name: str
-    note: str
-    class_names: Sequence[str]
-    train_count: int
-    tuning_count: int
-    validation_count: int
-    validation_class_counts: Sequence[int]
-    colour_counts: bytes
-
-
-def record_dataset(session: Session, *, fingerprint: str, **values: Unpack[DatasetValues]) -> int:
+def record_dataset(session: Session, **columns: Any) -> int:
     """Record a dataset, known by its fingerprint."""
-    return _upsert(session, Dataset, {"fingerprint": fingerprint}, {**values})
+    return _upsert(session, Dataset, ("fingerprint",), columns)
 
 
 def record_experiment(
-    session: Session,
-    *,
-    name: str,
-    dataset_id: int,
-    config: Mapping[str, Any],
-    config_yaml: str,
-    profile: str | None,
-    storage_path: str,
-    at: datetime | None = None,
+    session: Session, *, name: str, dataset_id: int, at: datetime | None = None, **columns: Any
 ) -> int:
     """Record that the experiment `name` is running, from now (or `at`, UTC) if it is new; resuming keeps its start.
 
@@ -70,16 +50,9 @@ def record_experiment(
         raise ValueError(
             f"Experiment {name!r} was run on other data ({known.name}); choose another name, or the same data."
         )
-    values = {
-        "status": "running",
-        "finished_at": None,
-        "dataset_id": dataset_id,
-        "config": config,
-        "config_yaml": config_yaml,
-        "profile": profile,
-        "storage_path": storage_path,
-    }
-    return _upsert(session, Experiment, {"name": name}, values, only_new={"created_at": at or datetime.now(UTC)})
+    columns |= {"name": name, "dataset_id": dataset_id, "status": "running", "finished_at": None}
+    new = {"created_at": at or datetime.now(UTC)}
+    return _upsert(session, Experiment, ("name",), columns, only_new=new)
 
 
 def record_run(
@@ -114,44 +87,11 @@ def finish_experiment(
     )
 
 
-def record_arm(
-    session: Session,
-    *,
-    experiment_id: int,
-    name: str,
-    position: int,
-    options: Mapping[str, Any],
-    baseline: bool = False,
-    rebalancing: float | None = None,
-    centers: Sequence[Sequence[float]] | None = None,
-) -> int:
-    """Record an arm: see `db.schema.Arm`."""
-    values = {
-        "position": position,
-        "baseline": baseline,
-        "rebalancing": rebalancing,
-        "options": options,
-        "centers": centers,
-    }
-    return _upsert(session, Arm, {"experiment_id": experiment_id, "name": name}, values)
+def record_arm(session: Session, **columns: Any) -> int:
+    return _upsert(session, Arm, ("experiment_id", "name"), columns)
 
 
-class TrialPlan(TypedDict):
-    experiment_id: int
-    arm_id: int
-    number: int  # from 1, within the arm
-    hyperparameters: Mapping[str, Any]
-    seed: int
-
-
-def record_trial(
-    session: Session,
-    *,
-    status: TrialStatus,
-    failure_reason: str | None = None,
-    at: datetime | None = None,
-    **plan: Unpack[TrialPlan],
-) -> int:
+def record_trial(session: Session, *, status: TrialStatus, at: datetime | None = None, **columns: Any) -> int:
     """Record a trial and the state it is in, as of now (or `at`, UTC).
 
     started_at is the first moment at which it was not pending, ended_at the first since which it is neither pending
@@ -160,41 +100,15 @@ def record_trial(
     at = at or datetime.now(UTC)
     started_at = None if status == "pending" else at
     ended_at = None if status in ("pending", "running") else at
-    values = {
-        "experiment_id": plan["experiment_id"],
-        "hyperparameters": plan["hyperparameters"],
-        "seed": plan["seed"],
-        "status": status,
-        "failure_reason": failure_reason,
-        "started_at": started_at,
-        "ended_at": ended_at,
-    }
+    columns = {"failure_reason": None, **columns, "status": status, "started_at": started_at, "ended_at": ended_at}
     kept = {"started_at": _kept_or(Trial.started_at, started_at)}
     if ended_at is not None:
         kept["ended_at"] = _kept_or(Trial.ended_at, ended_at)
-    return _upsert(session, Trial, {"arm_id": plan["arm_id"], "number": plan["number"]}, values, on_update=kept)
-
-
-class Measured(TypedDict):
-    """What a report says, see `db.schema.Report`."""
-
-    images_seen: int
-    seconds: float
-    device: str
-    loss: float | None
-    scores: Mapping[Split, Mapping[str, float]]
-    standard_errors: Mapping[Split, Mapping[str, float]]
-    class_bin_accuracy: Mapping[Split, Sequence[float | None]]
+    return _upsert(session, Trial, ("arm_id", "number"), columns, on_update=kept)
 
 
 def record_report(
-    session: Session,
-    trial_id: int,
-    *,
-    run_id: int,
-    epoch: int,
-    checkpoint: str | None = None,
-    **measured: Unpack[Measured],
+    session: Session, trial_id: int, *, epoch: int, checkpoint: str | None = None, **measured: Any
 ) -> None:
     """Record what a trial measured after `epoch` (0 for a baseline).
 
@@ -204,7 +118,7 @@ def record_report(
         for name, value in values.items():
             if not math.isfinite(value):
                 raise ValueError(f"The {split} {name} after epoch {epoch} is {value}; leave out what is undefined.")
-    _upsert(session, Report, {"trial_id": trial_id, "epoch": epoch}, {"run_id": run_id, **measured})
+    _upsert(session, Report, ("trial_id", "epoch"), {"trial_id": trial_id, "epoch": epoch, **measured})
     session.execute(
         update(Trial)
         .where(Trial.id == trial_id, Trial.epochs_done <= epoch)
@@ -237,39 +151,14 @@ def move_checkpoints(session: Session, experiment_id: int, old: str, new: str) -
             trial.checkpoint = new + trial.checkpoint[len(old) :]
 
 
-def record_image(
-    session: Session,
-    *,
-    dataset_id: int,
-    split: Split,
-    index_in_split: int,
-    class_index: int,
-    truth_png: bytes,
-    width: int,
-    height: int,
-) -> int:
-    """Record a photograph of a dataset: width and height in pixels, truth_png its ground truth as PNG bytes."""
-    return _upsert(
-        session,
-        Image,
-        {"dataset_id": dataset_id, "split": split, "index_in_split": index_in_split},
-        {"class_index": class_index, "truth_png": truth_png, "width": width, "height": height},
-    )
+def record_image(session: Session, **columns: Any) -> int:
+    """Record a photograph of a dataset."""
+    return _upsert(session, Image, ("dataset_id", "split", "index_in_split"), columns)
 
 
-def record_sample(
-    session: Session,
-    *,
-    trial_id: int,
-    image_id: int,
-    epoch: int,
-    decoding: str | None,
-    png: bytes,
-    scores: Mapping[str, float],
-) -> int:
-    """Record a trial's colourization of an image after `epoch`, and this picture's scores: see `db.schema.Sample`."""
-    values = {"epoch": epoch, "decoding": decoding, "png": png, "scores": scores}
-    return _upsert(session, Sample, {"trial_id": trial_id, "image_id": image_id}, values)
+def record_sample(session: Session, **columns: Any) -> int:
+    """Record a trial's colourization of an image."""
+    return _upsert(session, Sample, ("trial_id", "image_id"), columns)
 
 
 # What a sweep that goes on, or whose record lacks something, reads
@@ -288,15 +177,14 @@ class RecordedTrial:
 
 def recorded_trials(session: Session, experiment_id: int) -> list[RecordedTrial]:
     """All trials of the experiment but the baselines', by their numbers, each number's in the order of the arms."""
-    rows = session.execute(_trials_of(experiment_id))
-    return [_recorded(arm, trial) for arm, trial in rows]
+    return [RecordedTrial(*row) for row in session.execute(_trials_of(experiment_id))]
 
 
 def trials_without_samples(session: Session, experiment_id: int, images: int) -> list[RecordedTrial]:
     """The finished trials that have painted fewer images than these."""
     painted = select(func.count(Sample.id)).where(Sample.trial_id == Trial.id).scalar_subquery()
-    rows = session.execute(_trials_of(experiment_id).where(Trial.status == "finished", painted < images))
-    return [_recorded(arm, trial) for arm, trial in rows]
+    lacking = _trials_of(experiment_id).where(Trial.status == "finished", painted < images)
+    return [RecordedTrial(*row) for row in session.execute(lacking)]
 
 
 def checkpoint_of(session: Session, arm_id: int, number: int) -> str | None:
@@ -344,24 +232,14 @@ def sample_images(session: Session, experiment_id: int) -> dict[int, int]:
     return dict(rows.all())
 
 
-def _trials_of(experiment_id: int) -> Select[str, Trial]:
+def _trials_of(experiment_id: int) -> Select[*tuple[Any, ...]]:
+    """In the order of RecordedTrial's fields."""
+    columns = (Trial.hyperparameters, Trial.status, Trial.epochs_done, Trial.checkpoint)
     return (
-        select(Arm.name, Trial)
+        select(Trial.id, Arm.name, Trial.number, *columns)
         .join(Arm, Arm.id == Trial.arm_id)
         .where(Trial.experiment_id == experiment_id, Arm.baseline.is_(False))
         .order_by(Trial.number, Arm.position)
-    )
-
-
-def _recorded(arm: str, trial: Trial) -> RecordedTrial:
-    return RecordedTrial(
-        id=trial.id,
-        arm=arm,
-        number=trial.number,
-        hyperparameters=trial.hyperparameters,
-        status=trial.status,
-        epochs_done=trial.epochs_done,
-        checkpoint=trial.checkpoint,
     )
 
 
@@ -373,18 +251,19 @@ def _kept_or(column: InstrumentedAttribute[datetime | None], moment: datetime | 
 def _upsert(
     session: Session,
     table: type[Base],
-    key: Mapping[str, Any],
-    values: Mapping[str, Any],
+    key: Sequence[str],
+    columns: Mapping[str, Any],
     *,
     only_new: Mapping[str, Any] | None = None,
     on_update: Mapping[str, Any] | None = None,
 ) -> int:
-    """Insert the row, or give the row of that unique key these values, and return its id.
+    """Insert the row, or give the one that is the same in the columns of `key` the other values; return its id.
 
-    only_new: values for an insert that an update leaves alone; on_update: values for an update instead of `values`.
+    only_new: values for an insert that an update leaves alone; on_update: values for an update instead of `columns`.
     """
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    statement = insert(table).values({**key, **values, **(only_new or {})})
-    statement = statement.on_conflict_do_update(index_elements=list(key), set_={**values, **(on_update or {})})
+    others = {name: value for name, value in columns.items() if name not in key}
+    statement = insert(table).values({**columns, **(only_new or {})})
+    statement = statement.on_conflict_do_update(index_elements=key, set_={**others, **(on_update or {})})
     row_id: int = session.execute(statement.returning(table.__table__.c.id)).scalar_one()
     return row_id

@@ -22,6 +22,7 @@ from db.schema import (
     StudyArm,
     Trial,
     TrialStatus,
+    values_for,
 )
 
 
@@ -182,18 +183,9 @@ def measured_trials(session: Session, trial_ids: Sequence[int]) -> dict[int, Mea
     return {
         trial.id: MeasuredTrial(
             trial_id=trial.id,
-            number=trial.number,
-            hyperparameters=trial.hyperparameters,
-            seed=trial.seed,
-            epoch=report.epoch,
-            images_seen=report.images_seen,
-            seconds=report.seconds,
-            loss=report.loss,
-            scores=report.scores,
-            standard_errors=report.standard_errors,
-            class_bin_accuracy=report.class_bin_accuracy,
             code_versions=_distinct(version for trial_id, _, version in versions if trial_id == trial.id),
             decoding=decodings.get(trial.id),
+            **values_for(MeasuredTrial, trial) | values_for(MeasuredTrial, report),
         )
         for trial, report in rows
     }
@@ -263,21 +255,14 @@ def _experiments(session: Session, name: str | None) -> list[ExperimentSummary]:
     runs = session.execute(versions).all()
     return [
         ExperimentSummary(
-            id=experiment.id,
-            name=experiment.name,
-            status=experiment.status,
-            created_at=experiment.created_at,
-            finished_at=experiment.finished_at,
-            profile=experiment.profile,
-            storage_path=experiment.storage_path,
-            code_versions=_distinct(version for of, version in runs if of == experiment.id),
-            dataset_id=dataset.id,
             dataset=dataset.name,
             dataset_note=dataset.note,
             dataset_fingerprint=dataset.fingerprint,
             class_names=tuple(dataset.class_names),
             validation_class_counts=tuple(dataset.validation_class_counts),
+            code_versions=_distinct(version for of, version in runs if of == experiment.id),
             trials=trials.get(experiment.id, {}),
+            **values_for(ExperimentSummary, experiment),
         )
         for experiment, dataset in session.execute(experiments)
     ]

@@ -1,9 +1,10 @@
 """The tables, and the names that the rest of the project may use for splits, kinds and states.
 
 Rows of a sweep are written through `db.recording`, those of a survey through `db.studies` and `db.votes`; both are
-read through `db.results`. A change here needs a migration in `db/migrations/versions`; a test holds the two equal.
+read through `db.results`. A change here needs a migration in `db/migrations/versions`, of which a test reminds.
 """
 
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
@@ -61,6 +62,11 @@ def _one_of(column: str, choices: Any) -> CheckConstraint:
     """CHECK that `column` holds one of the strings of the Literal `choices` (or NULL where the column allows it)."""
     listed = ", ".join(f"'{choice}'" for choice in get_args(choices))
     return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+def values_for(kind: type, row: object) -> dict[str, Any]:
+    """What a row has of the fields of a dataclass, by name."""
+    return {field.name: getattr(row, field.name) for field in fields(kind) if hasattr(row, field.name)}
 
 
 class Base(DeclarativeBase):
@@ -138,7 +144,8 @@ class Arm(Base):
     experiment_id: Mapped[int] = mapped_column(ForeignKey("experiments.id", ondelete="CASCADE"))
     name: Mapped[str]
     position: Mapped[int]  # in tables
-    baseline: Mapped[bool]  # nothing is trained or tuned, and a study does not ask about it unless told to
+    # Of a baseline nothing is trained or tuned, and a study does not ask about it unless told to.
+    baseline: Mapped[bool] = mapped_column(default=False)
     rebalancing: Mapped[float | None]  # λ, of the loss or of the decoding; NULL where it means nothing
     options: Mapped[dict[str, Any]] = mapped_column(JSON)
     centers: Mapped[list[list[float]] | None] = mapped_column(JSON(none_as_null=True))  # (Q, 2) in ab, of its palette
@@ -237,7 +244,7 @@ class Sample(Base):
 
 
 class Study(Base):
-    """A survey of one experiment, hence of one dataset. Triggers (see the migrations) refuse to change any column but
+    """A survey of one experiment, hence of one dataset. Triggers (see `db.triggers`) refuse to change any column but
     status and closed_at, and to change its contenders once somebody takes part.
 
     exposure_ms: null shows until answered. exclusion_rule: which participants an analysis of the attentive leaves out,

@@ -29,6 +29,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.orm import Session
 
 from db.errors import UserError
+from db.schema import Base
+from db.triggers import create_triggers
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 DATABASE_HELP = "path or URL (default: $HUEJURY_DATABASE, else huejury.sqlite here)"  # without a URL's password
@@ -253,10 +255,13 @@ def _prepare(engine: Engine, shown: str, say: Callable[[str], None], busy_timeou
             if revision == head:
                 # Changes nothing, but fails on a file that cannot be written.
                 connection.exec_driver_sql("UPDATE alembic_version SET version_num = version_num")
+            elif revision is None:
+                Base.metadata.create_all(connection, checkfirst=False)
+                create_triggers(connection)
+                MigrationContext.configure(connection).stamp(scripts, str(head))
             else:
-                if revision is not None:
-                    copy = f" A copy of it is {_copy(Path(shown), revision)}." if sqlite_file else ""
-                    say(f"Migrating the database {shown} from schema {revision} to {head}.{copy}")
+                copy = f" A copy of it is {_copy(Path(shown), revision)}." if sqlite_file else ""
+                say(f"Migrating the database {shown} from schema {revision} to {head}.{copy}")
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
                 if engine.dialect.name == "sqlite":

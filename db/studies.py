@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from db.answers import ExclusionRule
 from db.errors import UserError
 from db.pictures import sentinel_pngs
-from db.results import ArmResult, arm_results, experiment_and_dataset, experiment_progress
+from db.results import arm_results, best_contenders, experiment_and_dataset, experiment_progress
 from db.schedule import Plan
 from db.schema import (
     Arm,
@@ -33,6 +33,7 @@ from db.schema import (
     StudyStatus,
     Trial,
     Vote,
+    values_for,
 )
 from db.store import read_session, write_session
 
@@ -180,11 +181,11 @@ def create_study(engine: Engine, experiment: str, **options: Any) -> StudySummar
                 StudyArm(
                     study_id=study.id,
                     experiment_id=study.experiment_id,
-                    arm_id=contender.arm_id,
+                    arm_id=arm_id,
                     trial_id=trial_id,
                     position=position,
                 )
-                for position, (contender, trial_id) in enumerate(contenders)
+                for position, (arm_id, trial_id) in enumerate(contenders)
             )
             truths = {image.id: image.truth_png for image in images}
             session.add_all(
@@ -199,26 +200,14 @@ def create_study(engine: Engine, experiment: str, **options: Any) -> StudySummar
 
 
 def _new_study(name: str, experiment_id: int, options: StudyOptions) -> Study:
-    return Study(
-        name=name,
-        created_at=datetime.now(UTC),
-        closed_at=None,
-        status="open",
-        experiment_id=experiment_id,
-        protocol=options.protocol,
-        question_count=options.question_count,
-        practice_count=options.practice_count,
-        sentinel_count=options.sentinel_count,
-        exposure_ms=options.exposure_ms,
-        resampling=options.resampling,
-        seed=secrets.randbits(32) if options.seed is None else options.seed,
-        planned_participants=options.planned_participants,
-        exclusion_rule=asdict(options.exclusion_rule),
-        consent_version=options.consent_version,
-        completion_url=options.completion_url,
-        blinded=options.blinded,
-        id_parameter=options.id_parameter,
-    )
+    columns = [column.key for column in Study.__table__.columns]
+    chosen = {column: getattr(options, column) for column in columns if hasattr(options, column)}
+    changed = {
+        "name": name,
+        "seed": secrets.randbits(32) if options.seed is None else options.seed,
+        "exclusion_rule": asdict(options.exclusion_rule),
+    }
+    return Study(**chosen | changed, created_at=datetime.now(UTC), status="open", experiment_id=experiment_id)
 
 
 def open_study_of(engine: Engine, experiment: str, *, say: Callable[[str], None] = print) -> StudySummary | None:
@@ -229,9 +218,8 @@ def open_study_of(engine: Engine, experiment: str, *, say: Callable[[str], None]
         experiment_id = experiment_progress(session, experiment).id
         known = session.scalar(_newest().where(Study.experiment_id == experiment_id).limit(1))
         taken = set(session.scalars(select(Study.name)))
-        contenders = [result for result in arm_results(session, experiment) if _stands(result)]
-        trials = [(result, result.best.trial_id) for result in contenders if result.best is not None]
-        images = len(_common_images(session, trials)) if trials else 0
+        contenders = _contenders(session, experiment, None)
+        images = len(_common_images(session, contenders)) if contenders else 0
     if known is not None:
         return study_summary(engine, known.name)
     if images < FEWEST_IMAGES:
@@ -302,30 +290,12 @@ def is_name(text: str) -> bool:
 
 
 def view_of(study: Study) -> StudyView:
-    return StudyView(
-        name=study.name,
-        status=study.status,
-        protocol=study.protocol,
-        question_count=study.question_count,
-        practice_count=study.practice_count,
-        exposure_ms=study.exposure_ms,
-        resampling=study.resampling,
-        consent_version=study.consent_version,
-        completion_url=study.completion_url,
-        id_parameter=study.id_parameter,
-    )
+    return StudyView(**values_for(StudyView, study))
 
 
 def plan_for(study: Study, arms: int, images: int) -> Plan:
     """The plan of a study with so many contenders and images."""
-    return Plan(
-        protocol=study.protocol,
-        question_count=study.question_count,
-        practice_count=study.practice_count,
-        sentinel_count=study.sentinel_count,
-        arms=arms,
-        images=images,
-    )
+    return Plan(arms=arms, images=images, **values_for(Plan, study))
 
 
 def plan_of(session: Session, study: Study) -> tuple[Plan, list[StudyArm], list[int]]:
@@ -345,15 +315,11 @@ def _newest() -> Select[Study]:
     return select(Study).order_by(Study.created_at.desc(), Study.id.desc())
 
 
-def _stands(result: ArmResult) -> bool:
-    return not result.baseline and result.best is not None
-
-
-def _contenders(session: Session, experiment: str, wanted: Sequence[str] | None) -> list[tuple[ArmResult, int]]:
-    """The arms and the trial that stands for each, in the arms' order."""
+def _contenders(session: Session, experiment: str, wanted: Sequence[str] | None) -> list[tuple[int, int]]:
+    """The ids of the arms and of the trial that stands for each, in the arms' order."""
     results = arm_results(session, experiment)
     if wanted is None:
-        return [(result, result.best.trial_id) for result in results if _stands(result) and result.best]
+        return [(contender.arm_id, contender.trial.trial_id) for contender in best_contenders(results)]
     by_name = {result.arm: result for result in results}
     chosen: dict[str, int] = {}
     for text in wanted:
@@ -377,10 +343,10 @@ def _contenders(session: Session, experiment: str, wanted: Sequence[str] | None)
             raise SurveyError(f"The arm {name!r} has no finished trial yet.")
         else:
             chosen[name] = result.best.trial_id
-    return [(by_name[name], chosen[name]) for name in by_name if name in chosen]
+    return [(result.arm_id, chosen[result.arm]) for result in results if result.arm in chosen]
 
 
-def _common_images(session: Session, contenders: Sequence[tuple[ArmResult, int]]) -> list[Image]:
+def _common_images(session: Session, contenders: Sequence[tuple[int, int]]) -> list[Image]:
     """The images of which every contender has a picture."""
     trials = [trial_id for _, trial_id in contenders]
     in_all = (
@@ -411,25 +377,19 @@ def _summary(session: Session, study: Study) -> StudySummary:
     flagged: Counter[str] = Counter()
     for listed, count in votes_by_flags:
         flagged.update(dict.fromkeys(json.loads(listed), count))
+    simulated = select(func.count()).where(Participant.study_id == study.id, Participant.simulated.is_(True))
+    changed = {"exclusion_rule": ExclusionRule(**study.exclusion_rule)}
     return StudySummary(
         view=view_of(study),
         plan=plan,
         experiment=experiment,
         dataset=dataset,
-        created_at=study.created_at,
-        closed_at=study.closed_at,
-        seed=study.seed,
-        planned_participants=study.planned_participants,
-        exclusion_rule=ExclusionRule(**study.exclusion_rule),
         arms=tuple(names[arm.arm_id] for arm in study_arms),
         participants=participants,
         finished=finished,
         without_id=participants - with_id,
         votes=sum(count for _, count in votes_by_flags),
         flagged=dict(flagged),
-        simulated=session.scalar(
-            select(func.count()).where(Participant.study_id == study.id, Participant.simulated.is_(True))
-        )
-        or 0,
-        blinded=study.blinded,
+        simulated=session.scalar(simulated) or 0,
+        **values_for(StudySummary, study) | changed,
     )

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from db.schema import Arm, Experiment, ExperimentStatus, Report, Split, Trial, TrialStatus
+from db.schema import Arm, Experiment, ExperimentStatus, Report, Split, Trial, TrialStatus, values_for
 
 UNDER_WAY: tuple[TrialStatus, ...] = ("pending", "running")
 
@@ -104,23 +104,12 @@ def swept_trials(session: Session, experiment_id: int) -> list[SweptTrial]:
         arm = by_id[trial.arm_id]
         found[arm.id].append(
             SweptTrial(
-                id=trial.id,
-                arm_id=arm.id,
                 arm=arm.name,
                 rebalancing=arm.rebalancing,
                 rendered=_rendered(arm),
-                number=trial.number,
-                hyperparameters=trial.hyperparameters,
-                seed=trial.seed,
-                status=trial.status,
-                failure_reason=trial.failure_reason,
-                epochs_done=trial.epochs_done,
-                images_seen=trial.images_seen,
-                seconds=trial.seconds,
-                started_at=trial.started_at,
-                ended_at=trial.ended_at,
                 loss=loss,
                 validation=(scores or {}).get("validation", {}),
+                **values_for(SweptTrial, trial),
             )
         )
     return [trial for trials in found.values() for trial in trials]

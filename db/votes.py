@@ -9,9 +9,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Literal, TypeGuard, cast, get_args
 
-import numpy as np
 from sqlalchemy import Engine, case, func, select
 from sqlalchemy.orm import Session
 
@@ -311,32 +311,32 @@ def _move_on(engine: Engine, token: str, stage: Stage, **values: Any) -> None:
 
 
 def _question_view(session: Session, study: Study, question: Question, standing: _Standing) -> QuestionView:
-    def rgb(column: Any, row_id: int) -> np.ndarray:
-        return pixels(session.scalars(select(column).where(column.class_.id == row_id)).one())
-
-    if question.sample_id is not None:
-        fake = rgb(Sample.png, question.sample_id)
-    elif question.sentinel_picture_id is not None:
-        fake = rgb(SentinelPicture.png, question.sentinel_picture_id)
-    else:
-        fake = None
-    if study.protocol == "pair" and fake is not None:
-        real = rgb(Image.truth_png, question.image_id)
-        pictures = [real, fake] if question.real_side == "left" else [fake, real]
-    else:
-        pictures = [rgb(Image.truth_png, question.image_id) if fake is None else fake]
-    height, width = pictures[0].shape[:2]
+    columns = [Sample.png, SentinelPicture.png]
+    ids = [question.sample_id, question.sentinel_picture_id]
+    shown = [(column, row) for column, row in zip(columns, ids, strict=True) if row is not None]  # one at most
+    real = (Image.truth_png, question.image_id)
+    if not shown or study.protocol == "pair":
+        shown = [real, *shown] if question.real_side != "right" else [*shown, real]
+    pictures = [_decoded(session.scalars(select(column).where(column.class_.id == row)).one()) for column, row in shown]
     return QuestionView(
         public_id=question.public_id,
         phase=question.phase,
         number=standing.number,
         of=study.practice_count if question.phase == "practice" else study.question_count,
         exposure_ms=study.exposure_ms,
-        pictures=[picture.tobytes() for picture in pictures],
-        width=width,
-        height=height,
+        pictures=[rgb for rgb, _, _ in pictures],
+        width=pictures[0][2],
+        height=pictures[0][1],
         resampling=study.resampling,
     )
+
+
+@lru_cache(maxsize=2048)  # some 12 MB of 32 x 32 pixels; all participants of a study see the same few hundred
+def _decoded(png: bytes) -> tuple[bytes, int, int]:
+    """RGB bytes row by row, height, width."""
+    rgb = pixels(png)
+    height, width, _ = rgb.shape
+    return rgb.tobytes(), height, width
 
 
 def _participant(session: Session, token: str, *, lock: bool = False) -> Participant | None:

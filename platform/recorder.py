@@ -259,7 +259,7 @@ class Recorder:
         key = planned.arm, planned.number
         painted: dict[str, Painted] = {}
         if status == "finished" and self._recorded.image_ids and checkpoint is not None:
-            with suppress(OSError, UserError, ValueError, KeyError):  # `complete_samples` tries again, and says it
+            with suppress(OSError, UserError, ValueError):  # `complete_samples` tries again, and says it
                 painted = read_samples(checkpoint)
         self._begun.pop(key, None)
         self.reported[planned.arm].ended[planned.number] = (status, planned.hyperparameters)
@@ -365,8 +365,9 @@ def complete_samples(engine: Engine, experiment_id: int) -> list[str]:
             painted = read_samples(trial.checkpoint).get(trial.arm, Painted(None, {}))
             if missing := image_ids.keys() - painted.pictures.keys():
                 raise ValueError(f"{trial.checkpoint} lacks {len(missing)} of them")
-        except (OSError, UserError, ValueError, KeyError) as error:
-            problems.append(f"The sample pictures of {trial.arm} #{trial.number} are missing ({error}).")
+        except (OSError, UserError, ValueError) as error:
+            reason = str(error).partition("\n")[0]
+            problems.append(f"The sample pictures of {trial.arm} #{trial.number} are missing ({reason}).")
             continue
         with write_session(engine) as session:
             _record_samples(session, trial.id, image_ids, painted, trial.epochs_done)

@@ -4,16 +4,15 @@ Below it lie the experiment's folder, a folder for each run of the driver, one f
 checkpoints. Which of them count is the database's word (`db.schema.Trial.checkpoint`), never what a folder holds.
 """
 
-import base64
 import fcntl
-import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
+from pydantic import ConfigDict, TypeAdapter
 
 from db.errors import UserError
 from platform.colorize import Picture
@@ -128,31 +127,16 @@ def lock_experiment(storage: str, experiment: str) -> Iterator[None]:
         yield
 
 
-def write_samples(folder: Path, painted: Mapping[str, Painted]) -> None:
+# JSON, in which PNGs are base64: whoever can write to the storage can make pictures of it, but no code run.
+_SAMPLES = TypeAdapter(dict[str, Painted], config=ConfigDict(ser_json_bytes="base64", val_json_bytes="base64"))
+
+
+def write_samples(folder: Path, painted: dict[str, Painted]) -> None:
     """Put pictures, by arm, into a checkpoint's folder."""
-    plain = {
-        arm: {
-            "decoding": of_arm.decoding,
-            "pictures": {
-                str(index): {"png": base64.b64encode(picture.png).decode(), "scores": picture.scores}
-                for index, picture in of_arm.pictures.items()
-            },
-        }
-        for arm, of_arm in painted.items()
-    }
-    (folder / SAMPLES_FILE).write_text(json.dumps(plain))
+    (folder / SAMPLES_FILE).write_bytes(_SAMPLES.dump_json(painted))
 
 
 def read_samples(checkpoint: str) -> dict[str, Painted]:
-    """The pictures in the last checkpoint of a finished trial, by arm. Raises OSError, StorageError, ValueError or
-    KeyError where they cannot be read."""
-    return {
-        arm: Painted(
-            of_arm["decoding"],
-            {
-                int(index): Picture(base64.b64decode(picture["png"]), picture["scores"])
-                for index, picture in of_arm["pictures"].items()
-            },
-        )
-        for arm, of_arm in json.loads(read_file(checkpoint, SAMPLES_FILE)).items()
-    }
+    """The pictures in the last checkpoint of a finished trial, by arm. Raises OSError, StorageError or ValueError where
+    they cannot be read."""
+    return _SAMPLES.validate_json(read_file(checkpoint, SAMPLES_FILE))

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, func, select
 
-from db.enrolment import AlreadyTakenPartError, enrol, recruited_as, redraw, withdraw
-from db.schema import Image, Participant, Question
+from db.enrolment import AlreadyTakenPartError, enrol, recruited_as, withdraw
+from db.schedule import Tally, draw
+from db.schema import Participant, Question, Study
 from db.store import open_database, read_session
-from db.studies import SurveyError, close_study, create_study, study_summary
+from db.studies import SurveyError, close_study, create_study, plan_of, study_summary
 from db.votes import progress, record_comment, record_vote
 from tests.survey_data import add_experiment
 from tests.test_votes import SENT, answer, answer_up_to, enrolled, standing, vote_count
@@ -38,11 +39,11 @@ def test_everything_that_a_schedule_was_drawn_from_is_stored(engine: Engine) -> 
             stored = session.scalars(
                 select(Question).where(Question.participant_id == participant.id).order_by(Question.position)
             ).all()
-            slots = redraw(session, participant)
+            plan, _, images = plan_of(session, session.get_one(Study, participant.study_id))
+            slots = draw(plan, Tally(**participant.tally), participant.seed)
             assert [(slot.phase, slot.real_side) for slot in slots] == [
                 (question.phase, question.real_side) for question in stored
             ]
-            images = sorted(session.scalars(select(Image.id)))
             assert [images[slot.image] for slot in slots] == [question.image_id for question in stored]
 
 

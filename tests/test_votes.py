@@ -1,14 +1,16 @@
 """Participants and their votes: stored once, at once, in order, whatever a browser sends and whoever is killed."""
 
+import re
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, event, func, select
 from sqlalchemy.exc import IntegrityError
 
+from db import votes
 from db.enrolment import enrol, withdraw
 from db.pictures import pixels
 from db.schema import Image, Participant, Question, Sample, SentinelPicture, Vote
@@ -411,3 +413,21 @@ def test_a_check_that_cannot_be_stored_is_refused(engine: Engine, answers: dict[
     with pytest.raises((ValueError, TypeError)):
         record_check(engine, token, answers, [])
     assert standing(engine, token).stage == "check"
+
+
+def test_a_question_costs_no_write_before_its_answer_and_a_picture_is_decoded_once(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        sent.append(statement)
+
+    tokens = [enrolled(engine), enrolled(engine, "singles")]
+    seen = [current(engine, token) for token in tokens]
+    monkeypatch.setattr(votes, "pixels", None)  # it cannot be called
+    event.listen(engine, "before_cursor_execute", note)
+    assert [current(engine, token) for token in tokens] == seen
+    event.remove(engine, "before_cursor_execute", note)
+    assert sent
+    assert all(re.match("SELECT|WITH", statement) for statement in sent), sent

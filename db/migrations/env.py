@@ -1,6 +1,6 @@
 """How Alembic runs a migration here: on the connection, inside the transaction, that `db.store` hands over.
 
-A new one is a file in `versions/`, written by hand and numbered on; a test compares their sum with `db.schema`.
+A new one is a file in `versions/`, written by hand and numbered on. New databases are made by `db.schema` at once.
 """
 
 from alembic import context
