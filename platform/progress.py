@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
@@ -22,32 +22,25 @@ class _Lasting:
     """Standard output that may end (a closed pipe, a lost terminal, a full disk): a sweep outlives it."""
 
     def write(self, text: str) -> int:
-        try:
+        with _given_up_where_it_ended():
             return sys.stdout.write(text)
-        except OSError:
-            self._give_up()
-            return len(text)
+        return len(text)
 
     def flush(self) -> None:
-        try:
+        with _given_up_where_it_ended():
             sys.stdout.flush()
-        except OSError:
-            self._give_up()
 
-    @staticmethod
-    def _give_up() -> None:
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stdout, name)
+
+
+@contextmanager
+def _given_up_where_it_ended() -> Iterator[None]:
+    try:
+        yield
+    except OSError:
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-    def isatty(self) -> bool:
-        return sys.stdout.isatty()
-
-    def fileno(self) -> int:
-        return sys.stdout.fileno()
-
-    @property
-    def encoding(self) -> str:
-        return sys.stdout.encoding or "utf-8"
 
 
 def open_console() -> Console:

@@ -60,8 +60,8 @@ class Chosen:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_options(arguments)
     console = open_console()
-    with _sigterm_as_interrupt():
-        return run_command(lambda: _sweep(options, console))
+    _take_sigterm_for_interrupt()
+    return run_command(lambda: _sweep(options, console))
 
 
 def _sweep(options: argparse.Namespace, console: Console) -> int:
@@ -105,21 +105,8 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
 # Before the trials
 
 
-@contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """Take SIGTERM, by which Slurm and spot machines end a process, for Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    _listen_for_sigterm()
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _listen_for_sigterm() -> None:
+def _take_sigterm_for_interrupt() -> None:
+    """Slurm and spot machines end a process by SIGTERM: it is Ctrl-C here."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
@@ -132,7 +119,7 @@ def _ray_started(address: str, source: str, say: Say) -> Iterator[None]:
     from platform import ray_cluster
 
     with ray_cluster.ray_started(address, source, say):
-        _listen_for_sigterm()  # Ray has a handler of its own, which prints a stack
+        _take_sigterm_for_interrupt()  # Ray has a handler of its own, which prints a stack
         yield
 
 
