@@ -3,7 +3,7 @@
 import logging
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -130,9 +130,8 @@ def environment() -> dict[str, Any]:
     }
 
 
-def slots(cpus: float, gpus: float) -> int:
-    """How many trials with so much each the cluster runs at once."""
-    there = cluster_resources()
+def slots(there: Mapping[str, float], cpus: float, gpus: float) -> int:
+    """How many trials with so much each a cluster with these resources runs at once."""
     by_gpus = there.get("GPU", 0.0) / gpus if gpus else float("inf")
     return max(1, int(min(there.get("CPU", 1.0) / cpus, by_gpus)))
 

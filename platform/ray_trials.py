@@ -28,7 +28,7 @@ from platform.colorize import paint
 from platform.config import SweepConfig
 from platform.datasets import Dataset
 from platform.palettes import ColourCounts
-from platform.ray_cluster import busy_resources, slots
+from platform.ray_cluster import busy_resources, cluster_resources, slots
 from platform.recorder import Recorder, score_columns
 from platform.storage import (
     CHECKPOINT_FILE,
@@ -275,7 +275,7 @@ def run_trials(
         return
     at_once = config.resources.max_concurrent or MOST_PENDING
     if config.search.method == "optuna":  # a proposal learns from trials that have ended, so none is made in advance
-        at_once = min(at_once, slots(config.resources.cpu, gpus))
+        at_once = min(at_once, slots(cluster_resources(), config.resources.cpu, gpus))
     os.environ[PENDING_VARIABLE] = str(at_once)
     tune.Tuner(
         tune.with_resources(trainable, {"cpu": config.resources.cpu, "gpu": gpus}),
