@@ -182,7 +182,6 @@ def measured_trials(session: Session, trial_ids: Sequence[int]) -> dict[int, Mea
     )
     return {
         trial.id: MeasuredTrial(
-            trial_id=trial.id,
             code_versions=_distinct(version for trial_id, _, version in versions if trial_id == trial.id),
             decoding=decodings.get(trial.id),
             **values_for(MeasuredTrial, trial) | values_for(MeasuredTrial, report),

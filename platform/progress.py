@@ -23,7 +23,7 @@ class _Lasting:
 
     def write(self, text: str) -> int:
         with _given_up_where_it_ended():
-            return sys.stdout.write(text)
+            sys.stdout.write(text)
         return len(text)
 
     def flush(self) -> None:

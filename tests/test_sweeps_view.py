@@ -112,7 +112,7 @@ def add_sweep(engine: Engine, trials: list[tuple[str, TrialStatus, float, str, l
                 seconds=6.0 * epoch,
                 device="cpu",
                 loss=loss,
-                scores=scores,  # type: ignore[arg-type]
+                scores=scores,
                 standard_errors={},
                 class_bin_accuracy={},
             )

@@ -1,6 +1,5 @@
 """Participants and their votes: stored once, at once, in order, whatever a browser sends and whoever is killed."""
 
-import re
 from typing import Any
 
 import numpy as np
@@ -429,5 +428,4 @@ def test_a_question_costs_no_write_before_its_answer_and_a_picture_is_decoded_on
     event.listen(engine, "before_cursor_execute", note)
     assert [current(engine, token) for token in tokens] == seen
     event.remove(engine, "before_cursor_execute", note)
-    assert sent
-    assert all(re.match("SELECT|WITH", statement) for statement in sent), sent
+    assert {statement.split()[0] for statement in sent} - {"BEGIN"} == {"SELECT"}
