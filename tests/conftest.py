@@ -26,6 +26,8 @@ ROOT = Path(__file__).parent.parent
 # Tests train on small pictures: one thread is fastest, and beside other work on the same cores by far. Torch reads it
 # when it is first imported, here and in every process that a test starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Ray starts its workers at nice 15, and whatever else is tested beside them would go first.
+os.environ["RAY_worker_niceness"] = "0"
 
 
 # Under `make test` two processes share the tests, by groups. What starts Ray never runs beside its like, as it takes

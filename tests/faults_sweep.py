@@ -26,7 +26,7 @@ from tests.test_platform_module import ENVIRONMENT
 from tests.test_sweep import CHECKOUT, CONFIG, command
 
 EPOCHS = 6
-TRIALS = 8
+TRIALS = 6
 
 
 def run_for(arguments: list[str], seconds: float | None) -> tuple[int, str]:

@@ -20,7 +20,7 @@ from tests.test_sweep import CHECKOUT, CONFIG
 EPOCHS = 6
 
 # Runs where /mnt is a disk of its own. The first sweep finds it full after its first trial and has room again after the
-# fourth; from the sixth on it stays full, and the sweep, whose patience is shortened, ends. Then there is room.
+# third; from the fifth on it stays full, and the sweep, whose patience is shortened, ends. Then there is room.
 ON_A_SMALL_DISK = """
 import json, shutil, subprocess, sys
 from pathlib import Path
@@ -37,9 +37,9 @@ def run(*arguments):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as sweep:
         for line in sweep.stdout:
             output += line
-            if line.startswith(("[1/", "[6/")):
+            if line.startswith(("[1/", "[5/")):
                 filler.write_bytes(bytes(shutil.disk_usage(disk).free))
-            if line.startswith("[4/"):
+            if line.startswith("[3/"):
                 filler.unlink()
     return sweep.returncode, output
 

@@ -26,7 +26,7 @@ from tests.processes import Process, hear_from, say_to
 from tests.test_platform_module import ENVIRONMENT
 from tests.test_sweep import CHECKOUT, CONFIG, command
 
-EPOCHS = 8
+EPOCHS, TRIALS = 8, 6
 SLOTS = 2  # trials at once on each of two nodes
 MAPPING = re.compile(  # of /proc/…/smaps, readable memory only: begin, end, offset, inode, name, resident kB
     r"^(\w+)-(\w+) r\S+ (\w+) \S+ (\d+) *(.*)\n(?:.*\n)*?Rss: *(\d+) kB$", re.MULTILINE
@@ -152,7 +152,7 @@ def epochs_done(engine: Engine) -> dict[int, int]:
 
 
 def test_a_cluster_that_is_busy_is_waited_for_and_said(cluster: Nodes, tmp_path: Path) -> None:
-    (tmp_path / "tiny.yaml").write_text(CONFIG.replace("1e-3, 1e-2, 3e-2, 1e-1, 1e30", "1e-2"))
+    (tmp_path / "tiny.yaml").write_text(CONFIG.replace("1e-3, 1e-2, 1e-1, 1e30", "1e-2"))
     ask(cluster, "hold")
     arguments = [sys.executable, "-m", "platform.sweep", *command(tmp_path, "--address", cluster.address)]
     with subprocess.Popen(
@@ -218,15 +218,15 @@ def test_trials_share_their_nodes_data_spread_and_outlive_a_node(cluster: Nodes,
     assert "failed and is tried again from its checkpoint" in output
     with read_session(engine) as session:
         of_arms = select(Trial.status, func.count()).join(Arm, Arm.id == Trial.arm_id).where(~Arm.baseline)
-        assert session.execute(of_arms.group_by(Trial.status)).all() == [("finished", 8)]
+        assert session.execute(of_arms.group_by(Trial.status)).all() == [("finished", TRIALS)]
         epochs = session.execute(select(Report.trial_id, Report.epoch).where(Report.epoch > 0)).all()
-        assert len(epochs) == len(set(epochs)) == 8 * EPOCHS  # each epoch once
+        assert len(epochs) == len(set(epochs)) == TRIALS * EPOCHS  # each epoch once
     engine.dispose()
-    lost = 8 * EPOCHS - len(set(epochs))
+    lost = TRIALS * EPOCHS - len(set(epochs))
     count(
         "a cluster's node killed in mid-sweep, whose trials shared their node's one copy of the data",
         f"once, in every run, under {len(held)} trials at once",
-        f"{lost} of {8 * EPOCHS} epochs",
+        f"{lost} of {TRIALS * EPOCHS} epochs",
         "tests/test_faults_cluster.py -k outlive_a_node",
     )
 

@@ -73,13 +73,13 @@ def test_a_trial_without_memory_or_worker_is_retried_then_failed_and_the_rest_go
             tempfile.mkstemp(prefix=f"{cause}, {arm} {number}: ", dir=deaths)
 
         def loss(epoch: int) -> float:
-            if epoch == 3 and number == 1 and arm == "rebalanced":
+            if epoch == 2 and number == 1 and arm == "rebalanced":
                 about_to_die_of("memory")
                 held = []
                 for _ in range(bytes_wanted // 2**26):
                     held.append(b"x" * 2**26)
                     time.sleep(0.02)
-            if epoch == 4 and number == 2 and (arm == "rebalanced" or not list(deaths.glob("signal, regression *"))):
+            if epoch == 3 and number == 2 and (arm == "rebalanced" or not list(deaths.glob("signal, regression *"))):
                 about_to_die_of("signal")
                 os.kill(os.getpid(), signal.SIGKILL)
             return 1 / epoch
@@ -93,7 +93,7 @@ def test_a_trial_without_memory_or_worker_is_retried_then_failed_and_the_rest_go
     assert found.pop("tilted") == found["rebalanced"]  # whose training it shares
     assert found == {
         "regression": [("finished", EPOCHS)] * 3,
-        "rebalanced": [("failed", 2), ("failed", 3), ("finished", EPOCHS)],
+        "rebalanced": [("failed", 1), ("failed", 2), ("finished", EPOCHS)],
     }
     with read_session(engine) as session:
         reasons = session.scalars(select(Trial.failure_reason).where(Trial.status == "failed").order_by(Trial.id)).all()

@@ -62,7 +62,7 @@ training:
   precision: float32
 search:
   method: grid
-  space: {learning_rate: [1e-3, 1e-2, 3e-2, 1e-1, 1e30]}  # the last one must diverge
+  space: {learning_rate: [1e-3, 1e-2, 1e-1, 1e30]}  # the last one must diverge
 samples: {images: 5}
 profiles:
   gpu: {}
@@ -74,7 +74,7 @@ MORE_ARMS = f'''arms:
   "{LONG}": {{kind: classification, palette: {{kmeans: 16}}}}
 '''
 TRAINED = ("regression", "rebalanced", LONG)
-TRIALS = 15
+TRIALS = 12
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,8 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory, others_machine: dict[s
     folder = tmp_path_factory.mktemp("sweep")
     (folder / "tiny.yaml").write_text(CONFIG.replace("arms:\n", MORE_ARMS))
     for stop_at, stop_by, expected_status, expected_state in (
-        (r"\[1/15\]", signal.SIGKILL, -signal.SIGKILL, "running"),
-        (r"\[\d+/15\]", signal.SIGTERM, 130, "interrupted"),
+        (r"\[1/12\]", signal.SIGKILL, -signal.SIGKILL, "running"),
+        (r"\[\d+/12\]", signal.SIGTERM, 130, "interrupted"),
     ):
         status, output = run(command(folder), others_machine, stop_at, stop_by)
         assert status == expected_status, output
@@ -325,7 +325,7 @@ def test_every_figure_can_be_traced(finished: Finished) -> None:
         results = {result.arm: result for result in arm_results(session, "tiny")}
     assert list(results) == ["tilted", LONG, "regression", "rebalanced", "most frequent bin", "grey"]
     for name in TRAINED:
-        assert results[name].trials == {"finished": 4, "failed": 1}
+        assert results[name].trials == {"finished": 3, "failed": 1}
         best = results[name].best
         assert best is not None
         assert best.epoch == 3
@@ -336,7 +336,7 @@ def test_checkpoints_are_those_that_the_database_names(finished: Finished) -> No
         named = set(session.scalars(select(Trial.checkpoint).where(Trial.checkpoint.is_not(None))))
     there = finished.folder / "moved" / "tiny"
     assert {str(path.parent) for path in there.rglob(CHECKPOINT_FILE)} == named
-    assert len(named) == 12
+    assert len(named) == 9
 
 
 def test_the_results_are_printed_whatever_the_terminal_lacks(
@@ -346,7 +346,7 @@ def test_the_results_are_printed_whatever_the_terminal_lacks(
     assert f"python -m platform.results tiny --database {finished.folder}/d.sqlite" in finished.output.splitlines()[-1]
     assert print_results(["--database", str(finished.folder / "d.sqlite")]) == 0
     printed = capsys.readouterr().out
-    for shown in ("most frequent bin", "grey", "finished", "failed"):  # columns may wrap "4 finished, 1 failed"
+    for shown in ("most frequent bin", "grey", "finished", "failed"):  # columns may wrap "3 finished, 1 failed"
         assert shown in printed
         assert shown in finished.output
 
