@@ -27,7 +27,7 @@ ROOT = Path(__file__).parent.parent
 # when it is first imported, here and in every process that a test starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Ray starts its workers at nice 15, and whatever else is tested beside them would go first.
-os.environ["RAY_worker_niceness"] = "0"
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - its name
 
 
 # Under `make test` two processes share the tests, by groups. What starts Ray never runs beside its like, as it takes

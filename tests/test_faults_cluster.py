@@ -53,6 +53,7 @@ for line in sys.stdin:
             time.sleep(0.1)
     elif line == "release\\n":
         ray.shutdown()
+        cluster.connected = False
     elif line == "store\\n":
         stats = node_stats(nodes[0].node_ip_address, nodes[0].node_manager_port, include_memory_info=False)
         answer = stats.store_stats.cumulative_created_bytes
