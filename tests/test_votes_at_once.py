@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 
 import numpy as np
 from sqlalchemy import func, select
@@ -15,21 +16,22 @@ from tests.survey_data import add_experiment
 from tests.test_votes import SENT, answer_up_to, current, enrolled, standing, vote_count
 
 VOTE_AND_SAY_WHEN = """
-import sys, time
+import sys
 from db.store import open_database
 from db.votes import progress, record_vote, take_break
 engine = open_database(sys.argv[1])
-token = sys.argv[2]
 print("ready", flush=True)
-while True:
-    take_break(engine, token)
-    now = progress(engine, token)
-    if now.next is None:
-        break
-    result = record_vote(engine, token, now.next.public_id, "left", response_time_ms=1, input="tap", scale=1)
-    if result.status == "refused":
-        break
-print(now.stage, flush=True)
+for line in sys.stdin:
+    token = line.strip()
+    while True:
+        take_break(engine, token)
+        now = progress(engine, token)
+        if now.next is None:
+            break
+        result = record_vote(engine, token, now.next.public_id, "left", response_time_ms=1, input="tap", scale=1)
+        if result.status == "refused":
+            break
+    print(now.stage, flush=True)
 """
 
 
@@ -37,12 +39,14 @@ def test_no_vote_slips_in_while_a_study_closes(database: str, start_python: Star
     """What is answered after the closing has committed is not stored, whoever was faster at reading the status."""
     engine = open_database(database)
     add_experiment(engine, images=60)
+    voters = [start_python(VOTE_AND_SAY_WHEN, database) for _ in range(3)]
+    for voter in voters:
+        assert hear_from(voter) == "ready"
     for turn in range(4):
         name = f"closing {turn}"
         create_study(engine, "cats", name=name, question_count=50, practice_count=0)
-        voters = [start_python(VOTE_AND_SAY_WHEN, database, enrolled(engine, name)) for _ in range(3)]
-        for voter in voters:
-            assert hear_from(voter) == "ready"
+        for voter, token in zip(voters, [enrolled(engine, name) for _ in voters], strict=True):
+            say_to(voter, token)
         while True:  # they are answering
             with read_session(engine) as session:
                 count = session.scalar(
@@ -53,10 +57,10 @@ def test_no_vote_slips_in_while_a_study_closes(database: str, start_python: Star
                 )
             if count:
                 break
+            time.sleep(0.01)
         summary = close_study(engine, name)
         for voter in voters:
             hear_from(voter)
-            finish(voter)
         with read_session(engine) as session:
             stored = session.scalars(
                 select(Vote.answered_at)
@@ -65,6 +69,8 @@ def test_no_vote_slips_in_while_a_study_closes(database: str, start_python: Star
                 .where(Study.name == name)
             ).all()
         assert summary.votes == len(stored)  # those counted when it was closed, and no more
+    for voter in voters:
+        finish(voter)
     engine.dispose()
 
 
