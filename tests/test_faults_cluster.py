@@ -11,7 +11,6 @@ import sysconfig
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from tests.processes import Process, hear_from, say_to
 from tests.test_platform_module import ENVIRONMENT
 from tests.test_sweep import CHECKOUT, CONFIG, command
 
-EPOCHS, TRIALS = 8, 6
+EPOCHS = 8
 SLOTS = 2  # trials at once on each of two nodes
 MAPPING = re.compile(  # of /proc/…/smaps, readable memory only: begin, end, offset, inode, name, resident kB
     r"^(\w+)-(\w+) r\S+ (\w+) \S+ (\d+) *(.*)\n(?:.*\n)*?Rss: *(\d+) kB$", re.MULTILINE
@@ -53,13 +52,12 @@ for line in sys.stdin:
             time.sleep(0.1)
     elif line == "release\\n":
         ray.shutdown()
-        cluster.connected = False
     elif line == "store\\n":
         stats = node_stats(nodes[0].node_ip_address, nodes[0].node_manager_port, include_memory_info=False)
         answer = stats.store_stats.cumulative_created_bytes
     else:
         cluster.connect()
-        while (answer := sum(node["Alive"] for node in ray.nodes())) < int(line):
+        while sum(node["Alive"] for node in ray.nodes()) < int(line):
             time.sleep(0.1)
         ray.shutdown()
     print(json.dumps(answer), flush=True)
@@ -67,20 +65,10 @@ cluster.shutdown()
 """
 
 
-@dataclass(frozen=True)
-class Nodes:
-    """A process with a head without CPUs and two nodes with some. It answers in JSON: to "kill" by killing the last, to
-    "store" with the bytes ever put into the first one's object store, to a number with how many nodes there are, once
-    there are so many."""
-
-    process: Process
-    address: str
-    raylets: list[int]  # of the two, by their processes
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Nodes]:
-    """One for all tests, in their order: the second one kills a node."""
+@pytest.fixture
+def cluster() -> Iterator[Process]:
+    """A process with a head without CPUs and two nodes with some. It answers in JSON: to "kill" by killing the
+    last, to "store" with the bytes ever put into the first one's object store, to a number when there are so many."""
     with subprocess.Popen(
         [sys.executable, "-c", CLUSTER, str(SLOTS)],
         cwd=CHECKOUT,
@@ -90,13 +78,13 @@ def cluster() -> Iterator[Nodes]:
         stderr=subprocess.DEVNULL,
         text=True,
     ) as process:
-        yield Nodes(process, *json.loads(hear_from(process)))
+        yield process
         process.communicate(timeout=60)  # its input ends, and with it the cluster
 
 
-def ask(cluster: Nodes, line: str) -> Any:
-    say_to(cluster.process, line)
-    return json.loads(hear_from(cluster.process))
+def ask(cluster: Process, line: str) -> Any:
+    say_to(cluster, line)
+    return json.loads(hear_from(cluster))
 
 
 def trial_processes() -> dict[int, int]:
@@ -152,26 +140,9 @@ def epochs_done(engine: Engine) -> dict[int, int]:
         return dict(session.execute(begun.where(~Arm.baseline, Trial.status != "pending")).all())
 
 
-def test_a_cluster_that_is_busy_is_waited_for_and_said(cluster: Nodes, tmp_path: Path) -> None:
-    (tmp_path / "tiny.yaml").write_text(CONFIG.replace("1e-3, 1e-2, 1e-1, 1e30", "1e-2"))
-    ask(cluster, "hold")
-    arguments = [sys.executable, "-m", "platform.sweep", *command(tmp_path, "--address", cluster.address)]
-    with subprocess.Popen(
-        arguments, cwd=CHECKOUT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as sweep:
-        assert sweep.stdout is not None
-        said = next((line for line in sweep.stdout if line.startswith("Waiting for CPUs")), None)
-        assert said is not None
-        assert f"0 of the cluster's {2 * SLOTS} are free" in said
-        ask(cluster, "release")
-        output = sweep.communicate()[0]
-        assert sweep.returncode == 0, output
-    assert "[2/2]" in output
-
-
-def test_trials_share_their_nodes_data_spread_and_outlive_a_node(cluster: Nodes, tmp_path: Path) -> None:
-    address, raylets, before = cluster.address, cluster.raylets, ask(cluster, "store")
-    config = CONFIG.replace(", 1e30]", "]").replace("epochs: 3", f"epochs: {EPOCHS}")
+def test_trials_share_their_nodes_data_spread_and_outlive_a_node(cluster: Process, tmp_path: Path) -> None:
+    address, raylets = json.loads(hear_from(cluster))
+    config = CONFIG.replace("1e30]", "3e-2]").replace("epochs: 3", f"epochs: {EPOCHS}")
     config = config.replace("_images: 40", "_images: 160").replace("_images: 20", "_images: 140")
     (tmp_path / "tiny.yaml").write_text(config)
     data = load_dataset(["photos"], train_images=160, validation_images=140, say=lambda line: None)
@@ -215,27 +186,45 @@ def test_trials_share_their_nodes_data_spread_and_outlive_a_node(cluster: Nodes,
             assert mapped.startswith("/dev/shm/plasma")
             assert others == [first] * (SLOTS - 1)
     # What was left of the cluster trained the rest, and never got the data again.
-    assert data_bytes < ask(cluster, "store") - before < 1.5 * data_bytes
+    assert data_bytes < ask(cluster, "store") < 1.5 * data_bytes
     assert "failed and is tried again from its checkpoint" in output
     with read_session(engine) as session:
         of_arms = select(Trial.status, func.count()).join(Arm, Arm.id == Trial.arm_id).where(~Arm.baseline)
-        assert session.execute(of_arms.group_by(Trial.status)).all() == [("finished", TRIALS)]
+        assert session.execute(of_arms.group_by(Trial.status)).all() == [("finished", 8)]
         epochs = session.execute(select(Report.trial_id, Report.epoch).where(Report.epoch > 0)).all()
-        assert len(epochs) == len(set(epochs)) == TRIALS * EPOCHS  # each epoch once
+        assert len(epochs) == len(set(epochs)) == 8 * EPOCHS  # each epoch once
     engine.dispose()
-    lost = TRIALS * EPOCHS - len(set(epochs))
+    lost = 8 * EPOCHS - len(set(epochs))
     count(
         "a cluster's node killed in mid-sweep, whose trials shared their node's one copy of the data",
         f"once, in every run, under {len(held)} trials at once",
-        f"{lost} of {TRIALS * EPOCHS} epochs",
+        f"{lost} of {8 * EPOCHS} epochs",
         "tests/test_faults_cluster.py -k outlive_a_node",
     )
 
 
-def test_a_cluster_that_does_not_share_the_storage_is_refused(cluster: Nodes, tmp_path: Path) -> None:
+def test_a_cluster_that_is_busy_is_waited_for_and_said(cluster: Process, tmp_path: Path) -> None:
+    address, _ = json.loads(hear_from(cluster))
+    (tmp_path / "tiny.yaml").write_text(CONFIG.replace("1e-3, 1e-2, 1e-1, 1e30", "1e-2"))
+    ask(cluster, "hold")
+    arguments = [sys.executable, "-m", "platform.sweep", *command(tmp_path, "--address", address)]
+    with subprocess.Popen(
+        arguments, cwd=CHECKOUT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as sweep:
+        assert sweep.stdout is not None
+        said = next((line for line in sweep.stdout if line.startswith("Waiting for CPUs")), None)
+        assert said is not None
+        assert f"0 of the cluster's {2 * SLOTS} are free" in said
+        ask(cluster, "release")
+        output = sweep.communicate()[0]
+        assert sweep.returncode == 0, output
+    assert "[2/2]" in output
+
+
+def test_a_cluster_that_does_not_share_the_storage_is_refused(cluster: Process, tmp_path: Path) -> None:
     if shutil.which("unshare") is None:
         pytest.skip("NO unshare: a cluster without shared storage was not tried.")
-    nodes = ask(cluster, "0")
+    address, _ = json.loads(hear_from(cluster))
     storage = tmp_path / "s"
     storage.mkdir()
     (tmp_path / "tiny.yaml").write_text(CONFIG)
@@ -243,18 +232,7 @@ def test_a_cluster_that_does_not_share_the_storage_is_refused(cluster: Nodes, tm
     script = 'mount -t tmpfs -o size=1m tmpfs "$0" || exit 77; exec "$@"'
     ray = str(Path(sysconfig.get_path("scripts")) / "ray")
     with subprocess.Popen(
-        [
-            *UNSHARE,
-            "sh",
-            "-c",
-            script,
-            str(storage),
-            ray,
-            "start",
-            f"--address={cluster.address}",
-            "--num-cpus=1",
-            "--block",
-        ],
+        [*UNSHARE, "sh", "-c", script, str(storage), ray, "start", f"--address={address}", "--num-cpus=1", "--block"],
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -272,8 +250,8 @@ def test_a_cluster_that_does_not_share_the_storage_is_refused(cluster: Nodes, tm
                 if node.wait() in (1, 77) and "Traceback" not in log:
                     pytest.skip(f"NO MOUNT: a cluster without shared storage was not tried ({log.strip()}).")
                 pytest.fail(log)
-            ask(cluster, str(nodes + 1))  # a node is started some time before the cluster knows of it
-            sweep = [sys.executable, "-m", "platform.sweep", *command(tmp_path, "--address", cluster.address)]
+            ask(cluster, "4")  # a node is started some time before the cluster knows of it
+            sweep = [sys.executable, "-m", "platform.sweep", *command(tmp_path, "--address", address)]
             done = subprocess.run(sweep, cwd=CHECKOUT, env=ENVIRONMENT, capture_output=True, text=True)
             assert done.returncode == 2, done.stdout + done.stderr
             assert f"nodes do not share the storage {storage}" in done.stderr
