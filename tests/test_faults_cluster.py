@@ -142,7 +142,7 @@ def epochs_done(engine: Engine) -> dict[int, int]:
 
 def test_trials_share_their_nodes_data_spread_and_outlive_a_node(cluster: Process, tmp_path: Path) -> None:
     address, raylets = json.loads(hear_from(cluster))
-    config = CONFIG.replace("1e30]", "3e-2]").replace("epochs: 3", f"epochs: {EPOCHS}")
+    config = CONFIG.replace("1e30]", "2e-2]").replace("epochs: 3", f"epochs: {EPOCHS}")
     config = config.replace("_images: 40", "_images: 160").replace("_images: 20", "_images: 140")
     (tmp_path / "tiny.yaml").write_text(config)
     data = load_dataset(["photos"], train_images=160, validation_images=140, say=lambda line: None)
@@ -205,7 +205,7 @@ def test_trials_share_their_nodes_data_spread_and_outlive_a_node(cluster: Proces
 
 def test_a_cluster_that_is_busy_is_waited_for_and_said(cluster: Process, tmp_path: Path) -> None:
     address, _ = json.loads(hear_from(cluster))
-    (tmp_path / "tiny.yaml").write_text(CONFIG.replace("1e-3, 1e-2, 1e-1, 1e30", "1e-2"))
+    (tmp_path / "tiny.yaml").write_text(CONFIG.replace("1e-3, 1e-2, 3e-2, 1e30", "1e-2"))
     ask(cluster, "hold")
     arguments = [sys.executable, "-m", "platform.sweep", *command(tmp_path, "--address", address)]
     with subprocess.Popen(

@@ -62,7 +62,7 @@ training:
   precision: float32
 search:
   method: grid
-  space: {learning_rate: [1e-3, 1e-2, 1e-1, 1e30]}  # the last one must diverge
+  space: {learning_rate: [1e-3, 1e-2, 3e-2, 1e30]}  # the last one must diverge
 samples: {images: 5}
 profiles:
   gpu: {}
