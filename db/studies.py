@@ -227,7 +227,7 @@ def open_study_of(engine: Engine, experiment: str, *, say: Callable[[str], None]
     is no such experiment."""
     with read_session(engine) as session:
         experiment_id = experiment_progress(session, experiment).id
-        known = session.scalar(_newest().where(Study.experiment_id == experiment_id).limit(1))
+        known = next(iter(studies_of(session, experiment_id)), None)
         taken = set(session.scalars(select(Study.name)))
         contenders = [result for result in arm_results(session, experiment) if _stands(result)]
         trials = [(result, result.best.trial_id) for result in contenders if result.best is not None]
@@ -291,9 +291,9 @@ def list_studies(engine: Engine) -> list[StudySummary]:
         return [_summary(session, study) for study in session.scalars(_newest())]
 
 
-def study_names(session: Session, experiment_id: int) -> list[str]:
-    """The names of an experiment's studies, newest first."""
-    return [study.name for study in session.scalars(_newest().where(Study.experiment_id == experiment_id))]
+def studies_of(session: Session, experiment_id: int) -> list[Study]:
+    """An experiment's studies, newest first."""
+    return list(session.scalars(_newest().where(Study.experiment_id == experiment_id)))
 
 
 def is_name(text: str) -> bool:

@@ -16,9 +16,9 @@ from sqlalchemy.orm import Session
 
 from db.answers import Inclusion, StudyBlinded, load_answers
 from db.errors import UserError, run_command
-from db.results import experiment_progress, newest_experiment, newest_study
+from db.results import experiment_progress, newest_experiment
 from db.store import DATABASE_HELP, default_database, open_existing, read_session
-from db.studies import find_study, study_summary
+from db.studies import find_study, studies_of, study_summary
 from platform import tables
 from survey_app.dashboard import certainty, pictures, prediction, results, sweep
 from survey_app.dashboard.chosen import SIMULATED_VOTES, Chosen, what_is_shown
@@ -100,7 +100,7 @@ def _chosen(
     engine: Engine, session: Session, experiment: str, study: str | None, *, simulated: bool, attentive: bool
 ) -> Chosen:
     summary = experiment_progress(session, experiment)
-    row = newest_study(session, experiment) if study is None else find_study(session, study)
+    row = next(iter(studies_of(session, summary.id)), None) if study is None else find_study(session, study)
     if row is None:
         return Chosen(engine, summary, None, simulated)
     if row.experiment_id != summary.id:
