@@ -3,7 +3,7 @@
 A view returns its exhibits; the page draws them with Streamlit, the report as HTML. So both say the same.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -44,17 +44,29 @@ Exhibit = Figure | Table | str | tuple[Figure, ...]
 """A str is a paragraph of Markdown; a tuple of figures stands side by side, where there is room."""
 
 
-def arm_scale(arms: Sequence[str], shown: Sequence[str] | None = None) -> dict[str, Any]:
+def arm_scale(arms: Sequence[str], shown: Iterable[str] | None = None) -> dict[str, Any]:
     """Colour and shape encodings that give each arm the same in every figure. arms: the experiment's, in its order;
     shown: those of them that the figure has, by default all."""
-    known = [*arms, *(arm for arm in shown or () if arm not in arms)]  # a study may ask about a baseline, too
-    names = list(known if shown is None else shown)
+    names = list(arms if shown is None else shown)
+    known = [*arms, *(arm for arm in names if arm not in arms)]  # a study may ask about a baseline, too
     colours = [COLOURS[known.index(arm) % len(COLOURS)] for arm in names]
     shapes = [SHAPES[known.index(arm) % len(SHAPES)] for arm in names]
     return {
         "color": alt.Color("model:N", scale=alt.Scale(domain=names, range=colours), sort=names, title="model"),
         "shape": alt.Shape("model:N", scale=alt.Scale(domain=names, range=shapes), sort=names, title="model"),
     }
+
+
+def interval_marks(base: alt.Chart, along: str, title: str, highest: float = 1.0, **of_points: Any) -> list[alt.Chart]:
+    """Shares with their intervals along "x" or "y", up to `highest`, of the columns share, low and high. of_points:
+    further encodings of the points."""
+    axis = {"x": alt.X, "y": alt.Y}[along](
+        "low:Q", title=title, scale=alt.Scale(domain=[0, highest]), axis=alt.Axis(format="%", tickCount=5)
+    )
+    return [
+        base.mark_rule(strokeWidth=2).encode(**{along: axis, f"{along}2": "high:Q"}),
+        base.mark_point(filled=True, size=70, opacity=1).encode(**{along: "share:Q"}, **of_points),
+    ]
 
 
 def mark_line(mark: float | None, axis: str) -> list[alt.Chart]:
