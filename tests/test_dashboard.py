@@ -30,7 +30,7 @@ from survey_app.dashboard.chosen import Chosen, what_is_shown
 from survey_app.dashboard.exhibits import Exhibit, Figure, arm_scale, png, svg
 from survey_app.dashboard.page import VIEWS
 from survey_app.simulate import Observer, simulate
-from tests.survey_browser import CHECKOUT, DESKTOP, PHONE, Server, check_looks
+from tests.survey_browser import DESKTOP, PHONE, Server, check_looks
 from tests.survey_data import ARMS, add_experiment, answer_all
 
 DASHBOARD = "survey_app/dashboard/app.py"
@@ -198,7 +198,7 @@ def test_checks_count_sentinels_sides_and_the_attentive(engine: Engine) -> None:
 
     def counted(check: str) -> tuple[int, int]:
         row = checks[checks["check"] == check].iloc[0]
-        return int(row["count"]), int(row["of"])
+        return int(row["count"]), int(row["total"])
 
     assert counted("sentinels seen through") == (2, 4)
     assert counted("attentive participants") == (1, 2)
@@ -229,8 +229,9 @@ def test_every_exhibit_can_be_drawn_read_and_taken_away(engine: Engine, protocol
         assert figure.title.endswith("(simulated participants)")
         assert len(figure.alternative) > 20
         assert figure.data is not None
-        assert re.search(r">[^<]*simulated", svg(figure))
-        assert png(svg(figure)).startswith(b"\x89PNG")
+        drawing = svg(figure)
+        assert re.search(r">[^<]*simulated", drawing)
+        assert png(drawing).startswith(b"\x89PNG")
     for table in tables(shown).values():
         again = pd.read_csv(io.StringIO(table.csv()))
         numbers = table.frame.select_dtypes("number")
@@ -389,10 +390,16 @@ def test_every_view_is_legible_on_a_phone_in_the_dark(server: Server, browser: B
     assert not errors
 
 
+def whole_page() -> None:
+    from survey_app.dashboard.page import dashboard_page
+
+    dashboard_page()
+
+
 def test_an_empty_database_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HUEJURY_DATABASE", str(tmp_path / "empty.sqlite"))
     st.cache_resource.clear()
-    app = AppTest.from_file(str(CHECKOUT / DASHBOARD), default_timeout=60).run()
+    app = AppTest.from_function(whole_page, default_timeout=60).run()
     assert not app.exception
     assert app.markdown[0].value.startswith("There is no sweep yet")
     assert app.code[0].value == "python -m platform.sweep tune_configs/quick.yaml"

@@ -60,12 +60,12 @@ def arm_scale(arms: Sequence[str], shown: Iterable[str] | None = None) -> dict[s
 def interval_marks(base: alt.Chart, along: str, title: str, highest: float = 1.0, **of_points: Any) -> list[alt.Chart]:
     """Shares with their intervals along "x" or "y", up to `highest`, of the columns share, low and high. of_points:
     further encodings of the points."""
-    axis = {"x": alt.X, "y": alt.Y}[along](
-        "low:Q", title=title, scale=alt.Scale(domain=[0, highest]), axis=alt.Axis(format="%", tickCount=5)
-    )
+    # Encodings are objects wherever there are many: of texts Altair guesses types, which takes longer than all else.
+    start, end = (alt.X, alt.X2) if along == "x" else (alt.Y, alt.Y2)
+    axis = start("low:Q", title=title, scale=alt.Scale(domain=[0, highest]), axis=alt.Axis(format="%", tickCount=5))
     return [
-        base.mark_rule(strokeWidth=2).encode(**{along: axis, f"{along}2": "high:Q"}),
-        base.mark_point(filled=True, size=70, opacity=1).encode(**{along: "share:Q"}, **of_points),
+        base.mark_rule(strokeWidth=2).encode(axis, end("high:Q")),
+        base.mark_point(filled=True, size=70, opacity=1).encode(start("share:Q"), **of_points),
     ]
 
 
@@ -75,7 +75,7 @@ def mark_line(mark: float | None, axis: str) -> list[alt.Chart]:
     if mark is None:
         return []
     line = alt.Chart(pd.DataFrame({"mark": [mark]})).mark_rule(color=NEUTRAL, strokeDash=[2, 2])
-    return [line.encode(**{axis: "mark:Q"})]
+    return [line.encode(alt.X("mark:Q") if axis == "x" else alt.Y("mark:Q"))]
 
 
 def mark_note(mark: float | None, protocol: str) -> str:

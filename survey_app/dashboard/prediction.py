@@ -107,7 +107,9 @@ def _score_figure(name: str, kept: Answers, points: pd.DataFrame) -> Figure:
     )
     limits = alt.Chart(shown).mark_rule(strokeWidth=2)
     low = alt.X("score low:Q", scale=alt.Scale(zero=False))
-    limits = limits.encode(x=low, x2="score high:Q", y="share:Q", color=arm_scale(kept.arms, shown["model"])["color"])
+    limits = limits.encode(
+        x=low, x2=alt.X2("score high:Q"), y=alt.Y("share:Q"), color=arm_scale(kept.arms, shown["model"])["color"]
+    )
     return Figure(
         name=f"votes-by-{name.replace('_', '-')}",
         title=titled(f"Votes against {score.words}", simulated=kept.simulated),
@@ -155,6 +157,7 @@ def _votes_against(x: alt.X, shown: pd.DataFrame, kept: Answers, below: list[Any
     arms = arm_scale(kept.arms, shown["model"])
     highest = min(1.0, max((kept.mark or 0.0) + 0.1, float(shown["high"].max()) + 0.05))
     base = alt.Chart(shown).encode(x=x, color=arms["color"])
-    tooltip = ["model:N", alt.Tooltip("share:Q", format=".1%", title="picked as real"), "count:Q", "total:Q"]
+    share = alt.Tooltip("share:Q", format=".1%", title="picked as real")
+    tooltip = [alt.Tooltip("model:N"), share, alt.Tooltip("count:Q"), alt.Tooltip("total:Q")]
     votes = interval_marks(base, "y", "picked as real", highest, shape=arms["shape"], tooltip=tooltip)
     return alt.layer(*mark_line(kept.mark, "y"), *below, *votes).properties(height=380)

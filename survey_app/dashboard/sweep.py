@@ -221,13 +221,13 @@ def _curve_panel(curves: pd.DataFrame, last: int, y: alt.Y, colour: str) -> Any:
     base = alt.Chart(curves.drop(columns=["model", "epochs"])).encode(x=x, y=y)
     # No tooltips on lines: Vega would always give a line's first epoch.
     lines = base.mark_line(color=colour).encode(
-        detail="trial:N",
+        detail=alt.Detail("trial:N"),
         strokeWidth=alt.condition("datum.best", alt.value(3), alt.value(1)),
         opacity=alt.condition("datum.best", alt.value(1), alt.value(0.5)),
         strokeDash=alt.condition("datum.images === 'train'", alt.value([2, 3]), alt.value([1, 0])),
     )
     ends = base.transform_filter("datum.last").mark_point(color=colour, fill=colour, size=44)
-    tooltip = ["trial:Q", "status:N", "epoch:Q", alt.Tooltip("value:Q", format=".4g")]
+    tooltip = [*map(alt.Tooltip, ("trial:Q", "status:N", "epoch:Q")), alt.Tooltip("value:Q", format=".4g")]
     return alt.layer(lines, ends.encode(fillOpacity=FILLED, tooltip=tooltip)).properties(
         width=PANEL_WIDTH, height=PANEL_HEIGHT
     )
