@@ -128,9 +128,8 @@ def _exhibit_html(exhibit: Exhibit) -> str:
     note = f'<p class="note">{html.escape(exhibit.note)}</p>' if exhibit.note else ""
     if not isinstance(exhibit, Figure):
         return f"<h3>{html.escape(exhibit.title)}</h3>{exhibit.html()}{note}"
-    caption = f"<figcaption>{html.escape(exhibit.note)}</figcaption>" if exhibit.note else ""
     drawing = svg(exhibit).replace("<svg", f'<svg role="img" aria-label="{html.escape(exhibit.alternative)}"', 1)
-    return f"<figure>{drawing}{caption}</figure>"
+    return f"<figure>{drawing}<figcaption>{html.escape(exhibit.note)}</figcaption></figure>"
 
 
 def _inline(markdown: str) -> str:

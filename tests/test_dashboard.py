@@ -208,7 +208,6 @@ def test_checks_count_sentinels_sides_and_the_attentive(engine: Engine) -> None:
         ).all()
     assert counted("answers that took the left picture") == (sum(answer == "left" for answer in given), len(given))
     curve = next(figure for figure in figures(shown) if figure.name == "right-answers-by-position").data
-    assert curve is not None
     assert curve["phase"].tolist()[:4] == ["practice"] * 3 + ["main"]
     assert curve[curve["phase"] == "main"]["total"].sum() == 2 * 10  # without sentinels
     assert (curve["count"] == curve["total"]).all()
@@ -228,7 +227,7 @@ def test_every_exhibit_can_be_drawn_read_and_taken_away(engine: Engine, protocol
     for figure in figures(shown):
         assert figure.title.endswith("(simulated participants)")
         assert len(figure.alternative) > 20
-        assert figure.data is not None
+        assert len(figure.data)
         drawing = svg(figure)
         assert re.search(r">[^<]*simulated", drawing)
         assert png(drawing).startswith(b"\x89PNG")

@@ -259,8 +259,6 @@ def test_classes(engine: Engine) -> None:
         assert picked[number].tolist() == gallery.picked[of_class == number].sum(axis=0).tolist()
     exhibits = {exhibit.name: exhibit for exhibit in named(gallery, answers)}
     accuracy, votes = exhibits["class-accuracy"].data, exhibits["class-votes"].data
-    assert accuracy is not None
-    assert votes is not None
     assert "Hardest and easiest: <b>frog</b> regression 12.5 %" in exhibits["class-accuracy"].alternative
     assert accuracy.pivot(index="class", columns="model", values="accuracy")["regression"].to_dict() == {
         "cat": 25.0,

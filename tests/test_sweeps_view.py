@@ -209,7 +209,6 @@ def test_figures_are_drawn_and_say_what_they_show(engine: Engine) -> None:
             if isinstance(exhibit, Figure):
                 assert "<svg" in svg(exhibit)
                 assert exhibit.alternative
-                assert exhibit.data is not None
     curves = made(engine)["learning-curves"]
     assert isinstance(curves, Figure)
     assert "regression 140; rebalanced 2" in curves.alternative
@@ -229,7 +228,6 @@ def test_what_was_tried_stands_beside_its_models_best_or_its_score(engine: Engin
     ):
         figure = made(engine, score=score)["hyperparameters"]
         assert isinstance(figure, Figure)
-        assert figure.data is not None
         for model, values in expected.items():
             assert figure.data.loc[figure.data["model"] == model].iloc[:, -1].tolist() == pytest.approx(
                 [100 * value for value in values]

@@ -23,10 +23,6 @@ NEUTRAL = "#8a8a8a"  # baselines, reference lines
 WIDTH = 480  # pixels, of a figure in a file
 PANEL_WIDTH = 360  # pixels, of one of several panels on a page: one fits a phone, three a laptop
 
-# Styles of text marks: Streamlit gives its theme to axes and legends only. The halo goes below the label, so that it
-# can be read above lines.
-LABEL, HALO = "label", "halo"
-
 alt.data_transformers.disable_max_rows()
 
 
@@ -36,8 +32,8 @@ class Figure:
     title: str
     alternative: str  # what it shows, in words, for those who cannot see it
     chart: Any  # any of Altair's charts, with axis titles and units, without a title of its own
-    note: str = ""  # stands below it
-    data: pd.DataFrame | None = None  # what it shows, to be taken away
+    note: str  # stands below it
+    data: pd.DataFrame  # what it shows, to be taken away
 
 
 Exhibit = Figure | Table | str | tuple[Figure, ...]
@@ -113,25 +109,21 @@ def _show_figure(figure: Figure) -> None:
     stem = file_stem(figure.name, figure.title)
     with headed(figure.title, figure.name):
         save_drawing(figure.name, stem, lambda: svg(figure))
-        data = figure.data
-        if data is not None:
-            _save("Data as CSV", lambda: data.to_csv(index=False), f"{stem}.csv", figure.name)
+        _save("Data as CSV", lambda: figure.data.to_csv(index=False), f"{stem}.csv", figure.name)
     _show_chart(figure)
-    if figure.note:
-        st.caption(figure.note)
+    st.caption(figure.note)
 
 
 def _show_chart(figure: Figure) -> None:
     """The panels of a concatenated chart stand side by side, as many as there is room for."""
-    dark = st.context.theme.type == "dark"
     if not isinstance(figure.chart, alt.ConcatChart):
-        st.altair_chart(_legible(figure.chart, dark=dark), width="stretch", alt=figure.alternative)
+        st.altair_chart(_legible(figure.chart), width="stretch", alt=figure.alternative)
         return
     with st.container(horizontal=True):
         for number, panel in enumerate(figure.chart.concat):
             whole = panel if panel.data is not alt.Undefined else panel.properties(data=figure.chart.data)
             alternative = f"Panel {number + 1} of {figure.title}" if number else figure.alternative  # it is of all
-            st.altair_chart(_legible(whole, dark=dark), width=PANEL_WIDTH, alt=alternative)
+            st.altair_chart(_legible(whole), width=PANEL_WIDTH, alt=alternative)
 
 
 def _show_table(table: Table) -> None:
@@ -179,10 +171,6 @@ def png(drawing: str) -> bytes:
     return bytes(vl_convert.svg_to_png(drawing, scale=2))
 
 
-def _legible(chart: Any, *, dark: bool = False) -> Any:
+def _legible(chart: Any) -> Any:
     """With its legend below: beside a figure as wide as a phone it would leave no room for the figure."""
-    page, ink = ("#181716", "#fafafa") if dark else ("#ffffff", "#31333f")
-    halo = {"color": page, "stroke": page, "strokeWidth": 3, "strokeJoin": "round"}
-    return chart.configure(
-        legend={"orient": "bottom", "columns": 3, "symbolLimit": 40}, style={LABEL: {"color": ink}, HALO: halo}
-    )
+    return chart.configure(legend={"orient": "bottom", "columns": 3, "symbolLimit": 40})
