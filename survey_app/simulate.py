@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,7 @@ class Observer:
         )
 
 
+@lru_cache(maxsize=10_000)
 def evidence(truth_png: bytes, fake_png: bytes) -> float:
     """What gives a synthesized picture away; below 0 it looks more real than its photograph.
 
@@ -100,20 +102,13 @@ def simulate(engine: Engine, study: str, participants: int, observer: Observer, 
     """Let so many simulated participants take part, to the end. Raises SurveyError: no such study, or it is closed."""
     with read_session(engine) as session:
         consent_version = find_study(session, study).consent_version
-    known: dict[tuple[int | None, int | None], float] = {}
     for chance in np.random.default_rng(seed).spawn(participants):
         schedule = int(chance.integers(2**63))
         token = enrol(engine, study, consent_version=consent_version, simulated=True, seed=schedule)
-        _take_part(engine, token, observer.others(chance), chance, known)
+        _take_part(engine, token, observer.others(chance), chance)
 
 
-def _take_part(
-    engine: Engine,
-    token: str,
-    observer: Observer,
-    chance: np.random.Generator,
-    known: dict[tuple[int | None, int | None], float],
-) -> None:
+def _take_part(engine: Engine, token: str, observer: Observer, chance: np.random.Generator) -> None:
     votes.finish_instructions(engine, token)
     votes.record_check(engine, token, {}, [])
     while (progress := votes.progress(engine, token)) is not None and progress.stage != "done":
@@ -122,7 +117,7 @@ def _take_part(
         elif progress.stage == "comment":
             votes.record_comment(engine, token, None)
         elif progress.next is not None:
-            question, against = _asked(engine, progress.next.public_id, known)
+            question, against = _asked(engine, progress.next.public_id)
             right, wrong = _answers(question)
             share = observer.right(against, progress.study.protocol, real=question.kind == "real")
             result = votes.record_vote(
@@ -139,16 +134,17 @@ def _take_part(
                 raise SurveyError(f"A simulated vote was refused: {result.reason}")
 
 
-def _asked(engine: Engine, public_id: str, known: dict[tuple[int | None, int | None], float]) -> tuple[Question, float]:
-    """A question and the evidence against its synthesized picture; known: the pictures' that were looked at before."""
+def _asked(engine: Engine, public_id: str) -> tuple[Question, float]:
+    """A question, and the evidence against its synthesized picture; 0 where it has none."""
     with read_session(engine) as session:
         question = session.scalars(select(Question).where(Question.public_id == public_id)).one()
-        key = (question.sample_id, question.sentinel_picture_id)
-        if question.kind != "real" and key not in known:
-            arm = question.kind == "arm"
-            fake = session.get_one(Sample, key[0]) if arm else session.get_one(SentinelPicture, key[1])
-            known[key] = evidence(session.get_one(Image, question.image_id).truth_png, fake.png)
-    return question, known.get(key, 0.0)
+        fake: Sample | SentinelPicture | None = None
+        if question.kind == "arm":
+            fake = session.get_one(Sample, question.sample_id)
+        elif question.kind == "sentinel":
+            fake = session.get_one(SentinelPicture, question.sentinel_picture_id)
+        truth = session.get_one(Image, question.image_id).truth_png
+        return question, 0.0 if fake is None else evidence(truth, fake.png)
 
 
 def _answers(question: Question) -> tuple[str, str]:
