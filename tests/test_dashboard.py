@@ -211,6 +211,11 @@ def test_checks_count_sentinels_sides_and_the_attentive(engine: Engine) -> None:
     assert curve["phase"].tolist()[:4] == ["practice"] * 3 + ["main"]
     assert curve[curve["phase"] == "main"]["total"].sum() == 2 * 10  # without sentinels
     assert (curve["count"] == curve["total"]).all()
+    times = next(figure for figure in figures(shown) if figure.name == "response-times")
+    assert times.data["count"].sum() == len(given)  # all 0.7 s
+    assert ((times.data["from, s"] <= 0.7) & (0.7 < times.data["to, s"])).all()
+    assert times.data.groupby("answers")["share"].sum().tolist() == [1.0, 1.0]
+    assert "right answers 0.7 s (quartiles 0.7–0.7 s)" in times.alternative
     attentive = chosen(engine, inclusion="attentive")
     both = tables(shown)["all-and-attentive"].frame
     assert {"all (2): asked", "attentive (1): asked"} < set(both.columns)
