@@ -213,7 +213,7 @@ def test_checks_count_sentinels_sides_and_the_attentive(engine: Engine) -> None:
     assert (curve["count"] == curve["total"]).all()
     times = next(figure for figure in figures(shown) if figure.name == "response-times")
     assert times.data["count"].sum() == len(given)  # all 0.7 s
-    assert ((times.data["from, s"] <= 0.7) & (0.7 < times.data["to, s"])).all()
+    assert ((times.data["from, s"] <= 0.7) & (times.data["to, s"] > 0.7)).all()
     assert times.data.groupby("answers")["share"].sum().tolist() == [1.0, 1.0]
     assert "right answers 0.7 s (quartiles 0.7–0.7 s)" in times.alternative
     attentive = chosen(engine, inclusion="attentive")
