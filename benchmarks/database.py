@@ -15,7 +15,7 @@ from db import gallery, sweeps
 from db.answers import answers_version, load_answers
 from db.results import arm_results, best_contenders, best_trials, experiment_progress, list_experiments
 from db.store import open_database, read_session, write_session
-from db.studies import create_study, find_study, study_names, study_summary
+from db.studies import create_study, find_study, studies_of, study_summary
 
 TEXT = """\
 ## The database
@@ -108,7 +108,7 @@ def _dashboard_queries(engine: Engine, experiment_id: int) -> dict[str, Query]:
         ),
         "trials": lambda session: sweeps.swept_trials(session, experiment_id),
         "learning curves": lambda session: sweeps.learning_curves(session, experiment_id, "loss"),
-        "study": lambda session: (study_names(session, experiment_id), study_summary(engine, NAME)),
+        "study": lambda session: (studies_of(session, experiment_id), study_summary(engine, NAME)),
         "new votes?": lambda session: answers_version(session, find_study(session, NAME), simulated=False),
         "all votes": lambda session: load_answers(session, find_study(session, NAME)),
         "pictures": _pictures,

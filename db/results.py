@@ -217,17 +217,6 @@ def arm_names(session: Session, experiment_id: int) -> list[str]:
     return list(session.scalars(arms.order_by(Arm.position, Arm.id)))
 
 
-def newest_study(session: Session, experiment: str) -> Study | None:
-    """The study of the experiment that was created last."""
-    return session.scalar(
-        select(Study)
-        .join(Experiment, Experiment.id == Study.experiment_id)
-        .where(Experiment.name == experiment)
-        .order_by(Study.created_at.desc(), Study.id.desc())
-        .limit(1)
-    )
-
-
 def experiment_and_dataset(session: Session, study: Study) -> tuple[str, str]:
     """The names of the experiment that the study is about, and of its data."""
     names = select(Experiment.name, Dataset.name).join(Dataset).where(Experiment.id == study.experiment_id)

@@ -216,7 +216,7 @@ def open_study_of(engine: Engine, experiment: str, *, say: Callable[[str], None]
     is no such experiment."""
     with read_session(engine) as session:
         experiment_id = experiment_progress(session, experiment).id
-        known = session.scalar(_newest().where(Study.experiment_id == experiment_id).limit(1))
+        known = next(iter(studies_of(session, experiment_id)), None)
         taken = set(session.scalars(select(Study.name)))
         contenders = _contenders(session, experiment, None)
         images = len(_common_images(session, contenders)) if contenders else 0
@@ -279,9 +279,9 @@ def list_studies(engine: Engine) -> list[StudySummary]:
         return [_summary(session, study) for study in session.scalars(_newest())]
 
 
-def study_names(session: Session, experiment_id: int) -> list[str]:
-    """The names of an experiment's studies, newest first."""
-    return [study.name for study in session.scalars(_newest().where(Study.experiment_id == experiment_id))]
+def studies_of(session: Session, experiment_id: int) -> list[Study]:
+    """An experiment's studies, newest first."""
+    return list(session.scalars(_newest().where(Study.experiment_id == experiment_id)))
 
 
 def is_name(text: str) -> bool:

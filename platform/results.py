@@ -21,10 +21,10 @@ from db.results import (
     experiment_progress,
     list_experiments,
     newest_experiment,
-    newest_study,
 )
 from db.schema import Arm, Trial, TrialStatus
 from db.store import DATABASE_HELP, default_database, open_existing, read_session
+from db.studies import studies_of
 from db.sweeps import sweep_plan
 from platform.intervals import Share, wilson
 from platform.scores import SCORES
@@ -275,7 +275,7 @@ def print_results(engine: Engine, experiment: str, console: Console) -> None:
     """Print the experiment's tables. Raises UnknownExperimentError."""
     with read_session(engine) as session:
         summary = experiment_progress(session, experiment)
-        study = newest_study(session, experiment)
+        study = next(iter(studies_of(session, summary.id)), None)
         answers, no_votes = None, "No study asks people about it yet."
         if study is not None:
             try:

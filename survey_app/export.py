@@ -4,6 +4,7 @@ docs/data-dictionary.md explains every column; a test holds it and COLUMNS equal
 """
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from db.answers import ExclusionRule, check_outcomes_may_be_seen, read_votes
 from db.results import contenders
-from db.schema import Arm, Dataset, Experiment, Image, Run, SentinelPicture, Study, StudyArm, Trial
+from db.schema import Arm, Base, Dataset, Experiment, Image, Run, SentinelPicture, Study, StudyArm, Trial
 from db.store import read_session
 from db.studies import find_study
 
@@ -39,7 +40,7 @@ def export_study(engine: Engine, name: str, folder: Path, *, simulated: bool = F
         table = votes_table(session, study, definition["dataset"]["class_names"], simulated=simulated)
     folder.mkdir(parents=True, exist_ok=True)
     table.to_csv(folder / "votes.csv", index=False, lineterminator="\n", encoding="utf-8")
-    text = json.dumps(definition, indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(definition, indent=2, ensure_ascii=False, allow_nan=False, default=datetime.isoformat)
     (folder / "study.json").write_text(text + "\n", encoding="utf-8")
     return len(table)
 
@@ -70,7 +71,7 @@ def votes_table(session: Session, study: Study, class_names: list[str], *, simul
 
 
 def study_definition(session: Session, study: Study) -> dict[str, Any]:
-    """All that the study is, as JSON values: protocol, experiment, data, contenders with their options, images."""
+    """All that the study is, for JSON: protocol, experiment, data, contenders with their options, images."""
     experiment = session.get_one(Experiment, study.experiment_id)
     dataset = session.get_one(Dataset, experiment.dataset_id)
     stands = (
@@ -86,45 +87,24 @@ def study_definition(session: Session, study: Study) -> dict[str, Any]:
         .where(SentinelPicture.study_id == study.id)
         .order_by(Image.index_in_split)
     )
-    runs = select(Run).where(Run.experiment_id == experiment.id).order_by(Run.id)
-    as_stored = (
-        *("status", "protocol", "question_count", "practice_count", "sentinel_count", "exposure_ms", "resampling"),
-        *("seed", "planned_participants", "exclusion_rule", "consent_version", "completion_url", "blinded"),
-        "id_parameter",
-    )
+    runs = session.scalars(select(Run).where(Run.experiment_id == experiment.id).order_by(Run.id))
+    as_stored = [
+        column.name for column in Study.__table__.columns if column.name not in ("id", "name", "experiment_id")
+    ]
     return {
         "study": study.name,
-        "created_at": study.created_at.isoformat(),
-        "closed_at": study.closed_at.isoformat() if study.closed_at else None,
-        **{name: getattr(study, name) for name in as_stored},
+        **_values(study, *sorted(as_stored)),
         "experiment": {
-            "name": experiment.name,
-            "created_at": experiment.created_at.isoformat(),
-            "config": experiment.config,
-            "runs": [
-                {
-                    "started_at": run.started_at.isoformat(),
-                    "code_version": run.code_version,
-                    "environment": run.environment,
-                }
-                for run in session.scalars(runs)
-            ],
+            **_values(experiment, "name", "created_at", "config"),
+            "runs": [_values(run, "started_at", "code_version", "environment") for run in runs],
         },
-        "dataset": {
-            "name": dataset.name,
-            "fingerprint": dataset.fingerprint,
-            "note": dataset.note,
-            "class_names": dataset.class_names,
-        },
+        "dataset": _values(dataset, "name", "fingerprint", "note", "class_names"),
         "arms": [
             {
                 "arm": arm.name,
-                "options": arm.options,
-                "rebalancing": arm.rebalancing,
+                **_values(arm, "options", "rebalancing"),
                 "trial": trial.number,
-                "seed": trial.seed,
-                "epochs_done": trial.epochs_done,
-                "hyperparameters": trial.hyperparameters,
+                **_values(trial, "seed", "epochs_done", "hyperparameters"),
             }
             for arm, trial in session.execute(stands)
         ],
@@ -133,3 +113,7 @@ def study_definition(session: Session, study: Study) -> dict[str, Any]:
             for image in session.scalars(images)
         ],
     }
+
+
+def _values(row: Base, *names: str) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in names}

@@ -10,8 +10,8 @@ from survey_app.statistics import bootstrap_shares
 
 
 def inclusions_table(answers: Answers) -> Table:
-    """The share picked as real of each contender, with intervals by answers and by participants, and beside it that of
-    the photographs themselves, in protocol single."""
+    """The share picked as real of each contender with its interval by participants, and beside it that of the
+    photographs themselves, in protocol single."""
     arms = [contender.arm for contender in answers.contenders]
     frame = pd.DataFrame({"model": [*arms, *(["the photographs"] if answers.protocol == "single" else [])]})
     shown = frame.copy()
@@ -26,19 +26,16 @@ def inclusions_table(answers: Answers) -> Table:
         frame[f"{heading}: picked"] = [share.count for share in shares]
         frame[f"{heading}: asked"] = [share.total for share in shares]
         frame[f"{heading}: share"] = [share.share for share in shares]
-        frame[f"{heading}: Wilson from"] = [share.low for share in shares]
-        frame[f"{heading}: Wilson to"] = [share.high for share in shares]
-        frame[f"{heading}: participants from"] = [low for low, _ in people]
-        frame[f"{heading}: participants to"] = [high for _, high in people]
+        frame[f"{heading}: 95 % from"] = [low for low, _ in people]
+        frame[f"{heading}: 95 % to"] = [high for _, high in people]
         shown[heading] = [str(share) for share in shares]
-        shown[f"{inclusion}: Wilson"] = [share.range for share in shares]
-        shown[f"{inclusion}: by participant"] = [range_text(low, high) for low, high in people]
+        shown[f"{inclusion}: 95 %"] = [range_text(low, high) for low, high in people]
     return Table(
         name="all-and-attentive",
         title=titled("All participants, and the attentive alone", simulated=answers.simulated),
         frame=frame,
         shown=shown,
-        note=f"Attentive: {answers.exclusion_rule}. Wilson's interval takes every answer for another person's; the one "
-        "by participant (bootstrap) keeps the answers of one person together and is the one to trust, though with "
-        "fewer than 20 participants it too is somewhat narrow.",
+        note=f"Attentive: {answers.exclusion_rule}. These intervals (bootstrap by participant) keep the answers of one "
+        "person together and are the ones to trust, where Wilson's beside the scores take every answer for another "
+        "person's; with fewer than 20 participants they too are somewhat narrow.",
     )

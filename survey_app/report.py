@@ -16,9 +16,9 @@ from sqlalchemy.orm import Session
 
 from db.answers import Inclusion, StudyBlinded, load_answers
 from db.errors import UserError, run_command
-from db.results import experiment_progress, newest_experiment, newest_study
+from db.results import experiment_progress, newest_experiment
 from db.store import DATABASE_HELP, default_database, open_existing, read_session
-from db.studies import find_study, study_summary
+from db.studies import find_study, studies_of, study_summary
 from platform import tables
 from survey_app.dashboard import certainty, pictures, prediction, results, sweep
 from survey_app.dashboard.chosen import SIMULATED_VOTES, Chosen, what_is_shown
@@ -54,21 +54,22 @@ nav a { margin-right: 1rem; }
 
 def report_html(
     engine: Engine,
-    experiment: str,
+    experiment: str | None = None,
     *,
     study: str | None = None,
     simulated: bool = False,
-    attentive: bool = False,
+    inclusion: Inclusion = "all",
     published: bool = False,
 ) -> str:
-    """The report of an experiment and a study of it, by default its newest. published: with the original study's
-    figures, marked as such.
+    """The report of an experiment, by default the newest, and a study of it, by default its newest. published: with the
+    original study's figures, marked as such.
 
     Raises UserError: no such experiment or study, or it is another experiment's. A blinded study's outcomes are not in
     it.
     """
     with read_session(engine) as session:
-        chosen = _chosen(engine, session, experiment, study, simulated=simulated, attentive=attentive)
+        experiment = experiment or newest_experiment(session)
+        chosen = _chosen(engine, session, experiment, study, inclusion, simulated=simulated)
         sections: dict[str, list[Exhibit]] = {"Results": [*results.exhibits(session, chosen, published=published)]}
         if chosen.answers is not None and chosen.study is not None:
             sections["Do scores predict people?"] = prediction.exhibits(chosen.answers, chosen)
@@ -88,19 +89,23 @@ def report_html(
     )
     simulated_note = f'<p class="simulated">{SIMULATED_VOTES}</p>' if simulated else ""
     shown = "<br>".join(_inline(line) for line in what_is_shown(chosen))
+    provenance = (
+        f"Experiment {experiment}, begun {chosen.experiment.created_at:%Y-%m-%d}, data fingerprint "
+        f"{chosen.experiment.dataset_fingerprint}. Written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
+    )
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{CSS}</style></head><body>'
-        f"<h1>{html.escape(title)}</h1>{simulated_note}<p>{shown}</p><p>{_inline(_provenance(chosen))}</p>"
+        f"<h1>{html.escape(title)}</h1>{simulated_note}<p>{shown}</p><p>{html.escape(provenance)}</p>"
         f"<nav>{links}</nav>{body}</body></html>\n"
     )
 
 
 def _chosen(
-    engine: Engine, session: Session, experiment: str, study: str | None, *, simulated: bool, attentive: bool
+    engine: Engine, session: Session, experiment: str, study: str | None, inclusion: Inclusion, *, simulated: bool
 ) -> Chosen:
     summary = experiment_progress(session, experiment)
-    row = newest_study(session, experiment) if study is None else find_study(session, study)
+    row = next(iter(studies_of(session, summary.id)), None) if study is None else find_study(session, study)
     if row is None:
         return Chosen(engine, summary, None, simulated)
     if row.experiment_id != summary.id:
@@ -110,16 +115,7 @@ def _chosen(
         answers = load_answers(session, row, simulated=simulated)
     except StudyBlinded as blinded:
         hidden = str(blinded)
-    inclusion: Inclusion = "attentive" if attentive else "all"
     return Chosen(engine, summary, study_summary(engine, row.name), simulated, inclusion, answers, hidden)
-
-
-def _provenance(chosen: Chosen) -> str:
-    experiment = chosen.experiment
-    return (
-        f"Experiment {experiment.name}, begun {experiment.created_at:%Y-%m-%d}, data fingerprint "
-        f"{experiment.dataset_fingerprint}. Written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
-    )
 
 
 def _exhibit_html(exhibit: Exhibit) -> str:
@@ -132,9 +128,8 @@ def _exhibit_html(exhibit: Exhibit) -> str:
     note = f'<p class="note">{html.escape(exhibit.note)}</p>' if exhibit.note else ""
     if not isinstance(exhibit, Figure):
         return f"<h3>{html.escape(exhibit.title)}</h3>{exhibit.html()}{note}"
-    caption = f"<figcaption>{html.escape(exhibit.note)}</figcaption>" if exhibit.note else ""
     drawing = svg(exhibit).replace("<svg", f'<svg role="img" aria-label="{html.escape(exhibit.alternative)}"', 1)
-    return f"<figure>{drawing}{caption}</figure>"
+    return f"<figure>{drawing}<figcaption>{html.escape(exhibit.note)}</figcaption></figure>"
 
 
 def _inline(markdown: str) -> str:
@@ -163,15 +158,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def body() -> int:
-        engine = open_existing(options.database)
-        with read_session(engine) as session:
-            experiment = options.experiment or newest_experiment(session)
         page = report_html(
-            engine,
-            experiment,
+            open_existing(options.database),
+            options.experiment,
             study=options.study,
             simulated=options.simulated,
-            attentive=options.attentive,
+            inclusion="attentive" if options.attentive else "all",
             published=options.published,
         )
         try:

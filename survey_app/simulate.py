@@ -7,24 +7,26 @@ marked simulated, and no result counts it unless it is asked for.
 
 import argparse
 import math
-import random
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from rich.console import Console
+from scipy.special import expit
 from skimage.color import deltaE_ciede2000, rgb2lab
 from sqlalchemy import Engine, select
-from sqlalchemy.orm import Session
 
 from db import votes
 from db.enrolment import enrol
 from db.errors import run_command
+from db.gallery import sample_pngs, truth_pngs
 from db.pictures import pixels
-from db.schedule import Tally, draw
-from db.schema import Arm, Image, Protocol, Question, Sample, SentinelPicture, StudyArm
+from db.results import contenders
+from db.schema import Image, Protocol, Question, Sample, SentinelPicture
 from db.store import DATABASE_HELP, default_database, open_existing, read_session
 from db.studies import SurveyError, find_study, plan_of
 from platform.intervals import wilson
@@ -32,7 +34,6 @@ from survey_app.statistics import share_difference
 
 UNNOTICED = 8.0  # ΔE2000
 CRITERION = 10.0  # of a single picture: the evidence against it at which it is called real half the time
-SENSITIVITY_SPREAD = 0.3  # standard deviation of the logarithm of sensitivity among participants
 MEDIAN_RESPONSE_MS, RESPONSE_SPREAD = 900.0, 0.4
 SIGNIFICANCE = 0.05
 
@@ -54,29 +55,31 @@ class Observer:
     logistic(colour_sensitivity × evidence); a single picture is called real with
     logistic(colour_sensitivity × (CRITERION − evidence)), where the evidence against a photograph is 0.
 
-    guess_rate: share of questions answered by a coin. lapse_rate: share of the others answered with the wrong hand.
+    lapse_rate: share of questions answered by a coin. spread: standard deviation of the logarithm of the sensitivity
+    among participants.
     """
 
-    guess_rate: float = 0.05
-    colour_sensitivity: float = 0.08
-    lapse_rate: float = 0.02
+    lapse_rate: float = 0.09
+    colour_sensitivity: Any = 0.08  # float, or an array of as many participants
+    spread: float = 0.3
 
-    def right(self, evidence: float, protocol: Protocol, *, real: bool = False) -> float:
-        """The probability of the right answer. real: a single picture is the photograph itself."""
+    def right(self, evidence: Any, protocol: Protocol, *, real: bool = False) -> Any:
+        """The probability of the right answer, as float or array. real: a single picture is the photograph itself."""
         if protocol == "pair":
-            meant = _logistic(self.colour_sensitivity * evidence)
+            meant = expit(self.colour_sensitivity * evidence)
         else:
-            called_real = _logistic(self.colour_sensitivity * (CRITERION - (0.0 if real else evidence)))
+            called_real = expit(self.colour_sensitivity * (CRITERION - (0.0 if real else evidence)))
             meant = called_real if real else 1.0 - called_real
-        slipped = meant * (1.0 - self.lapse_rate) + (1.0 - meant) * self.lapse_rate
-        return self.guess_rate / 2.0 + (1.0 - self.guess_rate) * slipped
+        return self.lapse_rate / 2.0 + (1.0 - self.lapse_rate) * meant
 
-    def another(self, chance: random.Random) -> "Observer":
-        """A participant like this one, with a sensitivity of their own."""
-        own = self.colour_sensitivity * math.exp(chance.gauss(0.0, SENSITIVITY_SPREAD))
-        return Observer(self.guess_rate, own, self.lapse_rate)
+    def others(self, chance: np.random.Generator, shape: tuple[int, ...] = ()) -> "Observer":
+        """Participants like this one, with sensitivities of their own: one, or an array of this shape."""
+        return replace(
+            self, colour_sensitivity=self.colour_sensitivity * np.exp(chance.normal(0.0, self.spread, shape))
+        )
 
 
+@lru_cache(maxsize=10_000)
 def evidence(truth_png: bytes, fake_png: bytes) -> float:
     """What gives a synthesized picture away; below 0 it looks more real than its photograph.
 
@@ -97,22 +100,15 @@ def colourfulness(rgb: np.ndarray) -> float:
 
 def simulate(engine: Engine, study: str, participants: int, observer: Observer, seed: int) -> None:
     """Let so many simulated participants take part, to the end. Raises SurveyError: no such study, or it is closed."""
-    known: dict[tuple[int | None, int | None], float] = {}
-    for number in range(participants):
-        chance = random.Random(f"{seed} {number}")
-        with read_session(engine) as session:
-            consent_version = find_study(session, study).consent_version
-        token = enrol(engine, study, consent_version=consent_version, simulated=True, seed=chance.getrandbits(63))
-        _take_part(engine, token, observer.another(chance), chance, known)
+    with read_session(engine) as session:
+        consent_version = find_study(session, study).consent_version
+    for chance in np.random.default_rng(seed).spawn(participants):
+        schedule = int(chance.integers(2**63))
+        token = enrol(engine, study, consent_version=consent_version, simulated=True, seed=schedule)
+        _take_part(engine, token, observer.others(chance), chance)
 
 
-def _take_part(
-    engine: Engine,
-    token: str,
-    observer: Observer,
-    chance: random.Random,
-    known: dict[tuple[int | None, int | None], float],
-) -> None:
+def _take_part(engine: Engine, token: str, observer: Observer, chance: np.random.Generator) -> None:
     votes.finish_instructions(engine, token)
     votes.record_check(engine, token, {}, [])
     while (progress := votes.progress(engine, token)) is not None and progress.stage != "done":
@@ -121,30 +117,34 @@ def _take_part(
         elif progress.stage == "comment":
             votes.record_comment(engine, token, None)
         elif progress.next is not None:
-            with read_session(engine) as session:
-                question = session.scalars(select(Question).where(Question.public_id == progress.next.public_id)).one()
-                right, wrong = _answers(question)
-                key = (question.sample_id, question.sentinel_picture_id)
-                if question.kind != "real" and key not in known:
-                    fake = (
-                        session.get_one(Sample, question.sample_id)
-                        if question.kind == "arm"
-                        else session.get_one(SentinelPicture, question.sentinel_picture_id)
-                    )
-                    known[key] = evidence(session.get_one(Image, question.image_id).truth_png, fake.png)
-            share = observer.right(known.get(key, 0.0), progress.study.protocol, real=question.kind == "real")
+            question, against = _asked(engine, progress.next.public_id)
+            right, wrong = _answers(question)
+            share = observer.right(against, progress.study.protocol, real=question.kind == "real")
             result = votes.record_vote(
                 engine,
                 token,
                 question.public_id,
                 right if chance.random() < share else wrong,
-                response_time_ms=round(MEDIAN_RESPONSE_MS * math.exp(chance.gauss(0.0, RESPONSE_SPREAD)), 1),
+                response_time_ms=round(MEDIAN_RESPONSE_MS * math.exp(chance.normal(0.0, RESPONSE_SPREAD)), 1),
                 exposure_measured_ms=progress.study.exposure_ms,
                 input="key",
                 scale=8,
             )
             if result.status == "refused":
                 raise SurveyError(f"A simulated vote was refused: {result.reason}")
+
+
+def _asked(engine: Engine, public_id: str) -> tuple[Question, float]:
+    """A question, and the evidence against its synthesized picture; 0 where it has none."""
+    with read_session(engine) as session:
+        question = session.scalars(select(Question).where(Question.public_id == public_id)).one()
+        fake: Sample | SentinelPicture | None = None
+        if question.kind == "arm":
+            fake = session.get_one(Sample, question.sample_id)
+        elif question.kind == "sentinel":
+            fake = session.get_one(SentinelPicture, question.sentinel_picture_id)
+        truth = session.get_one(Image, question.image_id).truth_png
+        return question, 0.0 if fake is None else evidence(truth, fake.png)
 
 
 def _answers(question: Question) -> tuple[str, str]:
@@ -165,77 +165,51 @@ class Power:
     studies: int
 
 
+def evidence_of(engine: Engine, study: str, arms: Sequence[str]) -> tuple[np.ndarray, Protocol, int]:
+    """The evidence against two contenders' pictures, float (2, images); the study's protocol; and how many questions
+    about each a participant is asked, on average. Raises SurveyError."""
+    with read_session(engine) as session:
+        row = find_study(session, study)
+        plan, _, images = plan_of(session, row)
+        trials = {contender.arm: contender.trial.trial_id for contender in contenders(session, row)}
+        for arm in arms:
+            if arm not in trials:
+                raise SurveyError(f"Study {row.name!r} has no contender {arm!r}; it has {', '.join(trials)}.")
+        if arms[0] == arms[1]:
+            raise SurveyError("Name two different contenders.")
+        truths = truth_pngs(session, images)
+        pngs = sample_pngs(session, [trials[arm] for arm in arms], images)
+    against = [[evidence(truths[image], pngs[trials[arm], image]) for image in images] for arm in arms]
+    return np.array(against), row.protocol, max(1, round(plan.questions_per_arm))
+
+
 def power(
-    engine: Engine,
-    study: str,
-    arms: tuple[str, str],
+    against: np.ndarray,
+    protocol: Protocol,
+    questions: int,
+    *,
     participants: int,
     observer: Observer,
     seed: int,
-    studies: int = 500,
+    studies: int,
 ) -> Power:
-    """Simulate so many studies of so many participants each, and test the difference in each. Writes nothing.
-
-    The schedules are drawn as for real, once; observers and answers anew for each study. Raises SurveyError.
-    """
+    """Simulate so many studies of so many participants, each asked so many questions about either contender, on
+    different images, and test the difference in each. against, protocol, questions: see evidence_of()."""
     if participants < 2:
         raise SurveyError("A difference needs at least two participants.")
-    with read_session(engine) as session:
-        row = find_study(session, study)
-        plan, study_arms, images = plan_of(session, row)
-        names = {
-            name: place
-            for place, name in enumerate(
-                session.scalars(
-                    select(Arm.name)
-                    .join(StudyArm, StudyArm.arm_id == Arm.id)
-                    .where(StudyArm.study_id == row.id)
-                    .order_by(StudyArm.position)
-                )
-            )
-        }
-        for arm in arms:
-            if arm not in names:
-                raise SurveyError(f"Study {row.name!r} has no contender {arm!r}; it has {', '.join(names)}.")
-        if arms[0] == arms[1]:
-            raise SurveyError("Name two different contenders.")
-        shown = {
-            names[arm]: [_evidence_against(session, study_arms[names[arm]].trial_id, image) for image in images]
-            for arm in arms
-        }
-    chance = random.Random(seed)
-    tally = Tally.empty(plan)
-    asked: list[list[tuple[int, int]]] = []  # for each participant, (contender, image)
-    for _ in range(participants):
-        slots = [slot for slot in draw(plan, tally, chance.getrandbits(63)) if slot.phase == "main"]
-        for slot in slots:
-            tally.add(slot)
-        asked.append([(slot.thing, slot.image) for slot in slots if slot.thing in shown])
-    participant = np.repeat(np.arange(participants), [len(questions) for questions in asked])
-    second = np.array([thing == names[arms[1]] for questions in asked for thing, _ in questions])
+    chance = np.random.default_rng(seed)
+    images = np.tile(np.arange(against.shape[1]), (participants, 1))
+    second = np.broadcast_to(np.array([[False], [True]]), (participants, 2, questions)).ravel()
+    participant = np.repeat(np.arange(participants), 2 * questions)
     totals, found = np.zeros(2), 0
     for _ in range(studies):
-        picked = []
-        for questions in asked:
-            somebody = observer.another(chance)
-            picked += [
-                chance.random() >= somebody.right(shown[thing][image], row.protocol) for thing, image in questions
-            ]
-        answers = np.array(picked)
-        p_value = share_difference(answers, second, participant).p_value
-        found += p_value is not None and p_value < SIGNIFICANCE
-        totals += answers[~second].mean(), answers[second].mean()
+        shown = chance.permuted(images, axis=1)[:, : 2 * questions].reshape(participants, 2, questions)
+        people = observer.others(chance, (participants, 1, 1))
+        right = people.right(against[[[0], [1]], shown], protocol)
+        picked = (chance.random(right.shape) >= right).ravel()
+        found += share_difference(picked, second, participant).p_value < SIGNIFICANCE
+        totals += picked[~second].mean(), picked[second].mean()
     return Power(float(totals[0]) / studies, float(totals[1]) / studies, found, studies)
-
-
-def _evidence_against(session: Session, trial_id: int, image_id: int) -> float:
-    truth = session.get_one(Image, image_id).truth_png
-    fake = session.scalars(select(Sample.png).where(Sample.trial_id == trial_id, Sample.image_id == image_id)).one()
-    return evidence(truth, fake)
-
-
-def _logistic(evidence: float) -> float:
-    return 0.5 * (1.0 + math.tanh(evidence / 2.0))  # never overflows
 
 
 def _share(text: str) -> float:
@@ -260,34 +234,30 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--study", metavar="NAME", help="default: the newest open one")
-    parser.add_argument("--participants", type=_count, default=30, metavar="N", help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    parser.add_argument(
-        "--guess-rate", type=_share, default=observer.guess_rate, help="answered by a coin (default: %(default)s)"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("--study", metavar="NAME", help="default: the newest open one")
+    add("--participants", type=_count, default=30, metavar="N", help="default: %(default)s")
+    add("--seed", type=int, default=0, help="default: %(default)s")
+    add("--lapse-rate", type=_share, default=observer.lapse_rate, help="answered by a coin (default: %(default)s)")
+    add(
         "--colour-sensitivity",
         type=float,
         default=observer.colour_sensitivity,
         help="log odds for a unit of evidence (default: %(default)s)",
     )
-    parser.add_argument(
-        "--lapse-rate", type=_share, default=observer.lapse_rate, help="slips of the hand (default: %(default)s)"
-    )
-    parser.add_argument(
+    add(
         "--power",
         nargs=2,
         metavar=("ARM", "ARM"),
         help="store nothing; say how often so many participants would find the difference between these two",
     )
-    parser.add_argument("--studies", type=_count, default=500, metavar="N", help="for --power (default: %(default)s)")
-    parser.add_argument("--database", default=default_database(), help=DATABASE_HELP)
+    add("--studies", type=_count, default=500, metavar="N", help="for --power (default: %(default)s)")
+    add("--database", default=default_database(), help=DATABASE_HELP)
     return parser
 
 
 def _run(options: argparse.Namespace) -> int:
-    observer = Observer(options.guess_rate, options.colour_sensitivity, options.lapse_rate)
+    observer = Observer(options.lapse_rate, options.colour_sensitivity)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     engine = open_existing(options.database)
     with read_session(engine) as session:
@@ -300,14 +270,20 @@ def _run(options: argparse.Namespace) -> int:
         )
         return 0
     first, second = options.power
-    result = power(engine, study, (first, second), options.participants, observer, options.seed, options.studies)
+    result = power(
+        *evidence_of(engine, study, options.power),
+        participants=options.participants,
+        observer=observer,
+        seed=options.seed,
+        studies=options.studies,
+    )
     share = wilson(result.found, result.studies)
     console.print(
         f"With {options.participants} participants, study {study!r} finds the difference between {first} "
         f"({100 * result.first_share:.1f} % picked as real) and {second} ({100 * result.second_share:.1f} %) in "
-        f"{100 * (share.share or 0):.0f} % of {result.studies} simulated studies (95 % interval "
-        f"{100 * (share.low or 0):.0f}–{100 * (share.high or 0):.0f} %): p < {SIGNIFICANCE}, two-sided, by shares with "
-        "standard errors robust to clusters of answers by one participant. People may differ from the model."
+        f"{100 * result.found / result.studies:.0f} % of {result.studies} simulated studies (95 % interval "
+        f"{share.range}): p < {SIGNIFICANCE}, two-sided, by shares with standard errors robust to clusters of answers "
+        "by one participant. People may differ from the model."
     )
     return 0
 

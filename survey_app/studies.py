@@ -6,12 +6,12 @@ A finished sweep opens a study by itself; this is for others: another protocol, 
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 
+import pandas as pd
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 from sqlalchemy import Engine
 
 from db.answers import load_answers
@@ -20,13 +20,7 @@ from db.results import newest_experiment
 from db.schema import Protocol, Resampling
 from db.store import DATABASE_HELP, default_database, open_existing, read_session
 from db.studies import (
-    CONSENT_VERSION,
-    EXPOSURE_MS,
-    ID_PARAMETER,
-    PLANNED_PARTICIPANTS,
-    PRACTICE,
-    QUESTIONS,
-    SENTINEL_SHARE,
+    StudyOptions,
     StudySummary,
     SurveyError,
     close_study,
@@ -35,6 +29,7 @@ from db.studies import (
     list_studies,
     study_summary,
 )
+from platform.tables import Table
 from survey_app.export import export_study
 from survey_app.inclusions import inclusions_table
 
@@ -97,96 +92,79 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_options(create: argparse.ArgumentParser) -> None:
-    """Of a study: how it asks."""
-    create.add_argument("experiment", nargs="?", help="its name (default: the newest)")
-    create.add_argument("--name", help="of the study (default: the experiment's)")
-    create.add_argument(
+    """Of a study: how it asks. They go to StudyOptions under their names there."""
+    default = StudyOptions()
+    add = create.add_argument
+    add("experiment", nargs="?", help="its name (default: the newest)")
+    add("--name", help="of the study (default: the experiment's)")
+    add(
         "--arm",
+        dest="arms",
         action="append",
         metavar="ARM[=NUMBER]",
         help="a contender, by its best finished trial or the one of that number (default: all but baselines)",
     )
-    create.add_argument(
+    add(
         "--protocol",
         choices=get_args(Protocol),
-        default="pair",
+        default=default.protocol,
         help="pair: which of two is real; single: is this one real (default: %(default)s)",
     )
-    create.add_argument("--questions", type=int, default=QUESTIONS, metavar="N", help="default: %(default)s")
-    create.add_argument("--practice", type=int, default=PRACTICE, metavar="N", help="default: %(default)s")
-    create.add_argument(
-        "--sentinels",
-        type=float,
-        default=SENTINEL_SHARE,
-        metavar="SHARE",
-        help="of the questions (default: %(default)s)",
-    )
-    create.add_argument(
+
+    def number(option: str, name: str, words: str = "default: %(default)s", kind: type = int) -> None:
+        metavar = "N" if kind is int else "SHARE"
+        add(option, dest=name, type=kind, default=getattr(default, name), metavar=metavar, help=words)
+
+    number("--questions", "question_count")
+    number("--practice", "practice_count")
+    number("--sentinels", "sentinel_share", "of the questions (default: %(default)s)", float)
+    add(
         "--exposure",
+        dest="exposure_ms",
         action="append",
         metavar="MS",
-        help=f"milliseconds, or none: until answered (default: {EXPOSURE_MS})",
+        help=f"milliseconds, or none: until answered (default: {default.exposure_ms})",
     )
-    create.add_argument("--resampling", choices=get_args(Resampling), default="nearest", help="default: %(default)s")
-    create.add_argument("--seed", type=int, help="of the sentinels' colours (default: drawn)")
-    create.add_argument(
-        "--participants", type=int, default=PLANNED_PARTICIPANTS, metavar="N", help="planned (default: %(default)s)"
-    )
-    create.add_argument(
+    add("--resampling", choices=get_args(Resampling), default=default.resampling, help="default: %(default)s")
+    number("--seed", "seed", "of the sentinels' colours (default: drawn)")
+    number("--participants", "planned_participants", "planned (default: %(default)s)")
+    number(
         "--sentinels-wrong",
-        type=int,
-        metavar="N",
-        help="exclusion rule: the attentive have at most so many wrong (default: 1 of four or more, else 0)",
+        "sentinels_wrong_at_most",
+        "exclusion rule: the attentive have at most so many wrong (default: 1 of four or more, else 0)",
     )
-    create.add_argument(
+    number(
         "--hidden",
-        type=int,
-        metavar="N",
-        help="exclusion rule: the attentive gave at most so many answers with the page hidden (default: any number)",
+        "hidden_at_most",
+        "exclusion rule: the attentive gave at most so many answers with the page hidden (default: any number)",
     )
-    create.add_argument(
+    add(
         "--id-parameter",
-        default=ID_PARAMETER,
+        default=default.id_parameter,
         metavar="NAME",
         help="of the link, in which a recruiting system tells who comes (default: %(default)s)",
     )
-    create.add_argument(
-        "--consent", default=CONSENT_VERSION, metavar="VERSION", help="of its text (default: %(default)s)"
+    add(
+        "--consent",
+        dest="consent_version",
+        default=default.consent_version,
+        metavar="VERSION",
+        help="of its text (default: %(default)s)",
     )
-    create.add_argument(
+    add(
         "--blinded",
         action="store_true",
         help="hide all outcomes until the planned participants have finished, or the study is closed",
     )
-    create.add_argument("--completion-url", metavar="URL", help="link at the end, such as Prolific's")
+    add("--completion-url", metavar="URL", help="link at the end, such as Prolific's")
 
 
 def _create(engine: Engine, options: argparse.Namespace, console: Console) -> int:
-    experiment = options.experiment
-    if experiment is None:
-        with read_session(engine) as session:
-            experiment = newest_experiment(session)
-    study = create_study(
-        engine,
-        experiment,
-        name=options.name,
-        arms=options.arm,
-        protocol=options.protocol,
-        question_count=options.questions,
-        practice_count=options.practice,
-        sentinel_share=options.sentinels,
-        exposure_ms=_exposure(options.exposure or [str(EXPOSURE_MS)]),
-        resampling=options.resampling,
-        seed=options.seed,
-        planned_participants=options.participants,
-        sentinels_wrong_at_most=options.sentinels_wrong,
-        hidden_at_most=options.hidden,
-        id_parameter=options.id_parameter,
-        consent_version=options.consent,
-        completion_url=options.completion_url,
-        blinded=options.blinded,
-    )
-    _describe(study, console)
+    with read_session(engine) as session:
+        experiment = options.experiment or newest_experiment(session)
+    values = {field.name: getattr(options, field.name) for field in fields(StudyOptions)}
+    values["exposure_ms"] = _exposure(options.exposure_ms or [str(StudyOptions.exposure_ms)])
+    _describe(create_study(engine, experiment, **values), console)
     return 0
 
 
@@ -194,16 +172,19 @@ def _list(engine: Engine, console: Console) -> int:
     studies = list_studies(engine)
     if not studies:
         raise SurveyError("There is no study yet; finish a sweep, or create one: python -m survey_app.studies create.")
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for header in ("study", "", "experiment", "protocol"):
-        table.add_column(header)
-    for header in ("finished", "planned", "votes"):
-        table.add_column(header, justify="right")
-    for study in studies:
-        counts = (study.finished, study.planned_participants, study.votes)
-        cells = (study.view.name, study.view.status, study.experiment, study.view.protocol, *counts)
-        table.add_row(*(escape(str(cell)) for cell in cells))
-    console.print(table)
+    rows = [
+        {
+            "study": study.view.name,
+            "is": study.view.status,
+            "experiment": study.experiment,
+            "protocol": study.view.protocol,
+            "finished": study.finished,
+            "planned": study.planned_participants,
+            "votes": study.votes,
+        }
+        for study in studies
+    ]
+    console.print(Table("studies", "Studies", pd.DataFrame(rows)).rich(console.width), crop=False)
     return 0
 
 

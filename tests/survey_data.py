@@ -4,6 +4,7 @@ participants who answer."""
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -53,35 +54,45 @@ def colourized(photograph: np.ndarray, arm: int) -> np.ndarray:
     return np.asarray(np.round(share * photograph + (1 - share) * grey), dtype=np.uint8)
 
 
+def begin_experiment(
+    session: Session, name: str, config: dict[str, Any], *, fingerprint: str, images: int
+) -> tuple[int, int, int]:
+    """Record an experiment on so many validation images of cats; its dataset's id, its own, and its run's."""
+    dataset_id = record_dataset(
+        session,
+        name="cats",
+        fingerprint=fingerprint,
+        note="Cut-outs of one photograph.",
+        class_names=["cat"],
+        train_count=100,
+        tuning_count=20,
+        validation_count=images,
+        validation_class_counts=[images],
+        colour_counts=b"",
+    )
+    experiment_id = record_experiment(
+        session,
+        name=name,
+        dataset_id=dataset_id,
+        config=config,
+        config_yaml="",
+        profile=None,
+        storage_path="results",
+    )
+    return dataset_id, experiment_id, record_run(session, experiment_id, code_version="test", environment={})
+
+
 def add_experiment(
     engine: Engine, name: str = "cats", *, images: int = 60, arms: Sequence[str] = ARMS, size: int = 16
 ) -> int:
     """Record a finished experiment on `images` photographs: two finished trials per arm, the second better, with
     pictures of all of them; so has the baseline "grey"."""
     pictures = photographs(images, size)
+    config = {"search": {"space": {"learning_rate": {"loguniform": [0.001, 0.01]}}}}
     with write_session(engine) as session:
-        dataset_id = record_dataset(
-            session,
-            name="cats",
-            fingerprint=f"cats {images} {size}",
-            note="Cut-outs of one photograph.",
-            class_names=["cat"],
-            train_count=100,
-            tuning_count=20,
-            validation_count=images,
-            validation_class_counts=[images],
-            colour_counts=b"",
+        dataset_id, experiment_id, run_id = begin_experiment(
+            session, name, config, fingerprint=f"cats {images} {size}", images=images
         )
-        experiment_id = record_experiment(
-            session,
-            name=name,
-            dataset_id=dataset_id,
-            config={"search": {"space": {"learning_rate": {"loguniform": [0.001, 0.01]}}}},
-            config_yaml="",
-            profile=None,
-            storage_path="results",
-        )
-        run_id = record_run(session, experiment_id, code_version="test", environment={})
         rows = [
             record_image(
                 session,
@@ -105,6 +116,8 @@ def add_experiment(
                 options={} if baseline else {"kind": "regression" if arm == "regression" else "classification"},
                 baseline=baseline,
             )
+            shown = [png(colourized(picture, -1 if baseline else position % len(ARMS))) for picture in pictures]
+            pngs = dict(zip(rows, shown, strict=True))
             for number in range(1, 2 if baseline else 3):
                 trial_id = record_trial(
                     session,
@@ -115,33 +128,40 @@ def add_experiment(
                     seed=number,
                     status="finished",
                 )
-                scores = {"bin_accuracy": 0.2 + 0.01 * position, "exact_accuracy": 0.001}
-                record_report(
-                    session,
-                    trial_id,
-                    run_id=run_id,
-                    epoch=0 if baseline else 2,
-                    images_seen=0 if baseline else 200,
-                    seconds=1.0,
-                    device="cpu",
-                    loss=None if baseline else 3.0 - number,
-                    scores={"train": scores, "validation": scores},
-                    standard_errors={"validation": {"bin_accuracy": 0.01}},
-                    class_bin_accuracy={"train": [0.2], "validation": [0.2]},
-                )
-                for row, picture in zip(rows, pictures, strict=True):
-                    shown = colourized(picture, -1 if baseline else position % len(ARMS))
-                    record_sample(
-                        session,
-                        trial_id=trial_id,
-                        image_id=row,
-                        epoch=0 if baseline else 2,
-                        decoding=None,
-                        png=png(shown),
-                        scores={"delta_e_2000": 10.0 - position},
-                    )
+                _measure(session, trial_id, run_id, position, None if baseline else 3.0 - number, pngs)
         finish_experiment(session, experiment_id, "finished")
     return experiment_id
+
+
+def _measure(
+    session: Session, trial_id: int, run_id: int, position: int, loss: float | None, pngs: dict[int, bytes]
+) -> None:
+    """Report a trial's last epoch, a baseline's where there is no loss, and its pictures, by their images' ids."""
+    epoch = 0 if loss is None else 2
+    scores = {"bin_accuracy": 0.2 + 0.01 * position, "exact_accuracy": 0.001}
+    record_report(
+        session,
+        trial_id,
+        run_id=run_id,
+        epoch=epoch,
+        images_seen=100 * epoch,
+        seconds=1.0,
+        device="cpu",
+        loss=loss,
+        scores={"train": scores, "validation": scores},
+        standard_errors={"validation": {"bin_accuracy": 0.01}},
+        class_bin_accuracy={"train": [0.2], "validation": [0.2]},
+    )
+    for image, picture in pngs.items():
+        record_sample(
+            session,
+            trial_id=trial_id,
+            image_id=image,
+            epoch=epoch,
+            decoding=None,
+            png=picture,
+            scores={"delta_e_2000": 10.0 - position},
+        )
 
 
 def to_first_question(engine: Engine, study: str, *, link: Mapping[str, str] | None = None) -> str:

@@ -1,4 +1,5 @@
-"""The dashboard: what its views and the report say of a study's votes, and the whole page in a browser."""
+"""The dashboard: what its views say of a study's votes, and the whole page in a browser. Its queries are tried on both
+engines by tests/test_report.py."""
 
 import io
 import re
@@ -9,23 +10,24 @@ from urllib.parse import quote_plus
 import numpy as np
 import pandas as pd
 import pytest
+import streamlit as st
 from playwright.sync_api import Browser, Page
 from rich.console import Console
 from scipy.stats import spearmanr
 from sqlalchemy import Engine, select, update
 from statsmodels.stats.proportion import proportion_confint
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from streamlit.testing.v1 import AppTest
 
 from db.answers import Inclusion, load_answers
 from db.results import experiment_progress
-from db.schema import Protocol, Question, Study, Vote
+from db.schema import Protocol, Question, Vote
 from db.store import open_database, read_session, write_session
-from db.studies import close_study, create_study, find_study, study_summary
+from db.studies import create_study, find_study, study_summary
 from platform.tables import Table
-from survey_app import report
 from survey_app.dashboard import certainty, prediction, results
 from survey_app.dashboard.chosen import Chosen, what_is_shown
-from survey_app.dashboard.exhibits import Exhibit, Figure, png, svg
+from survey_app.dashboard.exhibits import Exhibit, Figure, arm_scale, png, svg
 from survey_app.dashboard.page import VIEWS
 from survey_app.simulate import Observer, simulate
 from tests.survey_browser import DESKTOP, PHONE, Server, check_looks
@@ -33,6 +35,14 @@ from tests.survey_data import ARMS, add_experiment, answer_all
 
 DASHBOARD = "survey_app/dashboard/app.py"
 SHARES = re.compile(r"\(\d+/\d+\)|\d+/\d+ picked|>\d+/\d+<")  # as votes are written, k of n
+
+
+@pytest.fixture(scope="module")
+def empty_engine() -> Iterator[Engine]:
+    """On SQLite alone: how votes are counted on either engine, other tests try."""
+    engine = open_database(":memory:")
+    yield engine
+    engine.dispose()
 
 
 def study(engine: Engine, protocol: Protocol = "pair") -> None:
@@ -188,7 +198,7 @@ def test_checks_count_sentinels_sides_and_the_attentive(engine: Engine) -> None:
 
     def counted(check: str) -> tuple[int, int]:
         row = checks[checks["check"] == check].iloc[0]
-        return int(row["count"]), int(row["of"])
+        return int(row["count"]), int(row["total"])
 
     assert counted("sentinels seen through") == (2, 4)
     assert counted("attentive participants") == (1, 2)
@@ -198,10 +208,14 @@ def test_checks_count_sentinels_sides_and_the_attentive(engine: Engine) -> None:
         ).all()
     assert counted("answers that took the left picture") == (sum(answer == "left" for answer in given), len(given))
     curve = next(figure for figure in figures(shown) if figure.name == "right-answers-by-position").data
-    assert curve is not None
     assert curve["phase"].tolist()[:4] == ["practice"] * 3 + ["main"]
-    assert curve[curve["phase"] == "main"]["of"].sum() == 2 * 10  # without sentinels
-    assert (curve["right"] == curve["of"]).all()
+    assert curve[curve["phase"] == "main"]["total"].sum() == 2 * 10  # without sentinels
+    assert (curve["count"] == curve["total"]).all()
+    times = next(figure for figure in figures(shown) if figure.name == "response-times")
+    assert times.data["count"].sum() == len(given)  # all 0.7 s
+    assert ((times.data["from, s"] <= 0.7) & (times.data["to, s"] > 0.7)).all()
+    assert times.data.groupby("answers")["share"].sum().tolist() == [1.0, 1.0]
+    assert "right answers 0.7 s (quartiles 0.7–0.7 s)" in times.alternative
     attentive = chosen(engine, inclusion="attentive")
     both = tables(shown)["all-and-attentive"].frame
     assert {"all (2): asked", "attentive (1): asked"} < set(both.columns)
@@ -209,8 +223,7 @@ def test_checks_count_sentinels_sides_and_the_attentive(engine: Engine) -> None:
     assert "1 of them attentive (answered every question, no sentinel wrong)" in what_is_shown(attentive)[1]
 
 
-@pytest.mark.parametrize("participants", [1, 2, 6])
-@pytest.mark.parametrize("protocol", ["pair", "single"])
+@pytest.mark.parametrize(("protocol", "participants"), [("pair", 1), ("single", 2), ("pair", 6)])
 def test_every_exhibit_can_be_drawn_read_and_taken_away(engine: Engine, protocol: Protocol, participants: int) -> None:
     study(engine, protocol)
     simulate(engine, "cats", participants, Observer(), seed=participants)
@@ -219,8 +232,10 @@ def test_every_exhibit_can_be_drawn_read_and_taken_away(engine: Engine, protocol
     for figure in figures(shown):
         assert figure.title.endswith("(simulated participants)")
         assert len(figure.alternative) > 20
-        assert re.search(r">[^<]*simulated", svg(figure))
-        assert png(svg(figure)).startswith(b"\x89PNG")
+        assert len(figure.data)
+        drawing = svg(figure)
+        assert re.search(r">[^<]*simulated", drawing)
+        assert png(drawing).startswith(b"\x89PNG")
     for table in tables(shown).values():
         again = pd.read_csv(io.StringIO(table.csv()))
         numbers = table.frame.select_dtypes("number")
@@ -230,6 +245,17 @@ def test_every_exhibit_can_be_drawn_read_and_taken_away(engine: Engine, protocol
         assert table.latex().count(r"\\") == rows + 1
         assert not re.search(r"(?<!\\)[%&#_]", re.sub(r" & ", " ", table.latex()))
         assert table.html().count("<tr>") == rows + 1
+
+
+def test_twelve_models_have_marks_of_their_own() -> None:
+    """A colour may come again, but in another shape."""
+    arms = [f"arm {number}" for number in range(12)]
+    scale = arm_scale(arms, arms[6:])
+    marks = [(scale["color"]["scale"]["range"][place], scale["shape"]["scale"]["range"][place]) for place in range(6)]
+    whole = arm_scale(arms)
+    every = list(zip(whole["color"]["scale"]["range"], whole["shape"]["scale"]["range"], strict=True))
+    assert len(set(every)) == 12
+    assert every[6:] == marks  # the same in every figure
 
 
 def test_without_votes_the_views_say_so(engine: Engine) -> None:
@@ -243,76 +269,6 @@ def test_without_votes_the_views_say_so(engine: Engine) -> None:
         assert set(tables(list(results.exhibits(session, what)))["results"].text()["k/n"]) == {"–"}
 
 
-# The report
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Path:
-    path = tmp_path / "huejury.sqlite"
-    engine = open_database(path)
-    add_experiment(engine, images=24)
-    study(engine)
-    simulate(engine, "cats", 3, Observer(), seed=0)
-    answer_all(engine, "cats", wrong={"regression"})
-    engine.dispose()
-    return path
-
-
-def test_the_report_is_one_file_that_needs_no_other(
-    database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = tmp_path / "out" / "report.html"
-    assert report.main(["cats", "--simulated", "--database", str(database), "--to", str(file)]) == 0
-    assert str(file) in capsys.readouterr().out
-    page = file.read_text(encoding="utf-8")
-    for section in ("Results", "Do scores predict people?", "How sure", "Sweep", "Pictures"):
-        assert f"<h2>{section}</h2>" in page
-    assert "observer model answered" in page
-    assert page.count("<svg") >= 5
-    assert not re.search(r"""(src|href)=["'](?!#|data:)""", page)
-    assert "@import" not in page
-    assert "published" not in page
-    assert report.main(["--published", "--database", str(database), "--to", str(file)]) == 0
-    page = file.read_text(encoding="utf-8")
-    assert "observer model" not in page
-    assert page.count('<th scope="row">published: ') == 3
-    assert "not to be ranked with the rows above" in page
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["dogs"], "There is no experiment 'dogs'; there is cats."),
-        (["cats", "--study", "dogs"], "There is no study 'dogs'; there is cats."),
-        (["cats", "--to", "/proc/nowhere/report.html"], "give another --to"),
-    ],
-)
-def test_the_report_says_in_one_sentence_what_is_wrong(
-    database: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
-) -> None:
-    assert report.main([*arguments, "--database", str(database)]) == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
-
-
-def test_the_report_of_a_blinded_study_has_no_outcomes(tmp_path: Path) -> None:
-    engine = open_database(tmp_path / "blinded.sqlite")
-    add_experiment(engine, images=12)
-    create_study(engine, "cats", question_count=5, practice_count=1, planned_participants=2, blinded=True)
-    answer_all(engine, "cats", wrong={*ARMS})
-    page = report.report_html(engine, "cats")
-    assert "is blinded" in page
-    assert "How sure" not in page
-    assert "k/n</th>" in page
-    assert not SHARES.search(page)
-    with read_session(engine) as session:
-        assert session.scalars(select(Study.status)).all() == ["open"]
-    close_study(engine, "cats")
-    assert SHARES.search(report.report_html(engine, "cats"))
-    engine.dispose()
-
-
 # In a browser
 
 
@@ -323,6 +279,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     add_experiment(engine, images=24)
     create_study(engine, "cats", name="blind", question_count=5, practice_count=1, planned_participants=2, blinded=True)
     answer_all(engine, "blind", wrong={*ARMS})
+    create_study(engine, "cats", name="fresh", question_count=5, practice_count=0)
     study(engine)
     simulate(engine, "cats", 6, Observer(), seed=0)
     engine.dispose()
@@ -353,14 +310,14 @@ def test_what_is_chosen_stays_in_the_link_and_tables_can_be_saved(server: Server
     assert len(frame) == 4 + 3
     page.keyboard.press("Escape")
     page.get_by_role("button", name="How sure").or_(page.get_by_role("radio", name="How sure")).first.click()
-    page.get_by_text("Every contrast, tested").wait_for()
+    page.get_by_text("Differences between models").wait_for()
     link = page.url
     assert "view=How+sure" in link
     assert "experiment=cats" in link
     page.close()
     other = browser.new_page(viewport=DESKTOP)
     other.goto(link)
-    other.get_by_text("Every contrast, tested").wait_for()
+    other.get_by_text("Differences between models").wait_for()
     other.goto(link.replace("How+sure", "Nothing").replace("study=cats", "study=gone"))
     other.get_by_text("Accuracy and votes").wait_for()
     other.close()
@@ -410,21 +367,15 @@ def test_what_a_blinded_study_sends_to_the_browser_does_not_depend_on_the_answer
     assert [element for element in received(server, browser, ["Results"]) if SHARES.search(element)]
 
 
-def test_new_votes_appear_by_themselves(tmp_path: Path, browser: Browser) -> None:
-    engine = open_database(tmp_path / "huejury.sqlite")
-    add_experiment(engine, images=24)
-    study(engine)
-    server = Server(tmp_path / "huejury.sqlite", tmp_path / "server.log", script=DASHBOARD)
-    try:
-        page = browser.new_page(viewport=DESKTOP)
-        page.goto(server.url)
-        page.get_by_text("Participants: 0 of 30 planned").wait_for()
-        answer_all(engine, "cats", wrong=set())
-        page.get_by_text("Participants: 1 of 30 planned").wait_for()
-        page.close()
-    finally:
-        server.stop()
-        engine.dispose()
+def test_new_votes_appear_by_themselves(server: Server, browser: Browser) -> None:
+    page = browser.new_page(viewport=DESKTOP)
+    page.goto(f"{server.url}?study=fresh")
+    page.get_by_text("Participants: 0 of 30 planned").wait_for()
+    engine = open_database(server.database)
+    answer_all(engine, "fresh", wrong=set())
+    engine.dispose()
+    page.get_by_text("Participants: 1 of 30 planned").wait_for()
+    page.close()
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -443,12 +394,17 @@ def test_every_view_is_legible_on_a_phone_in_the_dark(server: Server, browser: B
     assert not errors
 
 
-def test_an_empty_database_says_what_to_run(tmp_path: Path, browser: Browser) -> None:
-    server = Server(tmp_path / "empty.sqlite", tmp_path / "server.log", script=DASHBOARD)
-    try:
-        page = browser.new_page(viewport=DESKTOP)
-        page.goto(server.url)
-        page.get_by_text("There is no sweep yet").wait_for()
-        page.close()
-    finally:
-        server.stop()
+def whole_page() -> None:
+    from survey_app.dashboard.page import dashboard_page
+
+    dashboard_page()
+
+
+def test_an_empty_database_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUEJURY_DATABASE", str(tmp_path / "empty.sqlite"))
+    st.cache_resource.clear()
+    app = AppTest.from_function(whole_page, default_timeout=60).run()
+    assert not app.exception
+    assert app.markdown[0].value.startswith("There is no sweep yet")
+    assert app.code[0].value == "python -m platform.sweep tune_configs/quick.yaml"
+    st.cache_resource.clear()

@@ -3,31 +3,31 @@
 import base64
 import io
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import streamlit as st
 from PIL import Image as Picture
 from playwright.sync_api import Browser
-from skimage.color import lab2rgb, rgb2lab
+from skimage.color import rgb2lab
 from sqlalchemy import Engine, case, delete, func, select, update
 
 from db.answers import Answers, load_answers
 from db.gallery import photographs, sample_pngs, truth_pngs
-from db.pictures import encoded, pixels
+from db.pictures import pixels
 from db.results import arm_results, experiment_progress
 from db.schema import Arm, Dataset, Image, Participant, Question, Report, Sample, Trial, Vote
 from db.store import open_database, read_session, write_session
 from db.studies import create_study, find_study
 from platform.contact_sheet import grey_png
-from platform.tables import Table
 from survey_app.dashboard import pictures
 from survey_app.dashboard.classes import class_exhibits
 from survey_app.dashboard.exhibits import COLOURS, Figure, svg
 from survey_app.dashboard.exhibits import png as drawn_png
-from survey_app.dashboard.picture_scores import CELLS, ab_histograms, disagreement, histogram_svg
 from survey_app.simulate import Observer, simulate
 from tests.query_plans import query_plans, scans
 from tests.survey_browser import PHONE, Server, check_looks
@@ -38,16 +38,11 @@ STUDY = "cats"
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-@pytest.fixture
-def engine() -> Iterator[Engine]:
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An experiment with a study that four simulated participants answered; images in turn of two classes."""
-    engine = open_database(":memory:")
-    prepare(engine)
-    yield engine
-    engine.dispose()
-
-
-def prepare(engine: Engine) -> None:
+    path = tmp_path_factory.mktemp("pictures") / "cats.sqlite"
+    engine = open_database(path)
     add_experiment(engine, images=14, size=8)
     create_study(engine, "cats", name=STUDY, question_count=8, practice_count=2, seed=1)
     with write_session(engine) as session:
@@ -55,6 +50,22 @@ def prepare(engine: Engine) -> None:
         session.execute(update(Image).values(class_index=Image.index_in_split % 2))
         session.execute(update(Report).values(class_bin_accuracy={"validation": [0.25, 0.125]}))
     simulate(engine, STUDY, 4, Observer(), seed=0)
+    engine.dispose()
+    return path
+
+
+@pytest.fixture
+def database(prepared: Path, tmp_path: Path) -> Path:
+    """A copy, as most tests change it."""
+    return Path(shutil.copy(prepared, tmp_path / "cats.sqlite"))
+
+
+@pytest.fixture
+def engine(database: Path) -> Iterator[Engine]:
+    engine = open_database(database)
+    st.cache_resource.clear()  # of pictures of the same ids in another test's database
+    yield engine
+    engine.dispose()
 
 
 def answers_of(engine: Engine) -> Answers:
@@ -69,7 +80,7 @@ def gallery_of(engine: Engine, answers: Answers | None, study: str | None = STUD
 
 def html_of(engine: Engine, gallery: pictures.Gallery, rows: Sequence[int], order: str = pictures.DISAGREE) -> str:
     with read_session(engine) as session:
-        return pictures.rows_html(session, gallery, rows, order, can_open=True)
+        return pictures.rows_html(session, gallery, rows, order, can_enlarge=True)
 
 
 def test_contenders_are_the_studys_or_the_best(engine: Engine) -> None:
@@ -89,25 +100,30 @@ def test_an_arm_without_a_finished_trial_is_named(engine: Engine) -> None:
         session.execute(update(Trial).where(Trial.arm_id == regression).values(status="stopped_early"))
     gallery = gallery_of(engine, None, study=None)
     assert gallery.missing == ["regression"]
-    first = next(exhibit for exhibit in named(gallery, None) if isinstance(exhibit, Figure))
+    first = named(gallery, None)[0]
     assert first.chart.to_dict()["layer"][1]["encoding"]["color"]["scale"]["range"] == list(COLOURS[1:3])  # as ever
     assert "none of its trials has finished: regression" in pictures.gallery_note(gallery, pictures.DISAGREE)
 
 
-def test_disagreement_is_the_distance_from_the_contenders_mean() -> None:
-    truths = cut_outs(3, 8)
-    fakes = [[colourized(truth, arm) for arm in range(3)] for truth in truths]
-    held: list[list[bytes | None]] = [[png(fake) for fake in row] for row in fakes]
-    held[1] = [None, held[1][1], None]
-    held[2] = [None, None, None]
-    found = disagreement(held)
-    ab = [rgb2lab(fake)[..., 1:].reshape(-1, 2) for fake in fakes[0]]
+def test_disagreement_is_the_distance_from_the_contenders_mean(engine: Engine) -> None:
+    gallery = gallery_of(engine, None)
+    images = [photograph.image_id for photograph in gallery.photographs]
+    first, second, third = gallery.trial_ids
+    with write_session(engine) as session:
+        session.execute(delete(Participant))
+        session.execute(delete(Sample).where(Sample.image_id == images[1], Sample.trial_id.in_([first, second])))
+        session.execute(delete(Sample).where(Sample.image_id == images[2]))
+    with read_session(engine) as session:
+        found = pictures.disagreement(session, "some", gallery.trial_ids, images)
+        same = pictures.disagreement(session, "some", [third, third], images[:1])
+    fakes = [colourized(cut_outs(14, 8)[0], arm) for arm in range(3)]
+    ab = [rgb2lab(fake)[..., 1:].reshape(-1, 2) for fake in fakes]
     squares = [
         sum((one[at] - np.mean([other[at] for other in ab], axis=0)) ** 2) for one in ab for at in range(len(one))
     ]
     assert found[0] == pytest.approx(np.mean(squares) ** 0.5)
-    assert np.isnan(found).tolist() == [False, True, True]
-    assert disagreement([[png(truths[0])] * 2]).tolist() == [0.0]
+    assert np.isnan(found).tolist() == [False, True, True] + [False] * 11
+    assert same.tolist() == [0.0]
 
 
 def test_errors_are_those_stored_with_the_pictures(engine: Engine) -> None:
@@ -126,27 +142,6 @@ def test_grey_is_the_photograph_without_its_colours() -> None:
     lab = rgb2lab(pixels(grey_png(png(truth))))
     assert np.abs(lab[..., 1:]).max() < 0.1
     assert np.abs(lab[..., 0] - rgb2lab(truth)[..., 0]).max() < 0.3  # grey has 256 steps
-
-
-def test_histograms_hold_every_pixel_in_its_place() -> None:
-    """Red is to the right of the middle, blue below it."""
-    red, blue = np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 3), np.uint8)
-    red[..., 0] = blue[..., 2] = 255
-    (of_red, of_blue), half = ab_histograms([encoded(red), encoded(blue)])
-    assert half >= np.abs(rgb2lab(blue)[..., 1:]).max()
-    for counts, rgb in ((of_red, red), (of_blue, blue)):
-        a, b = rgb2lab(rgb)[0, 0, 1:]
-        row, column = np.argwhere(counts)[0]
-        assert counts.sum() == counts[row, column] == 16
-        assert column == int((a + half) / (2 * half) * CELLS)
-        assert row == int((b + half) / (2 * half) * CELLS)
-    assert of_red[:, CELLS // 2 :].sum() == 16
-    assert of_blue[: CELLS // 2].sum() == 16
-    drawn = histogram_svg(of_red, half, "colours")
-    assert 'aria-label="colours"' in drawn
-    middle = (np.argwhere(of_red)[0][::-1] + 0.5) / CELLS * 2 * half - half
-    colour = np.round(255 * lab2rgb([65.0, *middle])).astype(int)
-    assert f"rgb({','.join(map(str, colour))})" in drawn
 
 
 def test_votes_of_each_picture_are_those_in_the_database(engine: Engine) -> None:
@@ -177,15 +172,18 @@ def test_rows_are_sorted_by_what_is_chosen(engine: Engine) -> None:
     gallery.asked[:], gallery.picked[:] = 0, 0
     gallery.asked[3], gallery.picked[3] = [10, 1, 0], [9, 0, 0]  # the most convincing picture
     gallery.asked[5], gallery.picked[5] = [1, 10, 0], [1, 0, 0]  # one vote does not outdo ten; nobody believed one
-    assert pictures.sorted_rows(gallery, pictures.CONVINCING)[:2] == [3, 5]
-    assert pictures.sorted_rows(gallery, pictures.DISBELIEVED)[:2] == [5, 3]
-    assert sorted(pictures.sorted_rows(gallery, pictures.CONVINCING)) == list(rows)
     gallery.delta_e[:] = np.random.default_rng(0).random(gallery.delta_e.shape)
     errors = gallery.delta_e.mean(axis=1)
-    assert pictures.sorted_rows(gallery, pictures.WORST)[0] == errors.argmax()
-    assert pictures.sorted_rows(gallery, pictures.CLOSEST)[0] == errors.argmin()
-    assert pictures.sorted_rows(gallery, pictures.DISAGREE)[0] == gallery.disagreement.argmax()
-    assert pictures.sorted_rows(gallery, pictures.IN_ORDER, "cat") == list(rows)[::2]
+    images = [photograph.image_id for photograph in gallery.photographs]
+    with read_session(engine) as session:
+        apart = pictures.disagreement(session, "some", gallery.trial_ids, images)
+        assert pictures.sorted_rows(session, gallery, pictures.CONVINCING)[:2] == [3, 5]
+        assert pictures.sorted_rows(session, gallery, pictures.DISBELIEVED)[:2] == [5, 3]
+        assert sorted(pictures.sorted_rows(session, gallery, pictures.CONVINCING)) == list(rows)
+        assert pictures.sorted_rows(session, gallery, pictures.WORST)[0] == errors.argmax()
+        assert pictures.sorted_rows(session, gallery, pictures.CLOSEST)[0] == errors.argmin()
+        assert pictures.sorted_rows(session, gallery, pictures.DISAGREE)[0] == apart.argmax()
+        assert pictures.sorted_rows(session, gallery, pictures.IN_ORDER, "cat") == list(rows)[::2]
     framed = html_of(engine, gallery, [3], pictures.CONVINCING)
     assert framed.count("class=chosen") == 1
     chosen = framed.partition("class=chosen")[2].partition("</figure>")[0]
@@ -225,9 +223,9 @@ def load_people(engine: Engine) -> Answers:
         return load_answers(session, find_study(session, STUDY))
 
 
-def named(gallery: pictures.Gallery, answers: Answers | None) -> list[Figure | Table]:
+def named(gallery: pictures.Gallery, answers: Answers | None) -> list[Figure]:
     found = class_exhibits(gallery.experiment, gallery.arms, gallery.contenders, answers)
-    return [exhibit for exhibit in found if isinstance(exhibit, Figure | Table)]
+    return [exhibit for exhibit in found if isinstance(exhibit, Figure)]
 
 
 def test_what_is_said_where_there_is_no_picture(engine: Engine) -> None:
@@ -260,18 +258,21 @@ def test_classes(engine: Engine) -> None:
         assert asked[number].tolist() == gallery.asked[of_class == number].sum(axis=0).tolist()
         assert picked[number].tolist() == gallery.picked[of_class == number].sum(axis=0).tolist()
     exhibits = {exhibit.name: exhibit for exhibit in named(gallery, answers)}
-    accuracy, votes = exhibits["class-accuracy-table"], exhibits["class-votes-table"]
-    assert isinstance(accuracy, Table)
-    assert isinstance(votes, Table)
-    assert accuracy.frame["class"].tolist() == ["<b>frog</b>", "cat"]  # the hardest first
-    assert accuracy.frame["regression (%)"].tolist() == [12.5, 25.0]
-    assert accuracy.frame["images"].tolist() == [7, 7]
-    assert votes.frame["regression: asked"].tolist() == asked[::-1, 0].tolist()
-    assert votes.frame["all: picked"].tolist() == picked[::-1].sum(axis=1).tolist()
+    accuracy, votes = exhibits["class-accuracy"].data, exhibits["class-votes"].data
+    assert "Hardest and easiest: <b>frog</b> regression 12.5 %" in exhibits["class-accuracy"].alternative
+    assert accuracy.pivot(index="class", columns="model", values="accuracy")["regression"].to_dict() == {
+        "cat": 25.0,
+        "<b>frog</b>": 12.5,
+    }
+    assert set(accuracy["images"]) == {7}
+    names = gallery.experiment.class_names
+    assert sorted(votes[["class", "model", "count", "total"]].itertuples(index=False, name=None)) == sorted(
+        (names[number], ARMS[column], picked[number, column], total)
+        for (number, column), total in np.ndenumerate(asked)
+    )
     for exhibit in exhibits.values():
         assert ("simulated participants" in exhibit.title) == ("votes" in exhibit.name)
-        if isinstance(exhibit, Figure):
-            assert "<svg" in svg(exhibit)
+        assert "<svg" in svg(exhibit)
 
 
 def test_the_contact_sheet_needs_nothing_else(engine: Engine) -> None:
@@ -319,19 +320,6 @@ def test_a_saved_sheet_has_the_rows_as_they_are_shown(engine: Engine) -> None:
         assert np.array_equal(inside, pixels(encoded_picture))
 
 
-def test_an_enlarged_image_can_be_saved_with_its_histograms(engine: Engine) -> None:
-    gallery = gallery_of(engine, None)
-    with read_session(engine) as session:
-        enlarged = pictures.enlarge(session, gallery, 0)
-    drawing = pictures.enlarged_sheet(enlarged, "one")
-    shown = drawings(drawing)
-    assert [drawn.tag for _, drawn in shown] == [f"{SVG}image"] * (1 + len(ARMS)) + [f"{SVG}svg"] * (1 + len(ARMS))
-    for (_, histogram), counts in zip(shown[1 + len(ARMS) :], enlarged.histograms, strict=True):
-        assert len(histogram.findall(f"{SVG}rect")) == 1 + np.count_nonzero(counts)  # and the background
-    assert drawn_png(drawing).startswith(b"\x89PNG")
-    assert "picked" not in drawing
-
-
 def test_samples_are_never_scanned(engine: Engine) -> None:
     with query_plans(engine) as plans, read_session(engine) as session:
         found = photographs(session, [2, 4, 6])
@@ -341,11 +329,7 @@ def test_samples_are_never_scanned(engine: Engine) -> None:
     assert not scans(plans)
 
 
-def test_the_gallery_in_a_browser(tmp_path: Path, browser: Browser) -> None:
-    database = tmp_path / "cats.sqlite"
-    engine = open_database(database)
-    prepare(engine)
-    engine.dispose()
+def test_the_gallery_in_a_browser(database: Path, tmp_path: Path, browser: Browser) -> None:
     server = Server(database, tmp_path / "log", script="survey_app/dashboard/app.py")
     try:
         page = browser.new_page(viewport=PHONE)
@@ -358,16 +342,21 @@ def test_the_gallery_in_a_browser(tmp_path: Path, browser: Browser) -> None:
         assert box["width"] % 8 == 0  # of pictures 8 pixels wide
         assert picture.evaluate("image => getComputedStyle(image).imageRendering") == "pixelated"
         check_looks(page)
-        page.get_by_role("button", name="Enlarge").nth(1).click()
-        dialog = page.get_by_role("dialog")
-        dialog.get_by_role("img", name="in the ab plane").nth(len(ARMS)).wait_for()
-        dialog.get_by_role("button", name="Save").click()
+        page.get_by_role("button", name="Enlarge").first.click()
+        larger = picture.bounding_box()
+        assert larger is not None
+        assert larger["width"] > box["width"]
+        assert larger["width"] % 8 == 0
+        check_looks(page)
+        picture.click()
+        again = picture.bounding_box()
+        assert again is not None
+        assert again["width"] == box["width"]
+        page.get_by_role("button", name="Save").first.click()
         with page.expect_download() as download:
             page.get_by_role("button", name="SVG", exact=True).click()
-        assert re.fullmatch(r"image-\d+-simulated\.svg", download.value.suggested_filename)
+        assert download.value.suggested_filename == "pictures-simulated.svg"
         page.keyboard.press("Escape")
-        page.keyboard.press("Escape")
-        dialog.wait_for(state="detached")
         page.get_by_role("button", name="Next 2 images").click()
         page.locator(".gallery section").nth(2).wait_for(state="detached")
         assert page.locator(".gallery section").count() == 2

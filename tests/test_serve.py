@@ -45,10 +45,11 @@ def free_port() -> int:
 class Serving:
     """`python -m survey_app.serve` on free ports, started in another folder than the checkout."""
 
-    def __init__(self, database: Path, folder: Path) -> None:
+    def __init__(self, database: Path, folder: Path, *only: str) -> None:
         self.survey, self.dashboard = free_port(), free_port()
         self.said = folder / "said"
-        command = [sys.executable, "-m", "survey_app.serve", "--address", "127.0.0.1", "--database", str(database)]
+        command = [sys.executable, "-m", "survey_app.serve", *only, "--address", "127.0.0.1"]
+        command += ["--database", str(database)]
         command += [f"--port={self.survey}", f"--dashboard-port={self.dashboard}"]
         # Variables that would take the promises back, were they believed.
         environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "STREAMLIT_CLIENT_SHOW_ERROR_DETAILS": "full"}
@@ -73,10 +74,10 @@ class Serving:
 
 
 @contextmanager
-def serving(database: Path, folder: Path) -> Iterator[Serving]:
-    one = Serving(database, folder)
+def serving(database: Path, folder: Path, *only: str) -> Iterator[Serving]:
+    one = Serving(database, folder, *only)
     try:
-        one.wait_for("The survey is at", "The dashboard is at")
+        one.wait_for(*(f"The {door} is at" for door in only or ("survey", "dashboard")))
         yield one
     finally:
         if one.process.poll() is None:
@@ -90,9 +91,8 @@ def listens(port: int, address: str = "127.0.0.1") -> bool:
     return False
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_both_are_served_by_doors_of_their_own_and_stopped_together(
-    browser: Browser, database: Path, tmp_path: Path, end: signal.Signals
+    browser: Browser, database: Path, tmp_path: Path
 ) -> None:
     with serving(database, tmp_path) as both:
         said = both.said.read_text()
@@ -113,11 +113,20 @@ def test_both_are_served_by_doors_of_their_own_and_stopped_together(
         page.wait_for_timeout(1500)
         assert page.get_by_text("Experiment").count() == 0
         context.close()
-        both.process.send_signal(end)
+        both.process.send_signal(signal.SIGINT)
         assert both.process.wait(30) == 0
         assert "Stopped." in both.said.read_text()
         assert not listens(both.survey)
         assert not listens(both.dashboard)
+
+
+def test_one_is_served_alone_and_stopped_as_a_service_would(database: Path, tmp_path: Path) -> None:
+    with serving(database, tmp_path, "survey") as alone:
+        assert not listens(alone.dashboard)
+        alone.process.send_signal(signal.SIGTERM)
+        assert alone.process.wait(30) == 0
+        assert "Stopped." in alone.said.read_text()
+        assert not listens(alone.survey)
 
 
 def test_where_one_dies_it_is_said_and_the_other_is_stopped(database: Path, tmp_path: Path) -> None:

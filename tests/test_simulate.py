@@ -1,7 +1,6 @@
 """Simulated participants answer as their model says, are marked, and tell how often a difference would be found."""
 
 import math
-import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,8 +18,8 @@ from db.schema import Participant, Protocol, Question, Vote
 from db.store import open_database, read_session
 from db.studies import SurveyError, close_study, create_study, find_study, study_summary
 from survey_app import simulate
-from survey_app.simulate import Observer, colourfulness, evidence, power
-from tests.survey_data import ARMS, add_experiment, arm_votes, colourized, photographs, png
+from survey_app.simulate import Observer, Power, colourfulness, evidence, evidence_of, power
+from tests.survey_data import ARMS, add_experiment, colourized, photographs, png
 
 
 @pytest.fixture(scope="module")
@@ -69,26 +68,20 @@ def test_evidence_grows_as_colours_go() -> None:
     assert evidence(png(photograph), png(photograph)) == 0
 
 
-@given(
-    guess=st.floats(0, 1),
-    lapse=st.floats(0, 1),
-    sensitivity=st.floats(0, 1),
-    against=st.floats(-1000, 1000),
-    real=st.booleans(),
-)
-def test_the_observers_rates(guess: float, lapse: float, sensitivity: float, against: float, real: bool) -> None:
-    observer = Observer(guess, sensitivity, lapse)
+@given(lapse=st.floats(0, 1), sensitivity=st.floats(0, 1), against=st.floats(-1000, 1000), real=st.booleans())
+def test_the_observers_rates(lapse: float, sensitivity: float, against: float, real: bool) -> None:
+    observer = Observer(lapse, sensitivity)
     protocols: tuple[Protocol, Protocol] = ("pair", "single")
     for protocol in protocols:
         share = observer.right(against, protocol, real=real)
-        assert guess / 2 - 1e-12 <= share <= 1 - guess / 2 + 1e-12
-        coin = Observer(1.0, sensitivity, lapse).right(against, protocol, real=real)
+        assert lapse / 2 - 1e-12 <= share <= 1 - lapse / 2 + 1e-12
+        coin = Observer(1.0, sensitivity).right(against, protocol, real=real)
         assert coin == pytest.approx(0.5)
     assert observer.right(0, "pair") == pytest.approx(0.5)
-    seeing = Observer(0, 1.0, lapse)
-    assert seeing.right(1000, "pair") == pytest.approx(1 - lapse)
-    assert seeing.right(1000, "single") == pytest.approx(1 - lapse)
-    assert Observer(0, sensitivity, 0).right(5, "pair") == pytest.approx(1 / (1 + math.exp(-5 * sensitivity)))
+    seeing = Observer(lapse, 1.0)
+    assert seeing.right(1000, "pair") == pytest.approx(1 - lapse / 2)
+    assert seeing.right(1000, "single") == pytest.approx(1 - lapse / 2)
+    assert Observer(0, sensitivity).right(5, "pair") == pytest.approx(1 / (1 + math.exp(-5 * sensitivity)))
 
 
 # Taking part
@@ -141,21 +134,30 @@ def test_the_seed_decides_what_is_asked_and_answered() -> None:
 # Power
 
 
-def test_power_is_near_the_textbooks(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_evidence_is_that_against_the_two_contenders_pictures(engine: Engine) -> None:
+    against, protocol, questions = evidence_of(engine, "single", [ARMS[2], ARMS[0]])
+    photograph = photographs(40)[0]
+    of_first = [evidence(png(photograph), png(colourized(photograph, arm))) for arm in (2, 0)]
+    assert against[:, 0].tolist() == of_first
+    assert (against.shape, protocol, questions) == ((2, 40), "single", 4)  # 27 questions, half of photographs
+
+
+def test_power_is_near_the_textbooks() -> None:
     """Of observers who are all alike, answers are independent, and the normal approximation tells the power."""
-    with read_session(engine) as session:
-        trials = {row.arm: row.trial.trial_id for row in arm_votes(session, find_study(session, "cats"))}
-    against = {trials["regression"]: 8.0, trials["classification"]: 0.0, trials["rebalanced 0.25"]: 0.0}
-    monkeypatch.setattr(simulate, "SENSITIVITY_SPREAD", 0.0)
-    monkeypatch.setattr(simulate, "_evidence_against", lambda _session, trial, _image: against[trial])
-    found = power(engine, "cats", (ARMS[0], ARMS[1]), 20, Observer(0.0, 0.08, 0.0), seed=0, studies=150)
+    observer = Observer(0.0, 0.08, spread=0.0)
+
+    def of(first: float, second: float) -> Power:
+        against = np.repeat([[first], [second]], 40, axis=1)
+        return power(against, "pair", 9, participants=20, observer=observer, seed=0, studies=150)
+
+    found = of(8.0, 0.0)
     assert found.first_share == pytest.approx(1 / (1 + math.exp(0.64)), abs=0.02)
     assert found.second_share == pytest.approx(0.5, abs=0.02)
     effect = proportion_effectsize(1 / (1 + math.exp(0.64)), 0.5)
     expected = NormalIndPower().power(effect, nobs1=20 * 9, alpha=0.05)
     assert 0.5 < expected < 0.95
     assert binomtest(found.found, found.studies, expected).pvalue > 0.001
-    none = power(engine, "cats", (ARMS[1], ARMS[2]), 20, Observer(0.0, 0.08, 0.0), seed=0, studies=150)
+    none = of(0.0, 0.0)
     assert binomtest(none.found, none.studies, 0.05).pvalue > 0.001
 
 
@@ -200,7 +202,6 @@ def test_a_closed_study_takes_no_simulated_participant_either(tmp_path: Path) ->
 
 
 def test_participants_differ_in_sensitivity() -> None:
-    chance = random.Random(0)
-    logs = [math.log(Observer().another(chance).colour_sensitivity / 0.08) for _ in range(2000)]
-    assert np.mean(logs) == pytest.approx(0, abs=0.03)
-    assert np.std(logs) == pytest.approx(simulate.SENSITIVITY_SPREAD, abs=0.02)
+    logs = np.log(Observer().others(np.random.default_rng(0), (2000,)).colour_sensitivity / 0.08)
+    assert logs.mean() == pytest.approx(0, abs=0.03)
+    assert logs.std() == pytest.approx(Observer().spread, abs=0.02)

@@ -36,7 +36,7 @@ from db.studies import (
     create_study,
     list_studies,
     open_study_of,
-    study_names,
+    studies_of,
     study_summary,
 )
 from db.votes import progress
@@ -127,8 +127,8 @@ def test_an_experiments_studies_are_named_newest_first(engine: Engine) -> None:
         small_study(engine, name=name)
     with read_session(engine) as session:
         experiment_id = experiment_progress(session, "cats").id
-        assert study_names(session, experiment_id) == ["more cats", "cats"]
-        assert study_names(session, experiment_id + 1) == []
+        assert [study.name for study in studies_of(session, experiment_id)] == ["more cats", "cats"]
+        assert studies_of(session, experiment_id + 1) == []
 
 
 def test_arms_without_pictures_or_finished_trials_cannot_contend(engine: Engine) -> None:

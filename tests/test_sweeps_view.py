@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +12,7 @@ from ray.tune.schedulers.async_hyperband import _Bracket
 from sqlalchemy import Engine
 from streamlit.testing.v1 import AppTest
 
-from db.recording import (
-    finish_experiment,
-    record_arm,
-    record_dataset,
-    record_experiment,
-    record_report,
-    record_run,
-    record_trial,
-)
+from db.recording import finish_experiment, record_arm, record_report, record_trial
 from db.results import arm_results, best_trials, experiment_progress
 from db.schema import TrialStatus
 from db.store import open_database, read_session, write_session
@@ -30,10 +21,9 @@ from platform.scores import SCORES
 from platform.tables import Table
 from survey_app.dashboard import sweep
 from survey_app.dashboard.exhibits import Figure, svg
-from survey_app.dashboard.hyperparameters import ranks
 from tests.query_plans import query_plans, scans
+from tests.survey_data import begin_experiment
 
-START = datetime(2026, 11, 1, tzinfo=UTC)
 FAILURE = "the loss is not finite (nan) in epoch 2"
 # Arm, status, learning rate, optimizer, tuning losses by epoch.
 TRIALS: list[tuple[str, TrialStatus, float, str, list[float]]] = [
@@ -46,49 +36,30 @@ TRIALS: list[tuple[str, TrialStatus, float, str, list[float]]] = [
 ]
 
 
+CONFIG = {
+    "epochs": 3,
+    "search": {
+        "method": "random",
+        "trials_per_arm": 4,
+        "space": {
+            "learning_rate": {"loguniform": [0.001, 0.01], "uniform": None},
+            "optimizer": ["adamw", "rmsprop"],
+            "filter_size": None,
+        },
+    },
+    "early_stopping": {"grace_epochs": 1, "reduction_factor": 2.0},
+}
+
+
 def add_sweep(engine: Engine, trials: list[tuple[str, TrialStatus, float, str, list[float]]] = TRIALS) -> int:
     """A running sweep of two arms, with a baseline, on the trials."""
+    options: dict[str, dict[str, object]] = {
+        "regression": {"kind": "regression"},
+        "rebalanced": {"kind": "classification", "rebalancing": 0.5},
+        "grey": {},
+    }
     with write_session(engine) as session:
-        dataset_id = record_dataset(
-            *(session,),
-            name="cats",
-            fingerprint="cats",
-            note="",
-            class_names=["cat"],
-            train_count=100,
-            tuning_count=20,
-            validation_count=10,
-            validation_class_counts=[10],
-            colour_counts=b"",
-        )
-        experiment_id = record_experiment(
-            session,
-            name="hand-made",
-            dataset_id=dataset_id,
-            config={
-                "epochs": 3,
-                "search": {
-                    "method": "random",
-                    "trials_per_arm": 4,
-                    "space": {
-                        "learning_rate": {"loguniform": [0.001, 0.01], "uniform": None},
-                        "optimizer": ["adamw", "rmsprop"],
-                        "filter_size": None,
-                    },
-                },
-                "early_stopping": {"grace_epochs": 1, "reduction_factor": 2.0},
-            },
-            config_yaml="",
-            profile=None,
-            storage_path="",
-            at=START,
-        )
-        run_id = record_run(session, experiment_id, code_version="test", environment={})
-        options: dict[str, dict[str, object]] = {
-            "regression": {"kind": "regression"},
-            "rebalanced": {"kind": "classification", "rebalancing": 0.5},
-            "grey": {},
-        }
+        _, experiment_id, run_id = begin_experiment(session, "hand-made", CONFIG, fingerprint="cats", images=10)
         arms = {
             name: record_arm(
                 session,
@@ -101,48 +72,36 @@ def add_sweep(engine: Engine, trials: list[tuple[str, TrialStatus, float, str, l
             )
             for position, (name, chosen) in enumerate(options.items())
         }
-
-        def report(trial_id: int, epoch: int, loss: float | None, scores: dict[str, dict[str, float]]) -> None:
-            record_report(
-                session,
-                trial_id,
-                run_id=run_id,
-                epoch=epoch,
-                images_seen=100 * epoch,
-                seconds=6.0 * epoch,
-                device="cpu",
-                loss=loss,
-                scores=scores,
-                standard_errors={},
-                class_bin_accuracy={},
-            )
-
-        grey = record_trial(
-            session,
-            experiment_id=experiment_id,
-            arm_id=arms["grey"],
-            number=1,
-            hyperparameters={},
-            seed=0,
-            status="finished",
-        )
-        report(grey, 0, None, {"validation": {"bin_accuracy": 0.1}})
-        for place, (arm, status, learning_rate, optimizer, losses) in enumerate(trials):
-            number = 1 + sum(earlier[0] == arm for earlier in trials[:place])
+        every: list[tuple[str, TrialStatus, float | None, str | None, list[float]]]
+        every = [("grey", "finished", None, None, []), *trials]
+        for place, (arm, status, learning_rate, optimizer, losses) in enumerate(every):
+            number = 1 + sum(earlier[0] == arm for earlier in every[:place])
+            searched = {"learning_rate": learning_rate, "optimizer": optimizer}
             trial_id = record_trial(
                 session,
                 experiment_id=experiment_id,
                 arm_id=arms[arm],
                 number=number,
-                hyperparameters={"learning_rate": learning_rate, "optimizer": optimizer},
+                hyperparameters={} if arm == "grey" else searched,
                 seed=number,
                 status=status,
                 failure_reason=FAILURE if status == "failed" else None,
-                at=START + timedelta(minutes=place),
             )
-            for epoch, loss in enumerate(losses, start=1):
-                scores = {"train": {"bin_accuracy": 0.2}, "validation": {"bin_accuracy": 0.1 * epoch}}
-                report(trial_id, epoch, loss, scores)
+            of_epochs: list[tuple[int, float | None]] = [(0, None)] if arm == "grey" else [*enumerate(losses, start=1)]
+            for epoch, loss in of_epochs:
+                record_report(
+                    session,
+                    trial_id,
+                    run_id=run_id,
+                    epoch=epoch,
+                    images_seen=100 * epoch,
+                    seconds=6.0 * epoch,
+                    device="cpu",
+                    loss=loss,
+                    scores={"train": {"bin_accuracy": 0.2}, "validation": {"bin_accuracy": 0.1 * epoch}},
+                    standard_errors={},
+                    class_bin_accuracy={},
+                )
     return experiment_id
 
 
@@ -153,10 +112,10 @@ def engine() -> Iterator[Engine]:
     engine.dispose()
 
 
-def made(engine: Engine, **choices: str | None) -> dict[str, Figure | Table | str]:
+def made(engine: Engine, *, score: str = "loss") -> dict[str, Figure | Table | str]:
     """The view's exhibits by title, sentences by themselves."""
     with read_session(engine) as session:
-        found = sweep.exhibits(session, experiment_progress(session, "hand-made"), **choices)  # type: ignore[arg-type]
+        found = sweep.exhibits(session, experiment_progress(session, "hand-made"), score=score)
     assert not any(isinstance(exhibit, tuple) for exhibit in found)
     return {
         exhibit if isinstance(exhibit, str) else exhibit.name: exhibit
@@ -189,8 +148,6 @@ def test_trials_with_their_last_measurement(engine: Engine) -> None:
     of_arm = {trial.arm: trial.arm_id for trial in trials}
     assert {arm: best[of_arm[arm]] for arm in of_arm} == {arm: results[arm].trial_id for arm in of_arm}
     assert best[of_arm["regression"]] == trials[2].id
-    # Whoever came farther ranks first, whatever a stopped trial's loss was; the failed one has no rank.
-    assert [ranks(trials).get(trial.id) for trial in trials] == [2, 3, 1, 1, None, 2]
 
 
 def test_learning_curves_are_what_was_recorded(engine: Engine) -> None:
@@ -231,55 +188,66 @@ def test_failures_are_told_with_their_reason(engine: Engine) -> None:
     table = made(engine)["failed-trials"]
     assert isinstance(table, Table)
     assert table.title == "⚠ 1 failed of 6 trials"
-    assert table.frame.to_dict("records") == [{"model": "rebalanced", "trial": 2, "after epoch": 1, "reason": FAILURE}]
+    assert table.frame.to_dict("records") == [{"model": "rebalanced", "trial": 2, "epochs": 1, "reason": FAILURE}]
 
 
-def test_totals_add_up(engine: Engine) -> None:
+def test_costs_add_up(engine: Engine) -> None:
     add_sweep(engine)
-    table = made(engine)["sweep-totals"]
+    table = made(engine)["costs"]
     assert isinstance(table, Table)
-    totals = table.frame.set_index("model").T.to_dict()
-    counts = {"trials": 6, "finished": 3, "stopped early": 1, "failed": 1, "under way": 1}
-    assert {heading: totals["all"][heading] for heading in counts} == counts
-    assert totals["regression"]["images"] == 700
-    assert totals["all"]["training (min)"] == pytest.approx(13 * 6 / 60)
+    costs = table.frame.set_index("model").T.to_dict()
+    counts = {"trials": 6, "finished": 3, "stopped early": 1, "failed": 1}
+    assert {heading: costs["all"][heading] for heading in counts} == counts
+    assert costs["regression"]["images"] == 700
+    assert costs["all"]["training (min)"] == pytest.approx(13 * 6 / 60)
 
 
 def test_figures_are_drawn_and_say_what_they_show(engine: Engine) -> None:
     add_sweep(engine)
     for score in SCORES:
-        for exhibit in made(engine, score=score, outcome="bin_accuracy").values():
+        for exhibit in made(engine, score=score).values():
             if isinstance(exhibit, Figure):
                 assert "<svg" in svg(exhibit)
                 assert exhibit.alternative
     curves = made(engine)["learning-curves"]
     assert isinstance(curves, Figure)
     assert "regression 140; rebalanced 2" in curves.alternative
-    epochs = made(engine)["epochs-reached"]
-    assert isinstance(epochs, Figure)
-    assert "1 after epoch 1" in epochs.alternative
+    assert "may end a trial after epoch 1, 2" in curves.note
+    tried = made(engine)["hyperparameters"]
+    assert isinstance(tried, Figure)
+    assert "regression with learning rate 0.003, optimizer adamw; rebalanced with" in tried.alternative
+
+
+def test_what_was_tried_stands_beside_its_models_best_or_its_score(engine: Engine) -> None:
+    """Losses of different models are not on one scale."""
+    add_sweep(engine)
+    above = {"regression": [150 / 140 - 1, 100 / 140 - 1, 0], "rebalanced": [0, 1.0, 0.3]}
+    for score, expected in (
+        ("loss", above),
+        ("bin_accuracy", {"regression": [0.3, 0.1, 0.3], "rebalanced": [0.3, 0.1, 0.2]}),
+    ):
+        figure = made(engine, score=score)["hyperparameters"]
+        assert isinstance(figure, Figure)
+        for model, values in expected.items():
+            assert figure.data.loc[figure.data["model"] == model].iloc[:, -1].tolist() == pytest.approx(
+                [100 * value for value in values]
+            )
 
 
 def test_losses_have_a_scale_for_each_model_and_scores_one_for_all(engine: Engine) -> None:
+    """That of losses is logarithmic, as one trial's may explode."""
     add_sweep(engine)
 
     def domains(score: str) -> list[object]:
         figure = made(engine, score=score)["learning-curves"]
         assert isinstance(figure, Figure)
         panels = figure.chart.to_dict()["concat"]
-        return [panel["layer"][0]["encoding"]["y"]["scale"].get("domain") for panel in panels]
+        scales = [panel["layer"][0]["encoding"]["y"]["scale"] for panel in panels]
+        return [scale.get("domain", scale.get("type")) for scale in scales]
 
-    assert domains("loss") == [None, None]
+    assert domains("loss") == ["log", "log"]
     first, second = domains("bin_accuracy")
     assert first == second is not None
-
-
-def test_a_loss_that_exploded_gets_a_logarithmic_axis(engine: Engine) -> None:
-    add_sweep(engine, [("regression", "finished", 0.01, "adamw", [1e6, 10.0]), *TRIALS[3:4]])
-    figure = made(engine)["learning-curves"]
-    assert isinstance(figure, Figure)
-    scales = [panel["layer"][0]["encoding"]["y"]["scale"] for panel in figure.chart.to_dict()["concat"]]
-    assert [scale.get("type") for scale in scales] == ["log", None]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """How sure is it? Differences between arms, what more participants would show, whether the answers can be trusted."""
 
-import math
-from typing import Any
+from dataclasses import asdict
 
 import altair as alt
 import numpy as np
@@ -14,14 +13,15 @@ from platform.intervals import Share, wilson
 from platform.results import titled
 from platform.tables import Table
 from survey_app.dashboard.chosen import Chosen, choose
-from survey_app.dashboard.exhibits import COLOURS, NEUTRAL, Exhibit, Figure, show_exhibits
+from survey_app.dashboard.exhibits import COLOURS, Exhibit, Figure, interval_marks, mark_line, show_exhibits
 from survey_app.inclusions import inclusions_table
-from survey_app.statistics import Contrast, bootstrap_shares, contrasts, planning, response_time_summary
+from survey_app.statistics import bootstrap_shares, contrasts, planning
 
 POWER = 0.8
 DIFFERENCES = {f"{points} points": points / 100 for points in (5, 10, 15, 20, 30)}
 DEFAULT_DIFFERENCE = "10 points"
 BLOCK = 5  # questions, in the curve of practice and fatigue
+EDGES_S = np.logspace(-1, 2, 31)  # of the histogram of response times: 0.1 to 100 s
 
 
 def show(chosen: Chosen) -> None:
@@ -42,12 +42,8 @@ def exhibits(
     kept = answers.of(chosen.inclusion)
     if not kept.participants:
         return ["No votes yet: the figures appear with the first answers."]
-    arms = [contender.arm for contender in answers.contenders]
-    pairs = contrasts(*kept.picked_and_asked())
-    names = [f"{arms[pair.second]} − {arms[pair.first]}" for pair in pairs]
-    compared: list[Exhibit] = [_contrast_figure(pairs, names, kept), _contrast_table(pairs, names, kept)]
     return [
-        *(compared if pairs else []),
+        *([_contrasts(kept)] if len(kept.contenders) > 1 else []),
         _planning(kept, study, difference),
         inclusions_table(answers),
         "### Can the answers be trusted?",
@@ -56,131 +52,64 @@ def exhibits(
     ]
 
 
-def _contrast_figure(pairs: list[Contrast], names: list[str], kept: Answers) -> Figure:
-    rows = pd.DataFrame(
+def _contrasts(kept: Answers) -> Table:
+    arms = np.array([contender.arm for contender in kept.contenders])
+    found = contrasts(*kept.picked_and_asked())
+    points = 100 * found[["difference", "low", "high"]]
+    frame = pd.DataFrame(
         {
-            "contrast": names,
-            "difference": [pair.difference for pair in pairs],
-            "low": [pair.low for pair in pairs],
-            "high": [pair.high for pair in pairs],
-            "found": ["yes" if pair.p_holm is not None and pair.p_holm < 0.05 else "no" for pair in pairs],
+            "model": arms[found["second"]],
+            "compared with": arms[found["first"]],
+            "difference (points)": points["difference"],
+            "95 % from": points["low"],
+            "95 % to": points["high"],
+            "p": found["p_value"],
+            "p (Holm)": found["p_holm"],
         }
-    ).astype({"difference": float, "low": float, "high": float})
-    shown = rows.dropna(subset=["difference"])
-    base = alt.Chart(shown).encode(
-        y=alt.Y("contrast:N", sort=shown["contrast"].tolist(), title=None, axis=alt.Axis(labelLimit=400)),
-        color=alt.Color(
-            "found:N",
-            scale=alt.Scale(domain=["yes", "no"], range=[COLOURS[1], COLOURS[0]]),
-            title="p < 0.05 after Holm",
-        ),
-        tooltip=["contrast:N", *(alt.Tooltip(f"{name}:Q", format="+.1%") for name in ("difference", "low", "high"))],
     )
-    x = alt.X("low:Q", title="difference (points)", axis=alt.Axis(format="+.0%"))
-    chart = alt.layer(
-        alt.Chart(pd.DataFrame({"none": [0.0]})).mark_rule(color=NEUTRAL, strokeDash=[2, 2]).encode(x="none:Q"),
-        base.mark_rule(strokeWidth=3).encode(x=x, x2="high:Q"),
-        base.mark_point(filled=True, size=90, opacity=1).encode(x="difference:Q"),
-    )
-    summary = "; ".join(
-        f"{row['contrast']} {100 * row['difference']:+.0f} points ({100 * row['low']:+.0f} to {100 * row['high']:+.0f})"
-        for _, row in shown.dropna(subset=["low"]).iterrows()
-    )
-    return Figure(
+    return Table(
         name="contrasts",
         title=titled("Differences between models", simulated=kept.simulated),
-        alternative=f"Differences of shares picked as real with 95 % intervals: {summary or 'none can be told yet'}.",
-        chart=chart.properties(height=130 + 26 * len(shown)),
-        data=rows,
-        note="95 % intervals, robust to clusters of answers by one participant; not corrected for the number of "
-        "contrasts (the colours are).",
-    )
-
-
-def _contrast_table(pairs: list[Contrast], names: list[str], kept: Answers) -> Table:
-    numbers = pd.DataFrame(
-        [
-            {
-                "difference": pair.difference,
-                "95 % from": pair.low,
-                "95 % to": pair.high,
-                "odds ratio": pair.odds_ratio,
-                "odds ratio, from": pair.odds_low,
-                "odds ratio, to": pair.odds_high,
-                "p": pair.p_value,
-                "p (Holm)": pair.p_holm,
-            }
-            for pair in pairs
-        ]
-    ).astype(float)
-    frame = pd.concat([pd.DataFrame({"contrast": names}), numbers], axis=1)
-    frame["test"] = [pair.method for pair in pairs]
-    shown = frame[["contrast"]].copy()
-    points = (100 * numbers[["difference", "95 % from", "95 % to"]]).to_numpy()
-    ratios = numbers[["odds ratio", "odds ratio, from", "odds ratio, to"]].to_numpy()
-    shown["difference, points"] = [_with_limits(row, "+.1f", " to ") for row in points]
-    shown["odds ratio"] = [_with_limits(row, ".2f", "–") for row in ratios]
-    for heading in ("p", "p (Holm)"):
-        shown[heading] = ["< 0.001" if value < 0.001 else _number(value, ".3f") for value in frame[heading]]
-    shown["test"] = frame["test"]
-    return Table(
-        name="contrasts-table",
-        title=titled("Every contrast, tested", simulated=kept.simulated),
         frame=frame,
-        shown=shown,
-        note="Two-sided. logit: of the answers on the model, clustered by participant. shares: a linear model, where a "
-        "model was always or never picked. signs: a sign test over participants, where answers do not vary at all. "
-        "Holm's correction is over all contrasts of this table.",
+        formats=dict.fromkeys(["difference (points)", "95 % from", "95 % to"], "+.1f")
+        | dict.fromkeys(["p", "p (Holm)"], ".2g"),
+        note="Of shares picked as real, by a linear model with errors robust to clusters of answers by one person, "
+        "two-sided. Holm's correction is over all rows; the intervals are not corrected. Where answers do not vary, as "
+        "between a model that everybody always picked and one that nobody ever did, there is neither interval nor p.",
     )
 
 
 def _planning(kept: Answers, study: StudySummary, difference: float) -> Table:
-    """How far the study is from finding a difference: participants, power, and how many more it takes."""
-    picked, asked = kept.picked_and_asked()
-    count = len(kept.contenders)
-    comparisons = {"one contrast, chosen beforehand": 1, "each of all contrasts": count * (count - 1) // 2}
-    rows: list[dict[str, Any]] = []
-    for name, contrast_count in comparisons.items():
-        if rows and contrast_count < 2:
-            continue
+    """How far the study is from finding a difference: participants, power, and how many it takes."""
+    pairs = len(kept.contenders) * (len(kept.contenders) - 1) // 2
+    comparisons = {"one contrast, chosen beforehand": 1} | ({"each of all contrasts": pairs} if pairs > 1 else {})
+    rows = []
+    for name, count in comparisons.items():
         plan = planning(
-            picked,
-            asked,
+            *kept.picked_and_asked(),
             difference=difference,
             questions_per_arm=study.plan.questions_per_arm,
             power=POWER,
-            contrasts=contrast_count,
+            alpha=0.05 / count,  # Bonferroni's, which Holm never falls short of
         )
-        needed = math.nan if plan.participants_needed is None else plan.participants_needed
         rows.append(
             {
                 "to find": name,
                 "participants": plan.participants,
                 "planned": kept.planned_participants,
-                "power reached": plan.power_reached,
-                "needed": needed,
-                "more needed": needed if math.isnan(needed) else max(0, needed - plan.participants),
-                "smallest difference found": plan.detectable_difference,
+                "needed": plan.participants_needed,
+                "power reached (%)": None if plan.power_reached is None else 100 * plan.power_reached,
                 "from": "assumed spread" if plan.assumed else "the answers' own spread",
             }
         )
-    frame = pd.DataFrame(rows).astype({"power reached": float, "smallest difference found": float})
-    shown = frame[["to find"]].copy()
-    shown["participants / planned"] = [f"{row['participants']} / {row['planned']}" for row in rows]
-    shown["power reached"] = [_number(100 * value, ".1f", " %") for value in frame["power reached"]]
-    shown["participants needed"] = [_number(value, ".0f") for value in frame["needed"]]
-    shown["more needed"] = [_number(value, ".0f") for value in frame["more needed"]]
-    smallest = frame["smallest difference found"]
-    shown[f"found with power {100 * POWER:.0f} %"] = [_number(100 * value, ".0f", " points") for value in smallest]
-    shown["from"] = frame["from"]
     return Table(
         name="planning",
         title=titled(f"Can it find a difference of {100 * difference:.0f} points?", simulated=kept.simulated),
-        frame=frame,
-        shown=shown,
-        note=f"Participants that a difference of {100 * difference:.0f} percentage points takes, to be found with "
-        f"{100 * POWER:.0f} % power at p < 0.05 (paired t-test over participants; for all contrasts p < 0.05 over "
-        "their number). Power reached is for that difference, were it real, with the participants so far.",
+        frame=pd.DataFrame(rows).astype({"needed": float, "power reached (%)": float}),
+        formats={"needed": ".0f", "power reached (%)": ".1f"},
+        note=f"Needed: participants that a difference of {100 * difference:.0f} percentage points takes, to be found "
+        f"with {100 * POWER:.0f} % power at p < 0.05 (paired t-test over participants; for all contrasts p < 0.05 over "
+        "their number). Power reached: for that difference, were it real, with the participants so far.",
     )
 
 
@@ -190,12 +119,10 @@ def _checks(answers: Answers) -> Table:
     sentinels, photographs = answers.right("sentinel"), answers.right("real")
     rows = [("sentinels seen through", wilson(sentinels.count, sentinels.total), "near 100 %")]
     if answers.protocol == "pair":
-        left = main[main["answer"] == "left"]
-        counts = [
-            votes.groupby("participant").size().reindex(answers.people.index, fill_value=0) for votes in (left, main)
-        ]
-        sides = bootstrap_shares(*(count.to_numpy()[:, None] for count in counts))[0]
-        share = Share(len(left), len(main), sides.estimate, sides.low, sides.high)
+        left = main["answer"] == "left"
+        counts = left.groupby(main["participant"]).agg(["sum", "count"]).to_numpy()
+        sides = bootstrap_shares(counts[:, :1], counts[:, 1:])[0]
+        share = Share(int(left.sum()), len(left), sides.estimate, sides.low, sides.high)
         rows.append(("answers that took the left picture", share, "50 %: photographs stand left as often as right"))
     else:
         share = wilson(photographs.count, photographs.total)
@@ -208,13 +135,7 @@ def _checks(answers: Answers) -> Table:
     return Table(
         name="checks",
         title=titled("Attention and sides", simulated=answers.simulated),
-        frame=pd.DataFrame(
-            [
-                {"check": name, "count": share.count, "of": share.total, "share": share.share, "95 % from": share.low}
-                | {"95 % to": share.high, "expected": expected}
-                for name, share, expected in rows
-            ]
-        ),
+        frame=pd.DataFrame([{"check": name, **asdict(share), "expected": expected} for name, share, expected in rows]),
         shown=pd.DataFrame(
             [
                 {"check": name, "share": str(share), "95 %": share.range, "expected": expected}
@@ -227,24 +148,15 @@ def _checks(answers: Answers) -> Table:
 
 def _response_times(kept: Answers) -> Figure:
     main = kept.votes[kept.votes["phase"] == "main"]
-    frames, alternatives = [], []
-    for name, right in (("right", True), ("wrong", False)):
-        summary = response_time_summary(main.loc[main["correct"] == right, "response_time_ms"].to_numpy())
-        if summary.quartiles_ms is None:
-            continue
-        frames.append(
-            pd.DataFrame(
-                {
-                    "answers": name,
-                    "from, s": summary.edges_ms[:-1] / 1000,
-                    "to, s": summary.edges_ms[1:] / 1000,
-                    "share": summary.counts / summary.answers,
-                    "count": summary.counts,
-                }
-            )
-        )
-        low, median, high = (f"{quartile / 1000:.2f} s" for quartile in summary.quartiles_ms)
-        alternatives.append(f"{name} answers: median {median}, quartiles {low} and {high}, n = {summary.answers}")
+    frames, told = [], []
+    for words, right in (("right", True), ("wrong", False)):
+        seconds = main.loc[main["correct"] == right, "response_time_ms"] / 1000
+        counts, _ = np.histogram(seconds.clip(EDGES_S[0], EDGES_S[-1]), EDGES_S)
+        bars = pd.DataFrame({"answers": words, "from, s": EDGES_S[:-1], "to, s": EDGES_S[1:], "count": counts})
+        frames.append(bars[bars["count"] > 0].assign(share=lambda bars: bars["count"] / bars["count"].sum()))
+        if len(seconds):
+            low, median, high = seconds.quantile([0.25, 0.5, 0.75])
+            told.append(f"median of {len(seconds)} {words} answers {median:.2g} s (quartiles {low:.2g}–{high:.2g} s)")
     data = pd.concat(frames)
     chart = (
         alt.Chart(data)
@@ -254,20 +166,18 @@ def _response_times(kept: Answers) -> Figure:
             x2="to, s:Q",
             y=alt.Y("share:Q", stack=None, title="share of the answers", axis=alt.Axis(format="%")),
             y2=alt.datum(0),
-            color=alt.Color(
-                "answers:N", scale=alt.Scale(domain=["right", "wrong"], range=[*COLOURS[:2]]), title="answers"
-            ),
+            color=alt.Color("answers:N", scale=alt.Scale(domain=["right", "wrong"], range=list(COLOURS[:2]))),
             tooltip=["answers:N", "from, s:Q", "to, s:Q", "count:Q"],
         )
     )
-    summary_text = "; ".join(alternatives)
+    summary = "; ".join(told)
     return Figure(
         name="response-times",
         title=titled("Response times", simulated=kept.simulated),
-        alternative=f"Histogram of response times. {summary_text}.",
+        alternative=f"Histogram of response times. {summary}.",
         chart=chart.properties(height=360),
         data=data,
-        note=summary_text.capitalize() + ".",
+        note=f"{summary.capitalize()}.",
     )
 
 
@@ -275,59 +185,35 @@ def _by_position(kept: Answers, study: StudySummary) -> Figure:
     """Share of right answers along the survey: practice one by one, then in blocks; without sentinels."""
     votes = kept.votes[kept.votes["kind"] != "sentinel"]
     practice = study.view.practice_count
-    last = practice + study.view.question_count
-    rows = []
-    for start in [*range(1, practice + 1), *range(practice + 1, last + 1, BLOCK)]:
-        end = start if start <= practice else min(start + BLOCK - 1, last)
-        correct = votes.loc[votes["position"].between(start, end), "correct"]
-        share = wilson(int(correct.sum()), len(correct))
-        rows.append(
-            {
-                "question": (start + end) / 2,
-                "questions": f"{start}" if start == end else f"{start} to {end}",
-                "phase": "practice" if start <= practice else "main",
-                "right": share.count,
-                "of": share.total,
-                "share": share.share,
-                "low": share.low,
-                "high": share.high,
-            }
-        )
-    data = pd.DataFrame(rows).astype({"share": float, "low": float, "high": float})
-    base = alt.Chart(data.dropna(subset=["share"])).encode(
+    block = (votes["position"] - 1).where(votes["phase"] == "practice", (votes["position"] - 1 - practice) // BLOCK)
+    rows = [
+        {
+            "question": positions.mean(),
+            "questions": f"{positions.min()} to {positions.max()}",
+            "phase": phase,
+            **asdict(wilson(int(group["correct"].sum()), len(group))),
+        }
+        for (phase, _), group in votes.groupby(["phase", block])
+        for positions in [group["position"]]
+    ]
+    columns = ["question", "questions", "phase", "count", "total", "share", "low", "high"]
+    data = pd.DataFrame(rows, columns=columns).sort_values("question")
+    base = alt.Chart(data).encode(
         x=alt.X("question:Q", title="question, in order"),
-        y=alt.Y("share:Q", title="right answers", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%")),
-        color=alt.Color(
-            "phase:N", scale=alt.Scale(domain=["practice", "main"], range=[COLOURS[1], COLOURS[0]]), title="phase"
-        ),
+        color=alt.Color("phase:N", scale=alt.Scale(domain=["main", "practice"], range=list(COLOURS[:2]))),
     )
-    tooltip = ["questions:N", "phase:N", "right:Q", "of:Q", alt.Tooltip("share:Q", format=".1%")]
-    chart = alt.layer(
-        alt.Chart(pd.DataFrame({"half": [0.5]})).mark_rule(color=NEUTRAL, strokeDash=[2, 2]).encode(y="half:Q"),
-        base.mark_line(),
-        base.mark_rule().encode(y="low:Q", y2="high:Q"),
-        base.mark_point(filled=True, size=60, opacity=1).encode(tooltip=tooltip),
-    )
-    main = data[data["phase"] == "main"].dropna(subset=["share"])
-    first_last = "no main answers"
-    if len(main):
-        first, final = 100 * main["share"].iloc[0], 100 * main["share"].iloc[-1]
-        first_last = f"{first:.0f} % right in the first main block, {final:.0f} % in the last"
+    tooltip = ["questions:N", "phase:N", "count:Q", "total:Q", alt.Tooltip("share:Q", format=".1%")]
+    main = 100 * data.loc[data["phase"] == "main", "share"]
+    ends = f"{main.iloc[0]:.0f} % right in the first main block, {main.iloc[-1]:.0f} % in the last" if len(main) else ""
     return Figure(
         name="right-answers-by-position",
         title=titled("Practice and fatigue", simulated=kept.simulated),
-        alternative=f"Share of right answers along the survey: {first_last}.",
-        chart=chart.properties(height=360),
+        alternative=f"Share of right answers along the survey: {ends or 'no main answers'}.",
+        chart=alt.layer(
+            *mark_line(0.5, "y"),
+            base.mark_line().encode(y="share:Q"),
+            *interval_marks(base, "y", "right answers", tooltip=tooltip),
+        ).properties(height=360),
         data=data,
         note=f"95 % Wilson; main questions in blocks of {BLOCK}, without sentinels. Dashed: 50 %, guessing.",
     )
-
-
-def _with_limits(row: np.ndarray, form: str, between: str) -> str:
-    estimate, low, high = row.tolist()
-    limits = "" if math.isnan(low) else f" ({low:{form}}{between}{high:{form}})"
-    return _number(estimate, form) + limits
-
-
-def _number(value: float, form: str, unit: str = "") -> str:
-    return "–" if math.isnan(value) else f"{value:{form}}{unit}"

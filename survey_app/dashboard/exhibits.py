@@ -3,7 +3,7 @@
 A view returns its exhibits; the page draws them with Streamlit, the report as HTML. So both say the same.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -23,10 +23,6 @@ NEUTRAL = "#8a8a8a"  # baselines, reference lines
 WIDTH = 480  # pixels, of a figure in a file
 PANEL_WIDTH = 360  # pixels, of one of several panels on a page: one fits a phone, three a laptop
 
-# Styles of text marks: Streamlit gives its theme to axes and legends only. The halo goes below the label, so that it
-# can be read above lines.
-LABEL, HALO = "label", "halo"
-
 alt.data_transformers.disable_max_rows()
 
 
@@ -36,19 +32,19 @@ class Figure:
     title: str
     alternative: str  # what it shows, in words, for those who cannot see it
     chart: Any  # any of Altair's charts, with axis titles and units, without a title of its own
-    note: str = ""  # stands below it
-    data: pd.DataFrame | None = None  # what it shows, to be taken away
+    note: str  # stands below it
+    data: pd.DataFrame  # what it shows, to be taken away
 
 
 Exhibit = Figure | Table | str | tuple[Figure, ...]
 """A str is a paragraph of Markdown; a tuple of figures stands side by side, where there is room."""
 
 
-def arm_scale(arms: Sequence[str], shown: Sequence[str] | None = None) -> dict[str, Any]:
+def arm_scale(arms: Sequence[str], shown: Iterable[str] | None = None) -> dict[str, Any]:
     """Colour and shape encodings that give each arm the same in every figure. arms: the experiment's, in its order;
     shown: those of them that the figure has, by default all."""
-    known = [*arms, *(arm for arm in shown or () if arm not in arms)]  # a study may ask about a baseline, too
-    names = list(known if shown is None else shown)
+    names = list(arms if shown is None else shown)
+    known = [*arms, *(arm for arm in names if arm not in arms)]  # a study may ask about a baseline, too
     colours = [COLOURS[known.index(arm) % len(COLOURS)] for arm in names]
     shapes = [SHAPES[known.index(arm) % len(SHAPES)] for arm in names]
     return {
@@ -57,13 +53,25 @@ def arm_scale(arms: Sequence[str], shown: Sequence[str] | None = None) -> dict[s
     }
 
 
+def interval_marks(base: alt.Chart, along: str, title: str, highest: float = 1.0, **of_points: Any) -> list[alt.Chart]:
+    """Shares with their intervals along "x" or "y", up to `highest`, of the columns share, low and high. of_points:
+    further encodings of the points."""
+    # Encodings are objects wherever there are many: of texts Altair guesses types, which takes longer than all else.
+    start, end = (alt.X, alt.X2) if along == "x" else (alt.Y, alt.Y2)
+    axis = start("low:Q", title=title, scale=alt.Scale(domain=[0, highest]), axis=alt.Axis(format="%", tickCount=5))
+    return [
+        base.mark_rule(strokeWidth=2).encode(axis, end("high:Q")),
+        base.mark_point(filled=True, size=70, opacity=1).encode(start("share:Q"), **of_points),
+    ]
+
+
 def mark_line(mark: float | None, axis: str) -> list[alt.Chart]:
     """A line across a figure at the share of a picture that nobody can tell from a photograph, on "x" or "y"; none
     where it is not known."""
     if mark is None:
         return []
     line = alt.Chart(pd.DataFrame({"mark": [mark]})).mark_rule(color=NEUTRAL, strokeDash=[2, 2])
-    return [line.encode(**{axis: "mark:Q"})]
+    return [line.encode(alt.X("mark:Q") if axis == "x" else alt.Y("mark:Q"))]
 
 
 def mark_note(mark: float | None, protocol: str) -> str:
@@ -101,25 +109,21 @@ def _show_figure(figure: Figure) -> None:
     stem = file_stem(figure.name, figure.title)
     with headed(figure.title, figure.name):
         save_drawing(figure.name, stem, lambda: svg(figure))
-        data = figure.data
-        if data is not None:
-            _save("Data as CSV", lambda: data.to_csv(index=False), f"{stem}.csv", figure.name)
+        _save("Data as CSV", lambda: figure.data.to_csv(index=False), f"{stem}.csv", figure.name)
     _show_chart(figure)
-    if figure.note:
-        st.caption(figure.note)
+    st.caption(figure.note)
 
 
 def _show_chart(figure: Figure) -> None:
     """The panels of a concatenated chart stand side by side, as many as there is room for."""
-    dark = st.context.theme.type == "dark"
     if not isinstance(figure.chart, alt.ConcatChart):
-        st.altair_chart(_legible(figure.chart, dark=dark), width="stretch", alt=figure.alternative)
+        st.altair_chart(_legible(figure.chart), width="stretch", alt=figure.alternative)
         return
     with st.container(horizontal=True):
         for number, panel in enumerate(figure.chart.concat):
             whole = panel if panel.data is not alt.Undefined else panel.properties(data=figure.chart.data)
             alternative = f"Panel {number + 1} of {figure.title}" if number else figure.alternative  # it is of all
-            st.altair_chart(_legible(whole, dark=dark), width=PANEL_WIDTH, alt=alternative)
+            st.altair_chart(_legible(whole), width=PANEL_WIDTH, alt=alternative)
 
 
 def _show_table(table: Table) -> None:
@@ -167,10 +171,6 @@ def png(drawing: str) -> bytes:
     return bytes(vl_convert.svg_to_png(drawing, scale=2))
 
 
-def _legible(chart: Any, *, dark: bool = False) -> Any:
+def _legible(chart: Any) -> Any:
     """With its legend below: beside a figure as wide as a phone it would leave no room for the figure."""
-    page, ink = ("#181716", "#fafafa") if dark else ("#ffffff", "#31333f")
-    halo = {"color": page, "stroke": page, "strokeWidth": 3, "strokeJoin": "round"}
-    return chart.configure(
-        legend={"orient": "bottom", "columns": 3, "symbolLimit": 40}, style={LABEL: {"color": ink}, HALO: halo}
-    )
+    return chart.configure(legend={"orient": "bottom", "columns": 3, "symbolLimit": 40})

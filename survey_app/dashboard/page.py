@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from db.answers import Answers, Inclusion, StudyBlinded, answers_version, load_answers
 from db.results import list_experiments
 from db.store import StoreError, read_session
-from db.studies import StudySummary, find_study, study_names, study_summary
+from db.studies import StudySummary, find_study, studies_of, study_summary
 from platform.results import SIMULATED
 from survey_app.dashboard import access, certainty, pictures, prediction, results, sweep
 from survey_app.dashboard.chosen import SIMULATED_VOTES, Chosen, choose, what_is_shown
@@ -79,7 +79,7 @@ def _choose(engine: Engine) -> Chosen | None:
     with columns[0]:
         experiment = experiments[choose("Experiment", list(experiments), key="experiment")]
     with read_session(engine) as session:
-        studies = study_names(session, experiment.id)
+        studies = [study.name for study in studies_of(session, experiment.id)]
     with columns[1]:
         name = choose("Study", studies or [NO_STUDY], key="study")
     if not studies:

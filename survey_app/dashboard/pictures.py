@@ -6,12 +6,13 @@ The gallery is HTML, a row per image, for the page and for the report.
 import base64
 import html
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import streamlit as st
+from skimage.color import rgb2lab
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
@@ -26,11 +27,10 @@ from platform.results import SIMULATED, titled
 from survey_app.dashboard.chosen import Chosen, choose
 from survey_app.dashboard.classes import class_exhibits
 from survey_app.dashboard.exhibits import Exhibit, file_stem, headed, save_drawing, show_exhibits
-from survey_app.dashboard.picture_scores import ab_histograms, disagreement, histogram_svg, mean_chroma
 
 ROWS = 12  # a page
-MOST_LARGE = 5  # contenders whose larger pictures stand in one row on a wide page
-PICTURE_PX = (96, 128, 160)  # about so wide on a phone, on a wide page, and opened
+PICTURE_PX = {"narrow": 96, "wide": 128, "large": 256}  # about so wide on a phone, on a wide page, and enlarged
+MOST_WIDE = 5  # contenders whose larger pictures stand in one row on a wide page
 FOLDER = Path(__file__).parent
 CSS = (FOLDER / "gallery.css").read_text(encoding="utf-8")
 ALL = "all"
@@ -44,8 +44,6 @@ _component = st.components.v2.component(
     js=(FOLDER / "gallery.js").read_text(encoding="utf-8"),
 )
 
-DisagreementOf = Callable[[Session, Sequence[Contender], Sequence[int]], np.ndarray]
-
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
@@ -57,7 +55,6 @@ class Gallery:
     missing: list[str]  # those without a picture to show
     photographs: list[Photograph]
     delta_e: np.ndarray  # float (images, contenders), mean ΔE2000 against the photograph; NaN where there is no picture
-    disagreement: np.ndarray  # float (images,), see `picture_scores.disagreement`
     # int (images, contenders), how often the picture was picked as real of how often somebody was asked about it; None
     # where there are no votes to be shown.
     picked: np.ndarray | None
@@ -83,13 +80,11 @@ def show(chosen: Chosen) -> None:
     answers = None if chosen.answers is None else chosen.answers.of(chosen.inclusion)
     study = None if chosen.study is None else chosen.study.view.name
     with read_session(chosen.engine) as session:
-        gallery = load_gallery(session, chosen.experiment, study, answers, disagreement_of=_cached_disagreement)
+        gallery = load_gallery(session, chosen.experiment, study, answers)
         if not gallery.photographs:
             st.markdown(why_empty(gallery))
             return
-        opened = _show_gallery(session, gallery, chosen.engine)
-    if opened is not None:
-        _show_enlarged(gallery, opened, chosen.engine)
+        _show_gallery(session, gallery, chosen.engine)
     show_exhibits(exhibits(gallery, answers))
 
 
@@ -101,15 +96,10 @@ def exhibits(gallery: Gallery, answers: Answers | None) -> list[Exhibit]:
 
 
 def load_gallery(
-    session: Session,
-    experiment: ExperimentSummary,
-    study: str | None,
-    answers: Answers | None,
-    *,
-    disagreement_of: DisagreementOf | None = None,
+    session: Session, experiment: ExperimentSummary, study: str | None, answers: Answers | None
 ) -> Gallery:
     """The trials that the study asks about, else each arm's best. answers: of those who are counted, or None where
-    there are none to be shown. disagreement_of: as read_disagreement, which it is by default."""
+    there are none to be shown."""
     if study is None:
         shown = best_contenders(arm_results(session, experiment.name))
     else:
@@ -130,26 +120,35 @@ def load_gallery(
         missing=[] if study else [arm for arm in arms if arm not in {contender.arm for contender in shown}],
         photographs=found,
         delta_e=np.array(delta_e, dtype=float).reshape(len(image_ids), len(trial_ids)),
-        disagreement=(disagreement_of or read_disagreement)(session, shown, image_ids),
         picked=picked,
         asked=asked,
         simulated=answers is not None and answers.simulated,
     )
 
 
-def read_disagreement(session: Session, shown: Sequence[Contender], image_ids: Sequence[int]) -> np.ndarray:
-    """Read all pictures of the contenders, and tell how far apart they are."""
-    trial_ids = [contender.trial.trial_id for contender in shown]
-    pngs = sample_pngs(session, trial_ids, image_ids)
-    return disagreement([[pngs.get((trial, image)) for trial in trial_ids] for image in image_ids])
+@st.cache_resource(show_spinner=False, max_entries=32)
+def disagreement(_session: Session, database: str, trial_ids: Sequence[int], image_ids: Sequence[int]) -> np.ndarray:
+    """How far apart the trials' colours are, float (images,): the root mean square distance in ab, over pixels and
+    trials, from the trials' mean; NaN where there are fewer than two pictures. Read once for all readers: pictures of
+    finished trials do not change."""
+    pngs = sample_pngs(_session, trial_ids, image_ids)
+    distances = np.full(len(image_ids), np.nan)
+    for row, image in enumerate(image_ids):
+        there = [pngs[trial, image] for trial in trial_ids if (trial, image) in pngs]
+        if len(there) > 1:
+            ab = np.stack([rgb2lab(pixels(png))[..., 1:] for png in there])
+            distances[row] = np.sqrt(((ab - ab.mean(axis=0)) ** 2).sum(axis=-1).mean())
+    return distances
 
 
-def sorted_rows(gallery: Gallery, order: str, only: str | None = None) -> list[int]:
+def sorted_rows(session: Session, gallery: Gallery, order: str, only: str | None = None) -> list[int]:
     """Places in gallery.photographs, sorted; only: of this class. What has nothing to be sorted by comes last."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # the mean of nothing is NaN
         if order == DISAGREE:
-            key = -gallery.disagreement
+            database = session.get_bind().engine.url.render_as_string()
+            image_ids = [photograph.image_id for photograph in gallery.photographs]
+            key = -disagreement(session, database, gallery.trial_ids, image_ids)
         elif order in (WORST, CLOSEST):
             key = np.nanmean(gallery.delta_e, axis=1) * (-1 if order == WORST else 1)
         elif order == CONVINCING:
@@ -198,8 +197,8 @@ def gallery_note(gallery: Gallery, order: str) -> str:
 def contact_sheet_html(session: Session, gallery: Gallery, rows: int = 8) -> str:
     """The first rows of the gallery as HTML that needs nothing else, for the report."""
     order = DISAGREE if gallery.asked is None else CONVINCING
-    shown = sorted_rows(gallery, order)[:rows]
-    grid = rows_html(session, gallery, shown, order, can_open=False)
+    shown = sorted_rows(session, gallery, order)[:rows]
+    grid = rows_html(session, gallery, shown, order, can_enlarge=False)
     return f'<style>{CSS}</style><div class="gallery">{grid}</div><p>{html.escape(gallery_note(gallery, order))}</p>'
 
 
@@ -209,111 +208,78 @@ class _Shown:
 
     name: str
     png: bytes | None
-    lines: list[str]
     alternative: str
+    lines: Sequence[str] = ()
     chosen: bool = False  # the row is sorted by it
 
 
-def _rows(session: Session, gallery: Gallery, rows: Sequence[int], order: str = IN_ORDER) -> list[list[_Shown]]:
-    """Of each row the photograph, and each contender's picture with its numbers."""
+def _rows(session: Session, gallery: Gallery, rows: Sequence[int], order: str) -> list[list[_Shown]]:
+    """Of each row what a model sees, the photograph, and each contender's picture with its numbers."""
     image_ids = [gallery.photographs[row].image_id for row in rows]
     truths = truth_pngs(session, image_ids)
     pngs = sample_pngs(session, gallery.trial_ids, image_ids)
     found = []
     for row, image in zip(rows, image_ids, strict=True):
         named = gallery.name(gallery.photographs[row])
-        shown = [_Shown("photograph", truths[image], [], f"{named}, the photograph")]
+        shown = [
+            _Shown("grey", grey_png(truths[image]), f"{named}, in grey"),
+            _Shown("photograph", truths[image], f"{named}, the photograph"),
+        ]
+        leader = _leader(gallery, row, order)
         for column, contender in enumerate(gallery.contenders):
             lines, words = _told(gallery, row, column)
             alternative = f"{named}, coloured by {contender.arm}: {words}"
             png = pngs.get((contender.trial.trial_id, image))
-            shown.append(_Shown(contender.arm, png, lines, alternative, column == _leader(gallery, row, order)))
+            shown.append(_Shown(contender.arm, png, alternative, lines, chosen=column == leader))
         found.append(shown)
     return found
 
 
-def rows_html(session: Session, gallery: Gallery, rows: Sequence[int], order: str, *, can_open: bool) -> str:
+def rows_html(session: Session, gallery: Gallery, rows: Sequence[int], order: str, *, can_enlarge: bool) -> str:
     """The rows of the gallery: grey, the photograph, and each contender's picture, with their numbers."""
-    wide = PICTURE_PX[1] if len(gallery.contenders) <= MOST_LARGE else PICTURE_PX[0]
+    wide = "wide" if len(gallery.contenders) <= MOST_WIDE else "narrow"
     sections = []
     for row, pictures in zip(rows, _rows(session, gallery, rows, order), strict=True):
+        truth = pictures[1].png or b""
+        height, width = pixels(truth).shape[:2]
+        scales = {name: box_px(truth, target)[0] // width for name, target in PICTURE_PX.items()}
+        sizes = {"width": width, "height": height, **scales, "wide": scales[wide]}
+        style = ";".join(f"--{name}:{size}" for name, size in sizes.items())
         named = html.escape(gallery.name(gallery.photographs[row]))
-        button = f'<button aria-label="Enlarge {named}">Enlarge</button>' if can_open else ""
+        button = f'<button aria-label="Enlarge {named}">Enlarge</button>' if can_enlarge else ""
         sections.append(
-            f'<section{" class=open" if can_open else ""} data-image="{row}"><h4>{named}{button}</h4>'
-            f"{_row_html(_with_grey(pictures), PICTURE_PX[0], wide)}</section>"
+            f'<section><h4>{named}{button}</h4><div class="pictures" style="{style}">'
+            f"{''.join(map(_picture_html, pictures))}</div></section>"
         )
     return "".join(sections)
 
 
+def _picture_html(shown: _Shown) -> str:
+    image = '<div class="none">no picture</div>'
+    if shown.png is not None:
+        source = base64.b64encode(shown.png).decode("ascii")
+        image = f'<img src="data:image/png;base64,{source}" alt="{html.escape(shown.alternative)}">'
+    caption = "<br>".join(map(html.escape, shown.lines))
+    return (
+        f"<figure{' class=chosen' if shown.chosen else ''}>{image}"
+        f"<figcaption><b>{html.escape(shown.name)}</b>{caption}</figcaption></figure>"
+    )
+
+
 def sheet(session: Session, gallery: Gallery, rows: Sequence[int], order: str) -> str:
     """The rows of the gallery as one SVG, to be saved."""
-    found = [_with_grey(pictures) for pictures in _rows(session, gallery, rows, order)]
+    found = _rows(session, gallery, rows, order)
     lines = [
         (gallery.name(gallery.photographs[row]), [Cell(drawn(one.png), one.lines, one.chosen) for one in pictures])
         for row, pictures in zip(rows, found, strict=True)
     ]
-    box = box_px(found[0][0].png or b"", PICTURE_PX[0])
+    box = box_px(found[0][0].png or b"", PICTURE_PX["narrow"])
     note = gallery_note(gallery, order)
     return sheet_svg(gallery.title("Pictures"), [one.name for one in found[0]], lines, note, box_px=box)
 
 
-@dataclass(frozen=True, eq=False)
-class Enlarged:
-    """One image, and the colours of its pictures."""
-
-    pictures: list[_Shown]  # the photograph and the contenders' that there are
-    histograms: list[np.ndarray]  # of each, see `ab_histograms`
-    half: int  # the part of the ab plane that they show
-
-    @property
-    def note(self) -> str:
-        return (
-            f"Below each picture its colours in the ab plane, from −{self.half} to {self.half}: grey in the middle, "
-            "green to the left, red to the right, blue below, yellow above; the more solid, the more pixels. Chroma: "
-            "the mean distance from grey."
-        )
-
-    def told(self, column: int) -> tuple[list[str], str]:
-        """The numbers of a picture, and its histogram as SVG."""
-        shown = self.pictures[column]
-        chroma = f"mean chroma {mean_chroma(shown.png or b''):.1f}"
-        label = html.escape(f"The colours of {shown.name} in the ab plane: {chroma}")
-        return [*shown.lines, chroma], histogram_svg(self.histograms[column], self.half, label)
-
-
-def enlarge(session: Session, gallery: Gallery, row: int) -> Enlarged:
-    """One image of the gallery with all its pictures."""
-    (pictures,) = _rows(session, gallery, [row])
-    there = [shown for shown in pictures if shown.png is not None]
-    return Enlarged(there, *ab_histograms([shown.png for shown in there if shown.png is not None]))
-
-
-def enlarged_html(enlarged: Enlarged) -> str:
-    """The image as large as may be, with the colours of the photograph and of each contender's picture."""
-    told = [enlarged.told(column) for column in range(len(enlarged.pictures))]
-    pictures = [
-        _Shown(shown.name, shown.png, lines, shown.alternative)
-        for shown, (lines, _) in zip(enlarged.pictures, told, strict=True)
-    ]
-    below = ["", *(histogram for _, histogram in told)]
-    row = _row_html(_with_grey(pictures, ["what a model sees"]), PICTURE_PX[1], PICTURE_PX[2], below)
-    return f"<section>{row}<p>{html.escape(enlarged.note)}</p></section>"
-
-
-def enlarged_sheet(enlarged: Enlarged, title: str) -> str:
-    """The same as one SVG, to be saved."""
-    told = [enlarged.told(column) for column in range(len(enlarged.pictures))]
-    rows = [
-        ("picture", [Cell(drawn(shown.png)) for shown in enlarged.pictures]),
-        ("colours in the ab plane", [Cell(histogram, lines) for lines, histogram in told]),
-    ]
-    box = box_px(enlarged.pictures[0].png or b"", PICTURE_PX[1])
-    return sheet_svg(title, [shown.name for shown in enlarged.pictures], rows, enlarged.note, box_px=box)
-
-
-def _show_gallery(session: Session, gallery: Gallery, engine: Engine) -> int | None:
-    """Draw what can be chosen and a page of the gallery; return which row was opened just now, if any."""
+def _show_gallery(session: Session, gallery: Gallery, engine: Engine) -> None:
+    """Draw what can be chosen and a page of the gallery."""
 
     def save() -> str:
         with read_session(engine) as session:
@@ -326,7 +292,7 @@ def _show_gallery(session: Session, gallery: Gallery, engine: Engine) -> int | N
     with second:
         names = sorted({gallery.class_of(photograph) for photograph in gallery.photographs})
         only = choose("Class", [ALL, *names], key="class")
-    rows = sorted_rows(gallery, order, None if only == ALL else only)
+    rows = sorted_rows(session, gallery, order, None if only == ALL else only)
     pages = -(-len(rows) // ROWS)
     with third:
         page = int(choose(f"Page (of {pages})", [str(number + 1) for number in range(pages)], key="page"))
@@ -335,53 +301,13 @@ def _show_gallery(session: Session, gallery: Gallery, engine: Engine) -> int | N
     with headed(title, "pictures"):
         save_drawing("pictures", file_stem("pictures", title), save)
     st.caption(gallery_note(gallery, order))
-    result = _component(
-        key="gallery",
-        data={"html": rows_html(session, gallery, shown, order, can_open=True)},
-        on_opened_change=lambda: None,
-    )
+    _component(key="gallery", data={"html": rows_html(session, gallery, shown, order, can_enlarge=True)})
     if page < pages:
         st.button(f"Next {min(ROWS, len(rows) - page * ROWS)} images", on_click=_turn_to, args=(page + 1,))
-    opened = result.opened  # it comes from a browser
-    return opened if isinstance(opened, int) and 0 <= opened < len(gallery.photographs) else None
 
 
 def _turn_to(page: int) -> None:
     st.session_state["page"] = str(page)
-
-
-def _show_enlarged(gallery: Gallery, row: int, engine: Engine) -> None:
-    photograph = gallery.photographs[row]
-    title = gallery.title(gallery.name(photograph))
-
-    @st.dialog(title, width="large")
-    def draw() -> None:
-        with read_session(engine) as session:
-            enlarged = enlarge(session, gallery, row)
-        with st.popover("Save", type="tertiary"):
-            stem = file_stem(f"image-{photograph.number}", title)
-            save_drawing("enlarged", stem, lambda: enlarged_sheet(enlarged, title))
-        _component(key="enlarged", data={"html": enlarged_html(enlarged)})
-
-    draw()
-
-
-def _cached_disagreement(session: Session, shown: Sequence[Contender], image_ids: Sequence[int]) -> np.ndarray:
-    """Pictures of finished trials do not change: they are looked at once for all readers."""
-    url = session.get_bind().engine.url.render_as_string()
-    trials = tuple((contender.trial.trial_id, contender.trial.epoch) for contender in shown)
-    return _disagreement(session, shown, url, trials, tuple(image_ids))
-
-
-@st.cache_resource(show_spinner=False, max_entries=32)
-def _disagreement(
-    _session: Session,
-    _shown: Sequence[Contender],
-    database: str,
-    trials: tuple[tuple[int, int], ...],
-    image_ids: tuple[int, ...],
-) -> np.ndarray:
-    return read_disagreement(_session, _shown, image_ids)
 
 
 def _believed(gallery: Gallery) -> np.ndarray:
@@ -410,33 +336,3 @@ def _told(gallery: Gallery, row: int, column: int) -> tuple[list[str], str]:
         whom = f" {SIMULATED}" if gallery.simulated else ""
         words.append(f"picked as real by {picked} of {asked}{whom}" if asked else "nobody was asked")
     return lines, ", ".join(words)
-
-
-def _with_grey(pictures: Sequence[_Shown], lines: Sequence[str] = ()) -> list[_Shown]:
-    """A row, the photograph first, with what a model sees before it."""
-    photograph = pictures[0]
-    alternative = photograph.alternative.replace("the photograph", "in grey")
-    return [_Shown("grey", grey_png(photograph.png or b""), list(lines), alternative), *pictures]
-
-
-def _row_html(pictures: Sequence[_Shown], narrow_px: int, wide_px: int, below: Sequence[str] | None = None) -> str:
-    """Pictures of one size, enlarged by whole numbers; below: what is drawn below each."""
-    png = pictures[0].png or b""
-    height, width = pixels(png).shape[:2]
-    narrow, wide = (box_px(png, target)[0] // width for target in (narrow_px, wide_px))
-    cells = "".join(_cell_html(*cell) for cell in zip(pictures, below or [""] * len(pictures), strict=True))
-    return (
-        f'<div class="pictures" style="--width:{width};--height:{height};--narrow:{narrow};--wide:{wide}">{cells}</div>'
-    )
-
-
-def _cell_html(shown: _Shown, below: str) -> str:
-    image = '<div class="none">no picture</div>'
-    if shown.png is not None:
-        source = base64.b64encode(shown.png).decode("ascii")
-        image = f'<img src="data:image/png;base64,{source}" alt="{html.escape(shown.alternative)}">'
-    caption = "<br>".join(map(html.escape, shown.lines))
-    return (
-        f"<figure{' class=chosen' if shown.chosen else ''}>{image}{below}"
-        f"<figcaption><b>{html.escape(shown.name)}</b>{caption}</figcaption></figure>"
-    )

@@ -1,8 +1,6 @@
 """The sweep: what was tried, how far it came, what was learnt on the way, and what failed."""
 
-import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,27 +23,17 @@ from db.sweeps import (
     sweep_progress,
     swept_trials,
 )
-from platform.results import STATUSES
+from platform.results import STATUSES, short
 from platform.scores import SCORES
 from platform.tables import Table
 from survey_app.dashboard.chosen import Chosen, choose
-from survey_app.dashboard.exhibits import COLOURS, LABEL, NEUTRAL, Exhibit, Figure, show_exhibits
-from survey_app.dashboard.hyperparameters import RANK, hyperparameters_figure
+from survey_app.dashboard.exhibits import COLOURS, Exhibit, Figure, arm_scale, show_exhibits
 
 REFRESH_S = 5
-# Colours are the models'; a status has the same shape in every figure.
-SHAPES_OF: dict[TrialStatus, tuple[str, str]] = {
-    "finished": ("circle", "●"),
-    "stopped_early": ("triangle-down", "▼"),
-    "failed": ("cross", "✚"),
-    "running": ("triangle-right", "▶"),
-    "pending": ("stroke", "—"),
-}
-WIDEST_LINEAR_LOSS = 30.0  # where the largest loss is more than so many times the smallest, the axis is logarithmic
-MOST_BARS = 12  # trials per arm that are drawn as broad bars with their epochs as numbers
-ROW_HEIGHT = 56  # pixels
-PANEL_HEIGHT = 230
-MOST_FAILURES = 50
+PANEL_WIDTH, PANEL_HEIGHT, LEGEND_HEIGHT = 260, 250, 26  # pixels; of a legend, per line of two models  # pixels
+# Points of both figures are filled where the trial has finished, hollow where it was stopped, failed or is under way.
+FILLED = alt.condition(alt.datum.status == "finished", alt.value(1), alt.value(0))
+HOLLOW = "Hollow: trials that were stopped early, failed, or are under way."
 
 
 def show(chosen: Chosen) -> None:
@@ -55,15 +43,10 @@ def show(chosen: Chosen) -> None:
         now = sweep_progress(session, experiment.id)
         if experiment.status == "running":
             _show_progress(chosen, sweep_plan(session, experiment.id), now)
-        first, second = st.columns(2)
         headings = {score.heading: name for name, score in SCORES.items()}
-        with first:
-            curve = choose("Learning curves of", list(headings), key="curves")
-        with second:
-            scored = [heading for heading, name in headings.items() if name != "loss"]
-            outcome = choose("Trials coloured by", [RANK, *scored], key="outcome")
+        score = choose("Score", list(headings), key="score")
         database = chosen.engine.url.render_as_string()
-        drawn = _drawn(session, experiment, database, experiment.id, now, headings[curve], headings.get(outcome))
+        drawn = _drawn(session, experiment, database, experiment.id, now, headings[score])
     show_exhibits(drawn)
 
 
@@ -75,29 +58,47 @@ def _drawn(
     experiment_id: int,
     progress: SweepProgress,
     score: str,
-    outcome: str | None,
 ) -> list[Exhibit]:
     """The exhibits, made once for all readers as long as the sweep comes no farther."""
-    return exhibits(_session, _experiment, score=score, outcome=outcome)
+    return exhibits(_session, _experiment, score=score)
 
 
-def exhibits(
-    session: Session, experiment: ExperimentSummary, *, score: str = "loss", outcome: str | None = None
-) -> list[Exhibit]:
-    """Totals, failures, learning curves, parallel coordinates, ASHA's stops, all trials.
-
-    score: whose learning curves, a key of SCORES. outcome: the one that trials are coloured by, or None for their rank
-    within their arm.
-    """
+def exhibits(session: Session, experiment: ExperimentSummary, *, score: str = "loss") -> list[Exhibit]:
+    """Costs, failures, learning curves, what was tried, all trials. score: what the figures are of, a key of SCORES."""
     plan, trials = sweep_plan(session, experiment.id), swept_trials(session, experiment.id)
     if not trials:
         return ["No trial has been made yet: they appear here as soon as Ray starts them."]
     best = set(best_trials(session, experiment.id).values())
-    curves = _curves(session, experiment.id, trials, best, score)
-    found: list[Exhibit] = [_summary(trials), *_failures(trials), _curves_figure(plan, trials, curves, score)]
-    tried = hyperparameters_figure(plan, trials, outcome)
-    found += [_epochs_figure(plan, trials), *([] if tried is None else [tried])]
-    return [*found, _totals_table(plan, trials), _trials_table(plan, trials)]
+    frame = pd.DataFrame([_row(plan, trial, score) for trial in trials])
+    frame["best"] = [trial.id in best for trial in trials]
+    measured = learning_curves(session, experiment.id, score)
+    return [
+        _costs_table(plan, frame),
+        *_failures(frame),
+        _curves_figure(plan, frame, pd.DataFrame(measured, columns=["id", "epoch", "images", "value"]), score),
+        *_hyperparameters_figure(plan, frame, score),
+        _trials_table(plan, frame),
+    ]
+
+
+def _row(plan: SweepPlan, trial: SweptTrial, score: str) -> dict[str, Any]:
+    """A trial as all exhibits take it."""
+    value = trial.validation.get(score)
+    return {
+        "id": trial.id,
+        "model": trial.arm,
+        "trial": trial.number,
+        **{_words(name): trial.hyperparameters.get(name) for name in plan.searched},
+        "status": _words(trial.status),
+        "epochs": trial.epochs_done,
+        # A model that decodes another one's training has none of its own.
+        "images": None if trial.rendered else trial.images_seen,
+        "training (min)": None if trial.rendered else trial.seconds / 60,
+        "tuning loss": trial.loss,
+        "score": None if value is None else SCORES[score].factor * value,
+        "seed": trial.seed,
+        "reason": trial.failure_reason,
+    }
 
 
 def _show_progress(chosen: Chosen, plan: SweepPlan, drawn: SweepProgress) -> None:
@@ -138,231 +139,20 @@ def progress_words(plan: SweepPlan, progress: SweepProgress) -> tuple[float, str
     return (progress.ended / total if total else 0.0), words
 
 
-def _summary(trials: Sequence[SweptTrial]) -> str:
-    arms = len({trial.arm for trial in trials})
-    trained = [trial for trial in trials if not trial.rendered]
-    return (
-        f"{len(trials)} trials of {arms} model{'s' * (arms != 1)}: {_counts(trials)}. "
-        f"{_duration(sum(trial.seconds for trial in trained))} of training, "
-        f"{sum(trial.images_seen for trial in trained):,} images seen."
-    )
-
-
-def _failures(trials: Sequence[SweptTrial]) -> list[Exhibit]:
-    failed = [trial for trial in trials if trial.status == "failed"]
-    if not failed:
-        return []
-    frame = pd.DataFrame(
-        [
-            {
-                "model": trial.arm,
-                "trial": trial.number,
-                "after epoch": trial.epochs_done,
-                "reason": trial.failure_reason or "none was recorded",
-            }
-            for trial in failed[:MOST_FAILURES]
-        ]
-    )
-    more = f" The first {MOST_FAILURES}; the others are among all trials below." if len(failed) > MOST_FAILURES else ""
-    note = f"They stand for nothing: no model's result comes from them.{more}"
-    return [Table("failed-trials", f"⚠ {_counts(failed)} of {len(trials)} trials", frame, note=note)]
-
-
-def _curves(
-    session: Session, experiment_id: int, trials: Sequence[SweptTrial], best: set[int], score: str
-) -> pd.DataFrame:
-    """Every epoch of every trial; on training images too for the best trial of each arm."""
-    by_id = {trial.id: trial for trial in trials}
-    rows = [
-        (
-            *(
-                trial.arm,
-                trial.number,
-                _word(trial.status),
-                trial.id in best,
-                "training" if split == "train" else split,
-            ),
-            *(epoch, SCORES[score].factor * value, split != "train" and epoch == trial.epochs_done),
-        )
-        for trial_id, epoch, split, value in learning_curves(session, experiment_id, score)
-        if split != "train" or trial_id in best
-        for trial in [by_id[trial_id]]
-    ]
-    return pd.DataFrame(rows, columns=["model", "trial", "status", "best", "images", "epoch", "value", "last"])
-
-
-def _curves_figure(plan: SweepPlan, trials: Sequence[SweptTrial], curves: pd.DataFrame, score: str) -> Exhibit:
-    """One panel per arm: losses of different kinds of model, or of different λ, are not on one scale; scores are."""
-    heading = SCORES[score].heading
-    if curves.empty:
-        return f"No learning curves yet: no trial has measured its {heading} so far."
-    shared = None
-    if score != "loss":
-        low, high = float(curves["value"].min()), float(curves["value"].max())
-        margin = 0.04 * (high - low) or 0.5
-        shared = alt.Scale(domain=[low - margin, high + margin], nice=False)
-    shown = [arm for arm in plan.arms if (curves["model"] == arm).any()]
-    panels = [_curve_panel(curves[curves["model"] == arm], arm, plan, heading, shared) for arm in shown]
-    final = curves[curves["best"] & curves["last"]]
-    numbers = "; ".join(
-        f"{arm} {value:{SCORES[score].form}}" for arm, value in zip(final["model"], final["value"], strict=True)
-    )
-    per_epoch = next((round(trial.images_seen / trial.epochs_done) for trial in trials if trial.epochs_done), 0)
-    if score == "loss":
-        images = "tuning images, which trials are chosen by"
-        scales = (
-            "Every panel has its own scale: losses of different kinds of model, or with different λ, do not compare."
-        )
-    else:
-        images, scales = "validation images", "All panels have the same scale."
-    thick = "the model's best trial" + ("" if score == "loss" else "; dotted, the same on training images")
-    return Figure(
-        "learning-curves",
-        f"Learning curves: {heading}",
-        f"{heading} by epoch, one line per trial, one panel per model. "
-        + (f"The best trial of each model ends at: {numbers}." if numbers else "No trial has finished yet."),
-        alt.concat(*panels, columns=3),
-        f"Thin: every trial on the {images}, up to where it ended ({_shapes_in_words(trials)}). Thick: {thick}. An "
-        f"epoch is {per_epoch:,} images. {scales}",
-        curves.drop(columns="last"),
-    )
-
-
-def _curve_panel(frame: pd.DataFrame, arm: str, plan: SweepPlan, heading: str, shared: alt.Scale | None) -> Any:
-    """shared: the scale of values, or None for one of this panel's own."""
-    colour, scale, title = _colour(plan, arm), shared, heading
-    if scale is None:
-        low, high = float(frame.value.min()), float(frame.value.max())
-        logarithmic = low > 0 and high / low > WIDEST_LINEAR_LOSS
-        scale = alt.Scale(type="log") if logarithmic else alt.Scale(zero=False)
-        title += " (log)" if logarithmic else ""
-    form = "~s" if shared is None else "~g"
-    last = max(plan.epochs or 0, int(frame.epoch.max()))
-    x = alt.X(
-        "epoch:Q",
-        scale=alt.Scale(domain=[min(1, last - 1), last], nice=False, padding=6),
-        axis=alt.Axis(tickMinStep=1, format="d", tickCount=6),
-    )
-    y = alt.Y("value:Q", scale=scale, title=title, axis=alt.Axis(tickCount=5, format=form))
-    dashes = alt.Scale(domain=["tuning", "validation", "training"], range=[[1, 0], [1, 0], [2, 3]])
-    # Each layer gets no more than it draws: of hundreds of trials the browser has much to read. No tooltips on lines:
-    # Vega would always give a line's first epoch.
-    return alt.layer(
-        alt.Chart(frame.loc[~frame.best, ["trial", "epoch", "value"]])
-        .mark_line(color=colour, strokeWidth=1, opacity=0.5)
-        .encode(x=x, y=y, detail=alt.Detail("trial:N")),
-        alt.Chart(frame.loc[frame.best, ["images", "epoch", "value"]])
-        .mark_line(color=colour, strokeWidth=3)
-        .encode(x=x, y=y, strokeDash=alt.StrokeDash("images:N", scale=dashes, legend=None)),
-        alt.Chart(frame[frame["last"]].drop(columns=["images", "best", "last"]))
-        .mark_point(color=colour, filled=True, size=44, opacity=0.9)
-        .encode(
-            x=x,
-            y=y,
-            shape=_shape(),
-            tooltip=[
-                *map(alt.Tooltip, ("model:N", "trial:Q", "status:N", "epoch:Q")),
-                alt.Tooltip("value:Q", title=heading, format=".4g"),
-            ],
-        ),
-    ).properties(width=260, height=PANEL_HEIGHT, title=alt.TitleParams(arm, anchor="start"))
-
-
-def _epochs_figure(plan: SweepPlan, trials: Sequence[SweptTrial]) -> Figure:
-    """How far each trial came, a row per arm; trials of the same number stand below each other. Heights on the rows are
-    worked out here."""
-    longest = max(plan.epochs or 0, *(trial.epochs_done for trial in trials), 1)
-    arms = [arm for arm in plan.arms if any(trial.arm == arm for trial in trials)]
-    floors = {arm: row for row, arm in enumerate(reversed(arms))}
-    most = max(trial.number for trial in trials)
-    per_epoch = 0.68 / longest  # of a row
-    frame = pd.DataFrame(
-        [
-            {
-                "model": trial.arm,
-                "trial": trial.number,
-                "status": _word(trial.status),
-                "epochs": trial.epochs_done,
-                "floor": floors[trial.arm],
-                "top": floors[trial.arm] + per_epoch * trial.epochs_done,
-                "ended": "" if trial.ended_at is None else f"{trial.ended_at:%Y-%m-%d %H:%M} UTC",
-                "reason": trial.failure_reason or "",
-            }
-            for trial in trials
-        ]
-    )
-    rungs = pd.DataFrame(
-        [{"top": floor + per_epoch * rung} for floor in floors.values() for rung in plan.rungs], columns=["top"]
-    )
-    y = alt.Y(
-        "top:Q",
-        title=None,
-        scale=alt.Scale(domain=[-0.08, len(arms) - 0.08], nice=False),
-        axis=alt.Axis(
-            values=list(floors.values())[::-1],
-            labelExpr=f"{json.dumps(list(floors))}[datum.value]",
-            labelBaseline="bottom",
-            labelLimit=110,
-            ticks=False,
-            domain=False,
-        ),
-    )
-    base = alt.Chart(frame).encode(
-        x=alt.X(
-            "trial:Q",
-            title="trial",
-            scale=alt.Scale(domain=[0.4, most + 0.6], nice=False),
-            axis=alt.Axis(tickMinStep=1, format="d", grid=False),
-        ),
-        y=y,
-        tooltip=["model:N", "trial:Q", "status:N", "epochs:Q", "ended:N", "reason:N"],
-    )
-    scale = alt.Scale(domain=arms, range=[_colour(plan, arm) for arm in arms])
-    coloured = base.encode(color=alt.Color("model:N", scale=scale, legend=None))
-    few = most <= MOST_BARS
-    layers = [
-        alt.Chart(rungs).mark_rule(color=NEUTRAL, strokeDash=[3, 3]).encode(y=y),
-        coloured.mark_rule(strokeWidth=14 if few else 3, opacity=0.55).encode(y2=alt.Y2("floor:Q")),
-        coloured.mark_point(filled=True, size=60, opacity=1).encode(shape=_shape()),
-        *([base.mark_text(style=LABEL, align="left", dx=11, dy=-1).encode(text="epochs:Q")] if few else []),
-    ]
-    stopped = Counter(trial.epochs_done for trial in trials if trial.status == "stopped_early")
-    when = ", ".join(f"{count} after epoch {epoch}" for epoch, count in sorted(stopped.items())) or "none"
-    lines = f"Dashed: after epoch {_listed(plan.rungs)} it may stop a trial. " if plan.rungs else ""
-    return Figure(
-        "epochs-reached",
-        "How far each trial came, in epochs",
-        f"Epochs that each of {len(trials)} trials trained, of {longest}, by model: {_counts(trials)}. "
-        f"Stopped early: {when}.",
-        alt.layer(*layers).properties(height=ROW_HEIGHT * len(arms) + 40),
-        f"The longest are {longest} epochs; {_shapes_in_words(trials)}. Trials of one number have the same seed in "
-        f"every model. Early stopping (ASHA) compares trials of one model only. {lines}Stopped early: {when}.",
-        frame.drop(columns=["floor", "top"]),
-    )
-
-
-def _totals_table(plan: SweepPlan, trials: Sequence[SweptTrial]) -> Table:
-    rows: list[dict[str, Any]] = []
-    for arm in [*plan.arms, "all"]:
-        own = [trial for trial in trials if arm in (trial.arm, "all")]
-        counts, trained = Counter(trial.status for trial in own), [trial for trial in own if not trial.rendered]
-        rows.append(
-            {
-                "model": arm,
-                "trials": len(own),
-                **{_word(status): counts[status] for status in ("finished", "stopped_early", "failed")},
-                "under way": sum(counts[status] for status in UNDER_WAY),
-                "epochs": sum(trial.epochs_done for trial in trained),
-                "images": sum(trial.images_seen for trial in trained),
-                "training (min)": sum(trial.seconds for trial in trained) / 60,
-            }
-        )
+def _costs_table(plan: SweepPlan, frame: pd.DataFrame) -> Table:
+    numbers = frame[["model", "images", "training (min)"]].fillna(0)
+    numbers.insert(1, "trials", 1)
+    for position, status in enumerate(("finished", "stopped early", "failed"), start=2):
+        numbers.insert(position, status, (frame["status"] == status).astype(int))
+    costs = numbers.groupby("model", sort=False).sum()
+    costs.loc["all"] = costs.sum()
     allowed = "" if plan.epochs is None else f" of at most {plan.epochs} epochs"
     return Table(
-        "sweep-totals",
+        "costs",
         "What it cost",
-        pd.DataFrame(rows),
-        {"epochs": ",", "images": ",", "training (min)": ",.1f"},
+        costs.reset_index(),
+        dict.fromkeys(["trials", "finished", "stopped early", "failed"], ".0f")
+        | {"images": ",.0f", "training (min)": ",.1f"},
         f"Every model was allowed the same: as many trials{allowed}, the same images, the same seeds"
         + (" and draws. " if plan.same_draws else ". ")
         + "How much of that it used depends on what was stopped early. Training adds up trials that ran side by side; "
@@ -370,75 +160,147 @@ def _totals_table(plan: SweepPlan, trials: Sequence[SweptTrial]) -> Table:
     )
 
 
-def _trials_table(plan: SweepPlan, trials: Sequence[SweptTrial]) -> Table:
-    starts = [trial.started_at for trial in trials if trial.started_at is not None]
-    begun = min(starts, default=None)
-    frame = pd.DataFrame(
-        [
-            {
-                "model": trial.arm,
-                "trial": trial.number,
-                **{name.replace("_", " "): trial.hyperparameters.get(name) for name in plan.searched},
-                "status": _word(trial.status),
-                "epochs": trial.epochs_done,
-                "images": trial.images_seen,
-                "training (s)": trial.seconds,
-                "ended after (min)": None
-                if trial.ended_at is None or begun is None
-                else (trial.ended_at - begun).total_seconds() / 60,
-                "tuning loss": trial.loss,
-                "seed": trial.seed,
-                **({"reason": trial.failure_reason} if any(other.failure_reason for other in trials) else {}),
-            }
-            for trial in trials
-        ]
+def _failures(frame: pd.DataFrame) -> list[Table]:
+    failed = frame.loc[frame["status"] == "failed", ["model", "trial", "epochs", "reason"]]
+    if failed.empty:
+        return []
+    title = f"⚠ {len(failed)} failed of {len(frame)} trials"
+    return [Table("failed-trials", title, failed, note="They stand for nothing: no model's result comes from them.")]
+
+
+def _curves_figure(plan: SweepPlan, frame: pd.DataFrame, measured: pd.DataFrame, score: str) -> Exhibit:
+    """One panel per model, of every epoch of every trial, and on training images too of its best. Losses of different
+    kinds of model, or of different λ, are not on one scale; scores are."""
+    heading = SCORES[score].heading
+    if measured.empty:
+        return f"No learning curves yet: no trial has measured its {heading} so far."
+    curves = measured.merge(frame[["id", "model", "trial", "status", "best", "epochs"]], on="id").drop(columns="id")
+    curves = curves[(curves["images"] != "train") | curves["best"]].sort_values("best", kind="stable")
+    curves["value"] *= SCORES[score].factor
+    curves["last"] = (curves["images"] != "train") & (curves["epoch"] == curves["epochs"])
+    scale = alt.Scale(type="log", nice=False, padding=8)
+    if score != "loss":
+        low, high = curves["value"].min(), curves["value"].max()
+        margin = 0.04 * (high - low) or 0.5
+        scale = alt.Scale(domain=[low - margin, high + margin], nice=False)
+    y = alt.Y("value:Q", scale=scale, title=heading + (" (log)" if score == "loss" else ""))
+    last = max(plan.epochs or 0, int(curves["epoch"].max()))
+    panels = [
+        _curve_panel(curves[curves["model"] == arm], last, y, COLOURS[place % len(COLOURS)]).properties(title=arm)
+        for place, arm in enumerate(plan.arms)
+        if (curves["model"] == arm).any()
+    ]
+    final = curves[curves["best"] & curves["last"]]
+    ends = [f"{arm} {value:{SCORES[score].form}}" for arm, value in zip(final["model"], final["value"], strict=True)]
+    if score == "loss":
+        note = (
+            "On the tuning images, which trials are chosen by. Every panel has its own scale: losses of different "
+            "kinds of model, or with different λ, do not compare. Thick: the model's best trial."
+        )
+    else:
+        note = "On validation images. Thick: the model's best trial; dotted, the same on training images."
+    rungs = ", ".join(map(str, plan.rungs))
+    stops = f" Early stopping (ASHA) may end a trial after epoch {rungs}, among those of its model." if rungs else ""
+    return Figure(
+        "learning-curves",
+        f"Learning curves: {heading}",
+        f"{heading} by epoch, one line per trial, one panel per model. "
+        + (f"The best trial of each model ends at: {'; '.join(ends)}." if ends else "No trial has finished yet."),
+        alt.concat(*panels, columns=3),
+        f"{note} {HOLLOW}{stops}",
+        curves.drop(columns=["epochs", "last"]),
     )
-    formats = {"images": ",", "training (s)": ",.1f", "ended after (min)": ",.1f", "tuning loss": ".4g"}
-    for name in plan.searched:
-        if pd.api.types.is_float_dtype(frame[name.replace("_", " ")]):
-            formats[name.replace("_", " ")] = ".3g"
+
+
+def _curve_panel(curves: pd.DataFrame, last: int, y: alt.Y, colour: str) -> Any:
+    x = alt.X(
+        "epoch:Q",
+        scale=alt.Scale(domain=[min(1, last - 1), last], nice=False, padding=6),
+        axis=alt.Axis(tickMinStep=1, format="d", tickCount=6),
+    )
+    base = alt.Chart(curves.drop(columns=["model", "epochs"])).encode(x=x, y=y)
+    # No tooltips on lines: Vega would always give a line's first epoch.
+    lines = base.mark_line(color=colour).encode(
+        detail=alt.Detail("trial:N"),
+        strokeWidth=alt.condition("datum.best", alt.value(3), alt.value(1)),
+        opacity=alt.condition("datum.best", alt.value(1), alt.value(0.5)),
+        strokeDash=alt.condition("datum.images === 'train'", alt.value([2, 3]), alt.value([1, 0])),
+    )
+    ends = base.transform_filter("datum.last").mark_point(color=colour, fill=colour, size=44)
+    tooltip = [*map(alt.Tooltip, ("trial:Q", "status:N", "epoch:Q")), alt.Tooltip("value:Q", format=".4g")]
+    return alt.layer(lines, ends.encode(fillOpacity=FILLED, tooltip=tooltip)).properties(
+        width=PANEL_WIDTH, height=PANEL_HEIGHT
+    )
+
+
+def _hyperparameters_figure(plan: SweepPlan, frame: pd.DataFrame, score: str) -> list[Figure]:
+    """How each trial did, against each hyperparameter that was varied, a panel for each; none where none was."""
+    heading, scale, outcome = f"{SCORES[score].heading} in validation", alt.Scale(zero=False), frame["score"]
+    if score == "loss":
+        # Losses of different models are not on one scale: each is set beside its model's best trial, or lowest so far.
+        losses = frame.groupby("model")["tuning loss"].min()
+        losses.update(frame[frame["best"]].set_index("model")["tuning loss"])
+        outcome = 100 * (frame["tuning loss"] / frame["model"].map(losses) - 1)
+        heading, scale = "loss above the model's best (%)", alt.Scale(type="symlog")
+    searched = [_words(name) for name in plan.searched]
+    shown = frame[["model", "trial", *searched, "status", "best"]].assign(outcome=outcome).dropna(subset=["outcome"])
+    if not searched or shown.empty:
+        return []
+    arms = arm_scale(plan.arms)
+    legend = alt.Legend(columns=2)
+    base = (
+        alt.Chart(shown.drop(columns="best"))
+        .mark_point(size=50, opacity=1)
+        .encode(
+            y=alt.Y("outcome:Q", scale=scale, title=heading),
+            color=arms["color"].legend(legend),
+            shape=arms["shape"].legend(legend),
+            fill=alt.Fill("model:N", scale=arms["color"]["scale"], sort=plan.arms, title="model", legend=legend),
+            fillOpacity=FILLED,
+            tooltip=["model:N", "trial:Q", "status:N", *searched, alt.Tooltip("outcome:Q", format=".4g")],
+        )
+        .properties(width=PANEL_WIDTH, height=PANEL_HEIGHT + LEGEND_HEIGHT * (3 + len(plan.arms) // 2))
+    )
+    panels = []
+    for name, listed in plan.searched.items():
+        kind = alt.Scale(type="log", nice=False, padding=8) if name in plan.log_scaled else alt.Scale(zero=False)
+        x = alt.X(f"{_words(name)}:Q", scale=kind, axis=alt.Axis(format="~g", tickCount=5))
+        if listed is not None:
+            x = alt.X(f"{_words(name)}:N", axis=alt.Axis(labelAngle=0))
+        panels.append(base.encode(x=x))
+    best = [
+        f"{row['model']} with " + ", ".join(f"{name} {short(row[name])}" for name in searched)
+        for _, row in shown[shown["best"]].iterrows()
+    ]
+    return [
+        Figure(
+            "hyperparameters",
+            "What was tried",
+            f"{heading} of {len(shown)} trials against {', '.join(searched)}. "
+            f"The best trial of each model: {'; '.join(best) or 'none yet'}.",
+            alt.concat(*panels, columns=3),
+            f"One point per trial, after its last epoch. {HOLLOW}"
+            + (" Tuning losses, from 1 % on a logarithmic scale." if score == "loss" else ""),
+            shown.rename(columns={"outcome": heading}),
+        )
+    ]
+
+
+def _trials_table(plan: SweepPlan, frame: pd.DataFrame) -> Table:
+    formats = {"images": ",.0f", "training (min)": ",.2f", "tuning loss": ".4g"}
+    formats |= {name: ".3g" for name in map(_words, plan.searched) if pd.api.types.is_float_dtype(frame[name])}
     return Table(
         "trials",
         "All trials",
-        frame,
+        frame.drop(columns=["id", "score", "reason", "best"]),
         formats,
-        "The loss is that on the tuning split after the trial's last epoch, comparable within a model only. Ended "
-        "after: since the first trial started.",
+        "The loss is that on the tuning split after the trial's last epoch, comparable within a model only.",
     )
 
 
-def _shape() -> alt.Shape:
-    shapes = [SHAPES_OF[status][0] for status in STATUSES]
-    scale = alt.Scale(domain=[_word(status) for status in STATUSES], range=shapes)
-    return alt.Shape("status:N", scale=scale, legend=None)
-
-
-def _shapes_in_words(trials: Sequence[SweptTrial]) -> str:
-    """Which mark is which status, of those that there are."""
-    there = {trial.status for trial in trials}
-    return ", ".join(f"{SHAPES_OF[status][1]} {_word(status)}" for status in STATUSES if status in there)
-
-
-def _colour(plan: SweepPlan, arm: str) -> str:
-    return COLOURS[plan.arms.index(arm) % len(COLOURS)]
-
-
-def _counts(trials: Sequence[SweptTrial]) -> str:
-    return _counted(Counter(trial.status for trial in trials))
-
-
 def _counted(counts: Mapping[TrialStatus, int]) -> str:
-    return _listed([f"{counts[status]} {_word(status)}" for status in STATUSES if counts.get(status)]) or "none"
+    return ", ".join(f"{counts[status]} {_words(status)}" for status in STATUSES if counts.get(status)) or "none"
 
 
-def _listed(items: Sequence[object]) -> str:
-    *most, last = map(str, items or [""])
-    return f"{', '.join(most)} and {last}" if most else last
-
-
-def _word(status: TrialStatus) -> str:
-    return status.replace("_", " ")
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 60:.1f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+def _words(name: str) -> str:
+    return name.replace("_", " ")
