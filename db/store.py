@@ -13,7 +13,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -36,8 +36,8 @@ CONNECT_TIMEOUT_S = 10
 LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL's code for a lock that was waited for in vain
 OLD_REVISIONS = {"0001", "0002", "0003"}  # of development, before anything was released
 URL_ADVICE = (
-    "give a path, or a URL like postgresql://user:password@host:5432/huejury, with %40 for an @, %2F for a / and %3A for a "
-    ": in the password"
+    "give a path, or a URL like postgresql://user:password@host:5432/huejury, with %40 for an @, %2F for a / and "
+    "%3A for a : in the password"
 )
 # URLs without their slashes, and libpq's lists of parameters: passwords may be in them, and a path would be shown.
 URL_TYPED_AWRY = r"""(?is)^(?!.*://)(["']?(jdbc:)?postgres(ql)?(\+\w+)?(:|//)|[^/]*(password|pwd)\s*=|[^/]*:[^/]*@)"""
@@ -56,7 +56,7 @@ def default_database() -> str:
 def open_existing(database: str, *, say: Callable[[str], None] = print) -> Engine:
     """Open a database that a sweep has made. Raises StoreError if there is none."""
     url = address(database)
-    if url.get_backend_name() == "sqlite" and "://" not in database and not os.path.exists(str(url.database)):
+    if url.get_backend_name() == "sqlite" and "://" not in database and not os.access(str(url.database), os.F_OK):
         raise StoreError(
             f"There is no database {url.database}; run a sweep first (make sweep), or give another --database."
         )
@@ -148,10 +148,12 @@ def address(database: str | os.PathLike[str]) -> URL:
         raise StoreError(f"What is given for the database is no path, and no URL that can be read; {URL_ADVICE}.")
     url = _parse_url(text) if "://" in text else URL.create("sqlite", database=text)
     if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
-        path = Path(os.path.abspath(os.path.expanduser(str(url.database))))
-        if os.path.isdir(path):
-            raise StoreError(f"The database {path} is a folder; give the path of a file in it.")
-        url = url.set(database=str(path))
+        path = Path(str(url.database))
+        with suppress(RuntimeError, OSError):  # there is no such home; a path too long is said when it is opened
+            path = path.expanduser().absolute()
+            if path.is_dir():
+                raise StoreError(f"The database {path} is a folder; give the path of a file in it.")
+        url = url.set(database=str(path.absolute()))
     return url
 
 
