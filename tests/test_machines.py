@@ -1,6 +1,9 @@
 """What people's machines have in store for commands: odd addresses, encodings, homes, pictures."""
 
 import os
+import pwd
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +12,16 @@ import pytest
 import tifffile
 from PIL import Image
 
+from db.enrolment import recruited_as
 from db.store import StoreError, open_database, open_existing
-from platform import image_files
-from platform.datasets import DatasetError, load_dataset
+from db.studies import create_study
+from platform import image_files, workers
+from platform.arms import ArmOptions
+from platform.config import ConfigError, arm_mistakes, read_config
+from platform.datasets import DatasetError, default_data_directory, load_dataset
+from tests.survey_browser import CHECKOUT
+from tests.survey_data import add_experiment
+from tests.test_config import GOOD
 
 # Databases
 
@@ -152,3 +162,80 @@ def test_folders_that_link_to_each_other_are_read_once_per_class(tmp_path: Path)
 def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
     fill(Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")), 0)
     assert "is not UTF-8: rename the folder" in refused(tmp_path)
+
+
+# Terminals, homes, names
+
+
+@pytest.mark.parametrize("environment", [{"PYTHONIOENCODING": "ascii"}, {"PYTHONUTF8": "0", "LC_ALL": "C"}])
+def test_every_command_prints_on_any_terminal(tmp_path: Path, environment: dict[str, str]) -> None:
+    engine = open_database(tmp_path / "d.sqlite")
+    add_experiment(engine, images=12)
+    create_study(engine, "cats", name="Größe λ", question_count=5, practice_count=1)
+    engine.dispose()
+    environment = {**os.environ, "HUEJURY_DATABASE": str(tmp_path / "d.sqlite"), **environment}
+    for command in ("platform.results", "survey_app.studies show", "survey_app.studies list"):
+        arguments = [sys.executable, "-m", *command.split()]
+        done = subprocess.run(arguments, cwd=CHECKOUT, env=environment, capture_output=True)
+        assert done.returncode == 0, (command, done.stderr)
+        assert b"?" in done.stdout
+
+
+def test_a_user_without_a_home_has_one_for_ray_and_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs with a number for a user."""
+
+    def nobody(user: int) -> None:
+        raise KeyError(user)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HUEJURY_DATA", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    assert default_data_directory().is_absolute()
+    environment: dict[str, str] = {}
+    workers.set_ray_variables(environment)
+    assert Path(environment["HOME"]).is_dir()
+
+
+@pytest.mark.parametrize("odd", ["\u00a0", "\u200b", "\u200d", "\u200e", "\u2060", "\u00ad", "\ufeff", "\u3000"])
+@pytest.mark.parametrize(
+    ("old", "new"), [("epochs: 9", "epochs: {}9"), ("epochs: 9", "epochs: 9{}"), ("epochs: 9", '"epochs":{}9')]
+)
+def test_what_nobody_sees_in_a_config_is_named_with_its_line(tmp_path: Path, odd: str, old: str, new: str) -> None:
+    old, new = old.format(), new.format(odd)
+    assert old in GOOD
+    (tmp_path / "c.yaml").write_text(GOOD.replace(old, new), encoding="utf-8")
+    with pytest.raises(ConfigError) as raised:
+        read_config(tmp_path / "c.yaml")
+    line = GOOD[: GOOD.index(old)].count("\n") + 1
+    assert f"c.yaml, line {line}: holds an odd space (U+{ord(odd):04X})" in str(raised.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_wide_encodings_are_called_by_name(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "c.yaml").write_bytes(GOOD.encode(encoding))
+    with pytest.raises(ConfigError, match="is UTF-16 or UTF-32 text: save it as UTF-8"):
+        read_config(tmp_path / "c.yaml")
+
+
+def test_a_tab_is_called_one(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(GOOD.replace("epochs: 9", "epochs:\t9"))
+    with pytest.raises(ConfigError, match="a tab cannot start any token: type spaces instead"):
+        read_config(tmp_path / "c.yaml")
+
+
+@pytest.mark.parametrize("name", ["\u200b", "\u200d", "\ufeff", "\u202eabc", "😀" * 81, "a\u2029b"])
+def test_arms_that_nobody_could_read_are_refused(name: str) -> None:
+    [(_, _, message)] = arm_mistakes({name: ArmOptions("classification")})
+    assert message.startswith("expected a name of 1 to 80 printable characters")
+
+
+@pytest.mark.parametrize("name", ["../x", "-x", "con", "[/]", "e\u0301", "👨‍👩‍👧", "😀" * 80])
+def test_odd_names_of_arms_are_names(name: str) -> None:
+    assert list(arm_mistakes({name: ArmOptions("classification")})) == []
+
+
+@pytest.mark.parametrize("value", ["0" * 24, "f" * 24, "-1", "000", "undefined1", "preview-2", "sample_3"])
+@pytest.mark.parametrize("parameter", ["PROLIFIC_PID", "workerId"])
+def test_what_people_try_is_no_id(parameter: str, value: str) -> None:
+    assert recruited_as({parameter: value}, parameter)["external_id"] is None
