@@ -19,6 +19,8 @@ from db.schema import Participant, Question, QuestionKind, Sample, SentinelPictu
 from db.store import write_session
 from db.studies import ID_PARAMETER, SurveyError, find_study, plan_of
 
+# What people and programs try.
+NO_ID = r"(?i)test|demo|example|preview|dummy|sample|undefined|null|-?0+$|-1$|(.)\1{5,}$"
 CODE_LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32: no I, L, O, U to be misread
 
 
@@ -98,7 +100,7 @@ def recruited_as(link: Mapping[str, str], id_parameter: str) -> dict[str, str | 
 
     def kept(parameter: str, pattern: str) -> str | None:
         value = link.get(parameter, "")
-        if not re.fullmatch(pattern, value) or value in (parameter, "0") or re.match("(?i)test|demo|example", value):
+        if not re.fullmatch(pattern, value) or value == parameter or re.match(NO_ID, value):
             return None
         return value
 

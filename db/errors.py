@@ -1,5 +1,6 @@
 """Errors that meet the person who can mend them, and how a command tells of them."""
 
+import io
 import sys
 from collections.abc import Callable
 
@@ -9,7 +10,13 @@ class UserError(Exception):
 
 
 def run_command(body: Callable[[], int]) -> int:
-    """Run a command's body and return its exit status: 2 and one sentence for a UserError, 130 for Ctrl-C."""
+    """Run a command's body and return its exit status: 2 and one sentence for a UserError, 130 for Ctrl-C.
+
+    What the output's encoding lacks is shown as "?".
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # tests have others
+            stream.reconfigure(errors="replace")
     try:
         return body()
     except UserError as error:

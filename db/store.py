@@ -13,7 +13,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -37,6 +37,12 @@ DATABASE_HELP = "path or URL (default: $HUEJURY_DATABASE, else huejury.sqlite he
 CONNECT_TIMEOUT_S = 10
 LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL's code for a lock that was waited for in vain
 OLD_REVISIONS = {"0001", "0002", "0003"}  # of development, before anything was released
+URL_ADVICE = (
+    "give a path, or a URL like postgresql://user:password@host:5432/huejury, with %40 for an @, %2F for a / and "
+    "%3A for a : in the password"
+)
+# URLs without their slashes, and libpq's lists of parameters: passwords may be in them, and a path would be shown.
+URL_TYPED_AWRY = r"""(?is)^(?!.*://)(["']?(jdbc:)?postgres(ql)?(\+\w+)?(:|//)|[^/]*(password|pwd)\s*=|[^/]*:[^/]*@)"""
 MIGRATION_LOCK = 0x487565  # any number that is ours: PostgreSQL's advisory locks are known by one
 
 
@@ -51,9 +57,10 @@ def default_database() -> str:
 
 def open_existing(database: str, *, say: Callable[[str], None] = print) -> Engine:
     """Open a database that a sweep has made. Raises StoreError if there is none."""
-    if "://" not in database and not Path(database).exists():
+    url = address(database)
+    if url.get_backend_name() == "sqlite" and "://" not in database and not os.access(str(url.database), os.F_OK):
         raise StoreError(
-            f"There is no database {database}; run a sweep first (make sweep), or give another --database."
+            f"There is no database {url.database}; run a sweep first (make sweep), or give another --database."
         )
     return open_database(database, say=say)
 
@@ -96,11 +103,11 @@ def shown_name(database: str | os.PathLike[str] | URL) -> str:
     if isinstance(database, URL):
         if database.get_backend_name() == "sqlite":
             return database.database or ":memory:"
-        secret = [key for key in database.query if "pass" in key.lower()]
+        secret = [key for key in database.query if re.search("pass|pwd|secret|token|key", key.lower())]
         return database.difference_update_query(secret).render_as_string()
     text = os.fspath(database)
     scheme, separator, rest = text.partition("://")
-    if scheme.startswith("sqlite"):
+    if scheme.startswith("sqlite") and rest.startswith("/"):
         return text
     if not separator:
         return re.sub("^(postgres[^:/]*:).*", r"\1***", text, flags=re.DOTALL)
@@ -139,32 +146,34 @@ def address(database: str | os.PathLike[str]) -> URL:
     Hosts give `postgres://` or the URL of another driver; all go by psycopg.
     """
     text = os.fspath(database).strip()
-    is_url = "://" in text or re.match("postgres(ql)?[+:]", text)
-    url = _parse_url(text) if is_url else URL.create("sqlite", database=text)
+    if re.search(URL_TYPED_AWRY, text):
+        raise StoreError(f"What is given for the database is no path, and no URL that can be read; {URL_ADVICE}.")
+    url = _parse_url(text) if "://" in text else URL.create("sqlite", database=text)
     if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
-        path = Path(str(url.database)).expanduser().absolute()
-        if path.is_dir():
-            raise StoreError(f"The database {path} is a folder; give the path of a file in it.")
-        url = url.set(database=str(path))
+        path = Path(str(url.database))
+        with suppress(RuntimeError, OSError):  # there is no such home; a path too long is said when it is opened
+            path = path.expanduser().absolute()
+            if path.is_dir():
+                raise StoreError(f"The database {path} is a folder; give the path of a file in it.")
+        url = url.set(database=str(path.absolute()))
     return url
 
 
 def _parse_url(text: str) -> URL:
-    advice = (
-        "give a path, or a URL like postgresql://user:password@host:5432/huejury, with %40 for an @, %2F for a / and "
-        "%3A for a : in the password"
-    )
     try:
+        text.encode()
         url = make_url(text)
     except (ArgumentError, ValueError):  # their words may quote a part of a password
-        raise StoreError(f"{shown_name(text)} is no database URL; {advice}.") from None
+        raise StoreError(f"{shown_name(text)} is no database URL; {URL_ADVICE}.") from None
     backend = url.drivername.partition("+")[0].lower()
     if backend == "sqlite":
+        if url.host or url.username or url.password or url.query:
+            raise StoreError("A SQLite database is given by its path, as huejury.sqlite, and nothing else; give that.")
         return url.set(drivername="sqlite")
     if backend not in ("postgres", "postgresql"):
         raise StoreError(f"HueJury keeps its results in SQLite or PostgreSQL, not in {backend}.")
     if "@" in str(url.database) or "?" in text[text.find("@") : text.rfind("@")]:
-        raise StoreError(f"{shown_name(text)} has an @ where no host is; {advice}.")
+        raise StoreError(f"{shown_name(text)} has an @ where no host is; {URL_ADVICE}.")
     if "@" in (url.host or ""):  # in the password, as it is no part of any host's name
         more, _, host = str(url.host).rpartition("@")
         url = url.set(host=host, password=f"{url.password}@{unquote(more)}")

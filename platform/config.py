@@ -202,7 +202,7 @@ def arm_mistakes(arms: Mapping[str, ArmOptions]) -> Iterator[tuple[str, str | No
     for name, options in arms.items():
         if name in BASELINES:
             yield name, None, "is the name of a baseline, which every experiment has: choose another"
-        elif not name.strip() or len(name) > 80 or re.search("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", name):
+        elif not any(map(_is_visible, name)) or len(name) > 80 or re.search(_NO_NAME_HAS, name):
             yield name, None, "expected a name of 1 to 80 printable characters, without line breaks"
         if options.kind in BASELINES:
             yield name, "kind", f"is a baseline's, which every experiment has: {_TRAINED_KINDS}"
@@ -217,6 +217,12 @@ def arm_mistakes(arms: Mapping[str, ArmOptions]) -> Iterator[tuple[str, str | No
                 yield name, option, message
 
 
+def _is_visible(character: str) -> bool:
+    return character.isprintable() and not character.isspace()
+
+
+# Control characters, line breaks, what turns the writing round, and halves of characters.
+_NO_NAME_HAS = "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 _TRAINED_KINDS = "regression or classification"
 
 

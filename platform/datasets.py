@@ -8,6 +8,7 @@ before they count as data, and the note says what was done.
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -95,8 +96,11 @@ def load_dataset(
 
 
 def default_data_directory() -> Path:
-    """$HUEJURY_DATA where set, else the user's cache directory."""
-    return Path(os.environ.get("HUEJURY_DATA") or pooch.os_cache("huejury")).expanduser()
+    """$HUEJURY_DATA where set, else the user's cache directory, or a temporary one for a user without a home."""
+    try:
+        return Path(os.environ.get("HUEJURY_DATA") or pooch.os_cache("huejury")).expanduser()
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / "huejury"
 
 
 def _known_names() -> str:

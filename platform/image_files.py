@@ -1,7 +1,10 @@
 """Images out of files: crops of the photographs that scikit-image ships, and any folder."""
 
+import os
+import re
 import sys
 import warnings
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
@@ -37,7 +40,9 @@ PHOTO_GAP = 16  # pixels between two splits that belong to neither: no JPEG bloc
 FOLDER_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 FOLDER_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 FOLDER_VALIDATION_SHARE = 0.2
-SPLIT_FOLDERS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
+SPLIT_FOLDER = re.compile(  # train, Val, test2017, train_images, ...
+    r"(train(ing)?|val(id(ation)?)?|dev|eval(uation)?|test(ing)?)([ _-]?(set|split|data|images|\d+))*", re.IGNORECASE
+)
 MOST_FAULTS = 20  # that are said at once
 
 # Pillow refuses a PNG with more text than a megabyte. Here nobody reads the text, and pixels have a limit of their own.
@@ -100,7 +105,12 @@ def open_folder(folder: Path) -> Source:
     Sub-folders are classes, an image outside them belongs to the class "all". Links are followed. Files and folders
     whose name starts with a dot are passed over. All files that cannot be read are named in one DatasetError.
     """
-    paths, passed_over = _image_paths(folder)
+    paths, passed_over, lost_link = _image_paths(folder)
+    if not paths and lost_link is not None:
+        raise DatasetError(
+            f"{folder} holds no images that can be reached: {lost_link} leads nowhere or in a circle; mend the "
+            "links, or mount what they lead to."
+        )
     if not paths:
         others = f", only {passed_over:,} other files" if passed_over else ""
         raise DatasetError(
@@ -108,6 +118,9 @@ def open_folder(folder: Path) -> Source:
         )
     class_of = [path.relative_to(folder).parts[0] if path.parent != folder else "all" for path in paths]
     class_names = tuple(sorted(set(class_of)))
+    for name in (str(folder), *class_names):
+        if re.search("[\ud800-\udfff]", name):
+            raise DatasetError(f"The folder name {os.fsencode(name)!r} is not UTF-8: rename the folder.")
     _check_not_split(folder, class_names)
     labels = np.array([class_names.index(name) for name in class_of], np.int64)
     rows = to_rows(_read_images(paths))
@@ -131,22 +144,31 @@ def open_folder(folder: Path) -> Source:
 
 def _check_not_split(folder: Path, class_names: tuple[str, ...]) -> None:
     """Raise DatasetError where the sub-folders are splits, which would be taken for classes."""
-    splits = [name for name in class_names if name.lower() in SPLIT_FOLDERS]
+    folders = [name for name in class_names if (folder / name).is_dir()]  # pictures beside them are of class "all"
+    splits = [name for name in folders if SPLIT_FOLDER.fullmatch(name)]
     trained = max(splits, key=lambda name: name.lower().startswith("train"), default="")
-    if len(splits) > 1 and len(splits) == len(class_names):
+    named = {name.lower().rstrip("_- 0123456789") for name in splits}
+    unlabelled = [name for name in folders if name.lower() in ("unlabeled", "unlabelled", "extra", "holdout")]
+    has_classes = len(folders) == 1 and any(path.is_dir() for path in (folder / trained).iterdir()) if splits else False
+    if (len(named) > 1 and len(splits) + len(unlabelled) == len(folders)) or has_classes:
+        held = f"the splits {', '.join(splits)}" if len(splits) > 1 else f"the split {trained}"
         raise DatasetError(
-            f"{folder} holds the splits {', '.join(splits)}, not classes: name one of them, as in "
-            f"folder:{folder / trained}; HueJury splits its pictures itself."
+            f"{folder} holds {held}, not classes: name one of them, as in folder:{folder / trained}; HueJury "
+            "splits its pictures itself."
         )
 
 
-def _image_paths(folder: Path) -> tuple[list[Path], int]:
-    """The images under the folder, and how many other files and useless links were passed over."""
+def _image_paths(folder: Path) -> tuple[list[Path], int, Path | None]:
+    """The images under the folder, how many other files and useless links were passed over, and one of these links.
+
+    Below each class a folder is read once, however many links lead to it.
+    """
     paths: list[Path] = []
     passed_over = 0
+    lost_link: Path | None = None
 
-    def walk(parent: Path, above: frozenset[Path]) -> None:
-        nonlocal passed_over
+    def walk(parent: Path, seen: set[Path]) -> None:
+        nonlocal passed_over, lost_link
         try:
             entries = sorted(parent.iterdir())
         except OSError as error:
@@ -154,19 +176,32 @@ def _image_paths(folder: Path) -> tuple[list[Path], int]:
         for path in entries:
             if path.name.startswith("."):
                 continue
-            if path.is_dir():
+            if _is(Path.is_dir, path):
                 target = path.resolve()
-                if target in above:  # a link in a circle
+                if target in seen:  # a link in a circle, or a second one
                     passed_over += 1
+                    lost_link = path if target == root else lost_link
                 else:
-                    walk(path, above | {target})
-            elif path.suffix.lower() in FOLDER_SUFFIXES and path.is_file():
+                    of_class = {root} if parent == folder else seen
+                    of_class.add(target)
+                    walk(path, of_class)
+            elif path.suffix.lower() in FOLDER_SUFFIXES and _is(Path.is_file, path):
                 paths.append(path)
             else:
                 passed_over += 1
+                lost_link = path if path.is_symlink() else lost_link
 
-    walk(folder, frozenset({folder.resolve()}))
-    return paths, passed_over
+    root = folder.resolve()
+    walk(folder, {root})
+    return paths, passed_over, lost_link
+
+
+def _is(kind: Callable[[Path], bool], path: Path) -> bool:
+    """Path.is_dir or is_file; False for a link to a name that cannot be."""
+    try:
+        return kind(path)
+    except OSError:
+        return False
 
 
 def _read_images(paths: list[Path]) -> Bytes:
@@ -190,6 +225,7 @@ def _read_image(path: Path) -> Bytes:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FOLDER_FORMATS) as image:
                 image.draft("RGB", (4 * SIZE, 4 * SIZE))  # lets JPEG decode at a fraction of its size
+                _check_known(image)
                 square = _in_8_bits(_central_square(ImageOps.exif_transpose(image)))
                 if square.has_transparency_data:
                     square = square.convert("RGBA")
@@ -202,10 +238,27 @@ def _read_image(path: Path) -> Bytes:
     except UnidentifiedImageError as error:
         with path.open("rb") as file:
             start = file.read(200).lstrip().lower()
-        kind = "a web page" if start.startswith((b"<!doctype html", b"<html")) else "no picture that HueJury reads"
+        page = re.search(rb"<!doctype html|<html|<head|<script", start)
+        kind = "a web page" if page else "no picture that HueJury reads" if start else "empty"
         raise DatasetError(f"{path} is {kind}; get the picture again or move the file away.") from error
     except Exception as error:  # Pillow's decoders raise many kinds on a damaged file
         raise DatasetError(f"{path} cannot be read as an image ({error}); mend it or move it away.") from error
+
+
+def _check_known(image: Image.Image) -> None:
+    """Raise ValueError for what Pillow opens, but gives with other greys or colours than the file has."""
+    tags = getattr(image, "tag_v2", {})
+    bits, photometric, planes = (tags.get(tag) for tag in (258, 262, 284))
+    if photometric == 0 and image.mode not in ("1", "L"):
+        raise ValueError("its white is zero, in more than 8 bits")
+    if image.mode.startswith("I;16") and bits is not None and tuple(np.atleast_1d(bits)) != (16,):
+        raise ValueError(f"its greys have {bits} bits")
+    if image.mode == "CMYK" and bits is not None and max(np.atleast_1d(bits)) > 8:
+        raise ValueError("it is CMYK in more than 8 bits")
+    if planes == 2 and bits is not None and max(np.atleast_1d(bits)) > 8:
+        raise ValueError("its colours lie in planes, in more than 8 bits")
+    if image.mode.startswith("I;16") and "transparency" in image.info:
+        raise ValueError("its greys of 16 bits have a transparent one")
 
 
 def _in_8_bits(image: Image.Image) -> Image.Image:

@@ -44,11 +44,7 @@ def _given_up_where_it_ended() -> Iterator[None]:
 
 
 def open_console() -> Console:
-    """A console on standard output that no output can make fail: what its encoding lacks is shown as "?"."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(errors="replace")
+    """A console on standard output that may end; what its encoding lacks is up to `run_command`."""
     return Console(file=cast(IO[str], _Lasting()))
 
 

@@ -61,7 +61,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_options(arguments)
     console = open_console()
     _take_sigterm_for_interrupt()
-    return run_command(lambda: _sweep(options, console))
+    return run_command(lambda: _sweep_or_say_how_to_go_on(options, console))
+
+
+def _sweep_or_say_how_to_go_on(options: argparse.Namespace, console: Console) -> int:
+    try:
+        return _sweep(options, console)
+    except KeyboardInterrupt:  # before or after the trials, or a second time while they ended
+        say_on(console)("Interrupted. The same command goes on where this ended.")
+        return 130
 
 
 def _sweep(options: argparse.Namespace, console: Console) -> int:
@@ -92,7 +100,7 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
                 )
                 return _show(engine, known.id, known.name, console, [])
             storage = options.storage or (known.storage_path if known else str(CHECKOUT / "results"))
-            storage = storage if "://" in storage else str(Path(storage).expanduser().resolve())
+            storage = storage if "://" in storage else _folder(storage)
             with lock_experiment(storage, chosen.config.experiment):
                 start = _prepare(chosen, known, options, storage, engine, say)
                 if cluster in (None, "local"):
@@ -106,9 +114,11 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
 
 
 def _take_sigterm_for_interrupt() -> None:
-    """Slurm and spot machines end a process by SIGTERM: it is Ctrl-C here."""
+    """Take SIGTERM, by which Slurm and spot machines end a process, and SIGHUP, of a lost ssh, for Ctrl-C."""
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+        for which in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(which) is not signal.SIG_IGN:  # as nohup has it
+                signal.signal(which, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 @contextmanager
@@ -121,6 +131,13 @@ def _ray_started(address: str, source: str, say: Say) -> Iterator[None]:
     with ray_cluster.ray_started(address, source, say):
         _take_sigterm_for_interrupt()  # Ray has a handler of its own, which prints a stack
         yield
+
+
+def _folder(path: str) -> str:
+    try:
+        return str(Path(path).expanduser().resolve())
+    except (OSError, RuntimeError) as error:  # too long, links in a circle, ~nobody
+        raise SweepError(f"Checkpoints cannot be kept in {path[:100]} ({error}): give another --storage.") from None
 
 
 def _cluster_has_gpu() -> bool:

@@ -1,5 +1,6 @@
 """What a Ray worker needs before it can import HueJury. Pure: Ray itself is not imported."""
 
+import tempfile
 from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,10 @@ def set_ray_variables(environment: MutableMapping[str, str]) -> list[str]:
                 lines.append(f"The environment variable {name} is ignored: a sweep tells Ray Tune itself what to do.")
             del environment[name]
     environment.update(RAY_VARIABLES)
+    try:
+        Path.home()
+    except RuntimeError:  # a user without an entry in /etc/passwd, as in containers; Ray cannot even be imported then
+        environment["HOME"] = tempfile.gettempdir()
     return lines
 
 

@@ -19,8 +19,12 @@ from db.errors import UserError
 Key = tuple[str | int, ...]  # ("search", "space", "optimizer", 0)
 Place = tuple[str, int | None, Key]  # the source and the line of a value, and its key there
 
-# Spaces that are none for YAML, outside quotes and comments.
-ODD_SPACE = re.compile("^[^#\"'\u00a0\u2000-\u200b\u202f\u3000]*([\u00a0\u2000-\u200b\u202f\u3000])", re.MULTILINE)
+# Spaces that are none for YAML, and what nobody sees, outside quotes and comments. Emoji and scripts need joiners
+# (U+200C, U+200D): these are odd beside ASCII only.
+_ODD = (
+    "[\u00a0\u00ad\u1680\u180e\u2000-\u200b\u200e\u200f\u202a-\u202f\u205f-\u2069\u3000\ufeff]|(?<=[ -~])[\u200c\u200d]"
+)
+ODD_SPACE = re.compile(f"""^(?:"[^"\n]*"|'[^'\n]*'|(?!{_ODD})[^#"'\n])*({_ODD})""", re.MULTILINE)
 
 
 class Mistake(NamedTuple):
@@ -47,9 +51,9 @@ def read_text(path: Path) -> str:
     line = None
     try:
         content = path.read_bytes()
-        if content[:2] not in (b"\xff\xfe", b"\xfe\xff"):
+        if content[:2] not in (b"\xff\xfe", b"\xfe\xff") and b"\0" not in content[:4]:
             return content.decode("utf-8-sig")
-        message = "is UTF-16 text: save it as UTF-8"
+        message = "is UTF-16 or UTF-32 text: save it as UTF-8"
     except OSError as error:
         message = f"cannot be read ({error.strerror}): give the path of a YAML file"
     except UnicodeDecodeError as error:
@@ -96,7 +100,10 @@ def read_yaml(text: str, source: str) -> tuple[Any, dict[Key, Place], list[Mista
                 raise MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
         return None if node is None else build(node, ()), places, found
     except MarkedYAMLError as error:
-        note(error.problem_mark.line + 1 if error.problem_mark else None, f"is not valid YAML: {error.problem}")
+        problem = str(error.problem).replace(r"found character '\t' that", "a tab") + (
+            ": type spaces instead" if r"'\t'" in str(error.problem) else ""
+        )
+        note(error.problem_mark.line + 1 if error.problem_mark else None, f"is not valid YAML: {problem}")
     except ReaderError as error:
         note(text.count("\n", 0, error.position) + 1, f"is not valid YAML: it holds U+{error.character:04X}")
     except (YAMLError, ValueError, RecursionError) as error:

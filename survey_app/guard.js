@@ -4,9 +4,13 @@
 
 // Streamlit's box for what failed in Python, and that for what failed in the browser.
 const FAILED = ["stException", "stErrorElementStack", "stErrorCodeBlock"].map((id) => `[data-testid="${id}"]`).join();
-const WATCHED = ["class", "translate", "style", "data-darkreader-mode", "data-darkreader-scheme"];
+// The survey has no dialogs: this is Streamlit's on a connection that is lost.
+const DIALOG = '[data-testid="stDialog"]';
+const OURS = ["lang", "class", "translate", "style", "dir"]; // attributes of <html> and <body>
+
 let watching = false;
 let drawn = false;
+let lost = false;
 
 export default function ({ data }) {
   if (!watching) {
@@ -16,7 +20,6 @@ export default function ({ data }) {
       childList: true,
       subtree: true,
       attributes: true,
-      attributeFilter: WATCHED,
     });
     // An editor that takes the page's elements away makes React throw before anything is drawn.
     window.addEventListener("error", look);
@@ -33,25 +36,32 @@ function check(apology) {
   if (!window.huejuryEdited && isEdited()) window.huejuryEdited = true;
   const root = document.getElementById("root");
   drawn ||= Boolean(root?.childElementCount);
-  if (document.querySelector(FAILED) || (drawn && !root?.childElementCount)) apologise(apology);
+  const failed = Boolean(document.querySelector(FAILED)) || (drawn && !root?.childElementCount);
+  if (failed) window.huejuryEdited = true;
+  const dialog = document.querySelector(DIALOG);
+  lost = Boolean(dialog) || (lost && document.querySelector('[data-test-connection-state="CONNECTED"]') === null);
+  dialog?.querySelector("button")?.click(); // its closing one: it would keep the focus from ours
+  if (failed || lost) apologise(apology);
+  else endApology(); // the connection is back
 }
 
-// What editors leave: translators <font> and their classes, extensions elements of their own (grammarly-…, deepl-…)
-// beside or in the body, dark modes attributes and filters.
+// What editors leave: translators <font>, another language and their classes, extensions attributes and elements of their
+// own (grammarly-…, ya-tr-span), dark modes attributes and filters.
 function isEdited() {
   const html = document.documentElement;
   return (
-    document.querySelector("body font, [data-darkreader-mode], [data-darkreader-scheme]") !== null ||
+    document.querySelector("body font") !== null ||
+    html.lang !== "en" ||
     /\btranslated-(ltr|rtl)\b/.test(html.className) ||
     [...html.children].some((element) => !["HEAD", "BODY"].includes(element.tagName)) ||
-    [...document.body.children, ...html.children].some((element) => element.tagName.includes("-")) ||
+    [...document.body.getElementsByTagName("*")].some((element) => element.tagName.includes("-")) ||
+    [html, document.body].some((element) => [...element.attributes].some(({ name }) => !OURS.includes(name))) ||
     [html, document.body].some((element) => getComputedStyle(element).filter !== "none")
   );
 }
 
 function apologise({ title, text, button }) {
   if (document.querySelector(".huejury-apology")) return;
-  window.huejuryEdited = true;
   const cover = document.createElement("div");
   cover.className = "huejury-apology notranslate";
   cover.setAttribute("role", "alertdialog");
@@ -67,7 +77,7 @@ function apologise({ title, text, button }) {
   again.addEventListener("click", () => {
     try {
       // The page that comes is a new one, but its answers are still of somebody whose page is edited.
-      sessionStorage.setItem("huejuryEdited", "1");
+      if (window.huejuryEdited) sessionStorage.setItem("huejuryEdited", "1");
     } finally {
       location.reload();
     }
@@ -76,6 +86,13 @@ function apologise({ title, text, button }) {
   document.body.append(cover);
   document.getElementById("root")?.style.setProperty("display", "none");
   again.focus();
+}
+
+function endApology() {
+  const cover = document.querySelector(".huejury-apology");
+  if (!cover) return;
+  cover.remove();
+  document.getElementById("root")?.style.removeProperty("display");
 }
 
 try {

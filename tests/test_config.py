@@ -384,7 +384,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     for encoding in ("utf-16", "utf-8-sig"):
         (tmp_path / "other.yaml").write_text(GOOD, encoding=encoding)
         if encoding == "utf-16":
-            with pytest.raises(ConfigError, match=r"other\.yaml: is UTF-16 text: save it as UTF-8"):
+            with pytest.raises(ConfigError, match=r"other\.yaml: is UTF-16 or UTF-32 text: save it as UTF-8"):
                 read_config(tmp_path / "other.yaml")
     assert read_config(tmp_path / "other.yaml").configs["cpu"].epochs == 9  # a byte order mark of UTF-8 does no harm
     assert mistakes(tmp_path, "") == ["c.yaml: expected keys and values, found nothing"]

@@ -45,6 +45,8 @@ def test_addresses_that_cannot_work(database: str, message: str) -> None:
         ("postgres:me:tiger@host/x", "postgres:***", None),
         ("mysql://me:tiger@host/x", "mysql://me:***@host/x", None),
         ("my sql://me:tiger@host/x", "my sql://me:***@host/x", None),
+        ("postgres://host/x?pwd=tiger", "postgres://host/x", (None, None, "host", None)),
+        ("sqlite+pysqlcipher://:tiger@/x", "sqlite+pysqlcipher://:***@/x", None),
     ],
 )
 def test_no_password_is_ever_said(

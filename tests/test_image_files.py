@@ -276,7 +276,7 @@ def jpeg() -> bytes:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "no picture that HueJury reads"),
+        (b"", "is empty; get the picture again"),
         (b"not an image", "no picture that HueJury reads"),
         (jpeg()[:-200], "truncated"),
         (huge_png(10_000, 10_000), "pixels; make it smaller"),

@@ -6,13 +6,14 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, WebSocketRoute
 from sqlalchemy import Engine, select
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
@@ -157,10 +158,21 @@ def test_a_trace_of_streamlits_is_covered_by_an_apology(page: Page, server: Serv
     assert page.locator(".huejury-apology").count() == 0
 
 
-def test_an_extension_beside_the_page_is_flagged(page: Page, server: Server, engine: Engine) -> None:
+MARKS = {
+    "grammarly": "document.body.setAttribute('data-gr-ext-installed', '')",
+    "languagetool": "document.documentElement.setAttribute('data-lt-installed', 'true')",
+    "a translator that keeps the elements": "document.documentElement.lang = 'de'",
+    "yandex": "document.querySelector('#root').append(document.createElement('ya-tr-span'))",
+    "a grammar extension": "document.documentElement.append(document.createElement('grammarly-desktop-integration'))",
+    "a dark mode": "document.documentElement.setAttribute('nighteye', 'active')",
+}
+
+
+@pytest.mark.parametrize("mark", MARKS)
+def test_an_extension_that_leaves_a_mark_is_flagged(page: Page, server: Server, engine: Engine, mark: str) -> None:
     consent(page, server, "short")
     to_practice(page)
-    page.evaluate("document.documentElement.append(document.createElement('grammarly-desktop-integration'))")
+    page.evaluate(MARKS[mark])
     go(page)
     press(page, "left")
     at(page, "before")
@@ -191,6 +203,71 @@ def test_a_tab_left_open_over_night_is_answered_flagged_and_goes_on(page: Page, 
     (vote,) = votes(engine)
     assert vote.flags == ["late"]
     assert vote.response_time_ms > 29 * 3600e3
+
+
+def test_an_answer_that_does_not_arrive_is_sent_again_ever_later_and_not_for_ever(
+    page: Page, server: Server, engine: Engine
+) -> None:
+    """On a clock of the test's own: a connection that looks open, but over which nothing arrives any more."""
+    swallowed: list[bytes] = []
+    gone = False
+
+    def connect(socket: WebSocketRoute) -> None:
+        upstream = socket.connect_to_server()
+
+        def pass_on(message: str | bytes) -> None:
+            if not gone:
+                upstream.send(message)
+            elif b"response_time_ms" in _bytes(message):
+                swallowed.append(_bytes(message))
+
+        socket.on_message(pass_on)
+
+    page.route_web_socket(re.compile("_stcore/stream"), connect)
+    page.clock.install()
+    consent(page, server, "short")
+    to_practice(page)
+    go(page)
+    asked(page)
+    gone = True
+    press(page, "left")
+    sent = []
+    for _ in range(30):
+        page.clock.run_for(60_000)
+        sent.append(len(swallowed))
+    assert 3 <= sent[0] <= 6  # in the first minute
+    assert all(later - earlier <= 1 for earlier, later in pairwise(sent))
+    assert sent[9] > sent[4]  # it still tries
+    assert sent[14:] == [sent[14]] * 16  # and has given up
+    assert "check your connection, then reload" in page.locator(".prompt").inner_text()
+    assert stored(engine) == []
+    gone = False
+    page.clock.resume()
+    page.reload()
+    go(page)
+    press(page, "left")
+    at(page, "before")
+    assert len(stored(engine)) == 1
+
+
+def test_a_server_that_is_gone_for_long_is_apologised_for_and_the_page_goes_on_by_itself(
+    page: Page, server: Server, engine: Engine
+) -> None:
+    """Streamlit's own words ("Connection error", "Is Streamlit still running?") are nobody's business here."""
+    consent(page, server, "short")
+    to_practice(page)
+    go(page)
+    asked(page)
+    server.kill()
+    press(page, "left")
+    page.get_by_text("Sorry, something went wrong on our side").wait_for()
+    assert page.get_by_test_id("stDialog").count() == 0
+    check_looks(page)
+    server.start()
+    page.locator(".huejury-apology").wait_for(state="detached")
+    go(page)
+    assert asked(page) == "Question 1 of 5"
+    assert [vote.flags for vote in votes(engine)] == [[]]
 
 
 def test_a_refused_answer_releases_the_page_which_asks_anew(page: Page, server: Server, engine: Engine) -> None:
