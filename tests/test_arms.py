@@ -6,8 +6,10 @@ import torch
 
 from platform.arms import BASELINES, ArmOptions, KMeans, compose, rebalancing_of
 from platform.color import rgb_to_lab
+from platform.critic import CriticOptions
 from platform.evaluation import evaluate_splits
 from platform.palettes import ColourCounts, ab_to_bin, bin_centers, grid_palette
+from platform.segments import Segments
 from platform.training import train
 from tests.contracts import (
     HYPERPARAMETERS,
@@ -39,6 +41,33 @@ class TestRebalanced(ClassificationContract):
 
 class TestKMeans(ClassificationContract):
     arms: ClassVar = {"k-means": ArmOptions(kind="classification", palette=KMeans(16), rebalancing=0.5)}
+
+
+class TestHierarchical(ClassificationContract):
+    arms: ClassVar = {"coarse": ArmOptions(kind="classification", coarse=(5, 10), rebalancing=0.5)}
+
+
+class TestHierarchicalKMeans(ClassificationContract):
+    arms: ClassVar = {"coarse": ArmOptions(kind="classification", coarse=(10,), palette=KMeans(16))}
+
+
+class TestSegments(ClassificationContract):
+    arms: ClassVar = {
+        "segments": ArmOptions(kind="classification", prior=Segments(8), rebalancing=0.5),
+        "tilted": ArmOptions(renders="segments", tilt=0.5),
+    }
+
+
+class TestSegmentsBeside(ClassificationContract):
+    arms: ClassVar = {"segments": ArmOptions(kind="classification", prior=Segments(8, beside=True))}
+
+
+class TestAdversarialRegression(RegressionContract):
+    arms: ClassVar = {"gan": ArmOptions(kind="regression", adversarial=0.3)}
+
+
+class TestAdversarialClassification(ClassificationContract):
+    arms: ClassVar = {"gan": ArmOptions(kind="classification", adversarial=0.3, critic=CriticOptions(0, 4))}
 
 
 class TestTilted(ClassificationContract):
