@@ -56,6 +56,8 @@ class ArmOptions:
     tilt: Share = 1.0  # λ of the decoding: logits + log w_λ
 
 
+SMALLEST_SHARE = 1e-6  # of a colour that no training pixel has, in the first distribution over colours
+
 BASELINES = {"most frequent bin": ArmOptions(kind="most frequent bin"), "grey": ArmOptions(kind="grey")}
 """In every experiment, beside the arms of its config; nothing of them is trained."""
 
@@ -143,7 +145,7 @@ def compose(
     if options.kind == "regression":
         return compose_kind(
             outputs=2,
-            make_head=partial(_linear_head, 2),
+            make_head=partial(_linear_head, 2, None),
             loss=_regression_loss,
             objective=_regression_objective,
             readings={other: Reading(_read_ab, None) for other in (name, *renderings(arms, name))},
@@ -160,7 +162,10 @@ def compose(
         offset = colours.rarity_weights(palette, arms[other].tilt).log().float().to(device)
         words = f"{options.decoding}, tilted by λ = {arms[other].tilt:g}"
         readings[other] = Reading(partial(read, offset), words)
-    make_head: Callable[[int], nn.Module] = partial(_linear_head, len(palette.centers))
+    # What minimises the loss where nothing is known of a pixel: steps would be spent on learning it.
+    known = colours.mean_soft_label(palette) * colours.rarity_weights(palette, options.rebalancing)
+    first_bias = known.clamp_min(SMALLEST_SHARE).log().float()
+    make_head: Callable[[int], nn.Module] = partial(_linear_head, len(palette.centers), first_bias)
     if options.prior is not None:
         first = first_colours(palette, colours, options.prior.segments, seed)
         make_head = partial(SegmentHead, first=first, beside=options.prior.beside)
@@ -203,8 +208,12 @@ def _adversary_of(
     return partial(Adversary, options.adversarial, options.critic, colour, device)
 
 
-def _linear_head(outputs: int, width: int) -> nn.Module:
-    return nn.Linear(width, outputs)
+def _linear_head(outputs: int, first_bias: Tensor | None, width: int) -> nn.Module:
+    head = nn.Linear(width, outputs)
+    if first_bias is not None:
+        with torch.no_grad():
+            head.bias.copy_(first_bias)
+    return head
 
 
 def _to_ab(outputs: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ from db.sweeps import (
 from platform.results import STATUSES
 from platform.scores import SCORES
 from platform.tables import Table
+from survey_app.dashboard import palettes
 from survey_app.dashboard.chosen import Chosen, choose
 from survey_app.dashboard.exhibits import COLOURS, LABEL, NEUTRAL, Exhibit, Figure, show_exhibits
 from survey_app.dashboard.hyperparameters import RANK, hyperparameters_figure
@@ -97,6 +98,7 @@ def exhibits(
     found: list[Exhibit] = [_summary(trials), *_failures(trials), _curves_figure(plan, trials, curves, score)]
     tried = hyperparameters_figure(plan, trials, outcome)
     found += [_epochs_figure(plan, trials), *([] if tried is None else [tried])]
+    found += palettes.exhibits(session, experiment.id)
     return [*found, _totals_table(plan, trials), _trials_table(plan, trials)]
 
 
