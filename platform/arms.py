@@ -16,6 +16,7 @@ from platform.critic import Adversary, CriticOptions
 from platform.hierarchy import Families, families
 from platform.losses import SoftLabels, dense_cross_entropy, l2_loss, soft_label_cross_entropy
 from platform.palettes import (
+    ANNEALED_MEAN_TEMPERATURE,
     CELL,
     COARSE_GRIDS,
     GRID,
@@ -52,6 +53,7 @@ class ArmOptions:
     adversarial: Annotated[float, Field(ge=0)] = 0.0  # weight of a critic's term in what is descended
     critic: CriticOptions = field(default_factory=CriticOptions)
     decoding: Decoding = "annealed_mean"  # from a distribution over colours to one
+    temperature: Annotated[float, Field(ge=0.05, le=2)] = ANNEALED_MEAN_TEMPERATURE  # of the annealed mean
     renders: str | None = None  # the arm whose every trial is decoded anew, without a training of its own
     tilt: Share = 1.0  # λ of the decoding: logits + log w_λ
 
@@ -156,12 +158,13 @@ def compose(
     rarity = None
     if options.rebalancing != 1:
         rarity = colours.rarity_weights(palette, options.rebalancing).float().to(device)
-    read = partial(_read_distribution, palette, families(palette, COARSE_GRIDS), options.decoding)
-    readings = {name: Reading(partial(read, None), options.decoding)}
-    for other in renderings(arms, name):
-        offset = colours.rarity_weights(palette, arms[other].tilt).log().float().to(device)
-        words = f"{options.decoding}, tilted by λ = {arms[other].tilt:g}"
-        readings[other] = Reading(partial(read, offset), words)
+    nested, readings = families(palette, COARSE_GRIDS), {}
+    for other in (name, *renderings(arms, name)):
+        offset = None
+        if arms[other].tilt != 1:
+            offset = colours.rarity_weights(palette, arms[other].tilt).log().float().to(device)
+        read = partial(_read_distribution, palette, nested, _decoder(arms[other]), offset)
+        readings[other] = Reading(read, _in_words(arms[other]))
     # What minimises the loss where nothing is known of a pixel: steps would be spent on learning it.
     known = colours.mean_soft_label(palette) * colours.rarity_weights(palette, options.rebalancing)
     first_bias = known.clamp_min(SMALLEST_SHARE).log().float()
@@ -177,9 +180,7 @@ def compose(
         objective=partial(_classification_loss, palette, rarity, coarse),
         readings=readings,
         palette=palette,
-        make_adversary=_adversary_of(
-            options, partial(decode, centers=palette.centers, decoding=options.decoding), device
-        ),
+        make_adversary=_adversary_of(options, partial(_decoder(options), centers=palette.centers), device),
     )
 
 
@@ -198,6 +199,17 @@ def _palette_of(
         found = kmeans_centers(colours, options.palette.kmeans, seed) if centers is None else torch.tensor(centers)
         return nearest_palette(found, sigma=options.soft_label_sigma)
     return grid_palette(reachable=options.palette == "reachable", sigma=options.soft_label_sigma)
+
+
+def _decoder(options: ArmOptions) -> Callable[..., Tensor]:
+    return partial(decode, decoding=options.decoding, temperature=options.temperature)
+
+
+def _in_words(options: ArmOptions) -> str:
+    words: str = options.decoding
+    if options.temperature != ANNEALED_MEAN_TEMPERATURE:
+        words += f" at T = {options.temperature:g}"
+    return words if options.tilt == 1 else f"{words}, tilted by λ = {options.tilt:g}"
 
 
 def _adversary_of(
@@ -257,7 +269,7 @@ def _of_ab(ab: Tensor) -> Prediction:
 def _read_distribution(
     palette: Palette,
     coarse: Families,
-    decoding: Decoding,
+    decoder: Callable[..., Tensor],
     offset: Tensor | None,
     outputs: Tensor,
     truth: Tensor | None,
@@ -268,7 +280,7 @@ def _read_distribution(
         own = logits.gather(1, palette.own_entry(truth)[:, None])[:, 0]
         log_probability = own - logits.logsumexp(1)
     return Prediction(
-        decode(logits, palette.centers, decoding),
+        decoder(logits, centers=palette.centers),
         palette.bins[logits.argmax(-1)],
         coarse.likeliest_bins(logits),
         log_probability,

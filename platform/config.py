@@ -230,12 +230,17 @@ def _useless(options: ArmOptions, trained: ArmOptions) -> Iterator[tuple[str, st
             yield option, f"belongs to a training, and this arm renders that of {shown(options.renders)}: remove it"
         elif option == "tilt" and options.renders is None:
             yield option, "is of an arm that renders a classification: give it `renders` instead of `kind`"
+        elif option == "temperature" and options.decoding != "annealed_mean":
+            yield option, "is of the annealed mean: remove it, or the other `decoding`"
         elif option == "critic" and options.adversarial == 0:
             yield option, "belongs to an adversarial training: give the arm `adversarial`, or remove it"
 
 
 _DEFAULT_OPTIONS = vars(ArmOptions())
-_FOR_REGRESSION, _FOR_RENDERING = ("adversarial", "critic"), ("tilt", "decoding")  # classification takes all but tilt
+_FOR_REGRESSION, _FOR_RENDERING = (
+    ("adversarial", "critic"),
+    ("tilt", "decoding", "temperature"),
+)  # classification takes all but tilt
 
 
 def _disagreements(config: SweepConfig) -> Iterator[tuple[Key, str]]:

@@ -75,6 +75,8 @@ class TestTilted(ClassificationContract):
         "classification": CLASSIFICATION,
         "tilted": ArmOptions(renders="classification", tilt=0.5),
         "more": ArmOptions(renders="classification", tilt=0.0),
+        "likeliest": ArmOptions(renders="classification", decoding="mode"),
+        "colder": ArmOptions(renders="classification", temperature=0.2),
     }
 
 
@@ -92,6 +94,23 @@ def test_a_tilt_adds_the_logarithm_of_the_weights_and_a_tilt_of_one_changes_noth
     expected = annealed @ task.palette.centers / annealed.sum(1, keepdim=True)
     torch.testing.assert_close(tilted.ab, expected, rtol=1e-4, atol=1e-2)
     assert torch.equal(tilted.bins, task.palette.bins[by_product.argmax(1)])
+
+
+def test_a_rendering_decodes_as_it_says() -> None:
+    arms = {
+        "plain": CLASSIFICATION,
+        "mean": ArmOptions(renders="plain", decoding="mean"),
+        "warm": ArmOptions(renders="plain", temperature=1.0),
+        "cold": ArmOptions(renders="plain", temperature=0.05),
+        "mode": ArmOptions(renders="plain", decoding="mode"),
+    }
+    task = compose(arms, "plain", drawn_colours())
+    logits = 20 * torch.randn(200, task.outputs, generator=torch.Generator().manual_seed(0))
+    ab = {name: reading.read(logits, None).ab for name, reading in task.readings.items()}
+    torch.testing.assert_close(ab["warm"], ab["mean"])
+    assert float((ab["cold"] - ab["mode"]).norm(dim=1).median()) < 0.01
+    assert not torch.allclose(ab["plain"], ab["mean"], atol=0.1)
+    assert task.readings["cold"].decoding == "annealed_mean at T = 0.05"
 
 
 def test_no_rebalancing_trains_plain_classification() -> None:
