@@ -237,10 +237,8 @@ def _useless(options: ArmOptions, trained: ArmOptions) -> Iterator[tuple[str, st
 
 
 _DEFAULT_OPTIONS = vars(ArmOptions())
-_FOR_REGRESSION, _FOR_RENDERING = (
-    ("adversarial", "critic"),
-    ("tilt", "decoding", "temperature"),
-)  # classification takes all but tilt
+# What is in neither belongs to training a classification.
+_FOR_REGRESSION, _FOR_RENDERING = ("adversarial", "critic"), ("tilt", "decoding", "temperature")
 
 
 def _disagreements(config: SweepConfig) -> Iterator[tuple[Key, str]]:

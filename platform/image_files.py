@@ -190,7 +190,7 @@ def _read_image(path: Path) -> Bytes:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FOLDER_FORMATS) as image:
                 image.draft("RGB", (4 * SIZE, 4 * SIZE))  # lets JPEG decode at a fraction of its size
-                square = _in_8_bits(_central_square(ImageOps.exif_transpose(image)))
+                square = in_8_bits(_central_square(ImageOps.exif_transpose(image)))
                 if square.has_transparency_data:
                     square = square.convert("RGBA")
                     square = Image.alpha_composite(Image.new("RGBA", square.size, "white"), square)
@@ -208,7 +208,7 @@ def _read_image(path: Path) -> Bytes:
         raise DatasetError(f"{path} cannot be read as an image ({error}); mend it or move it away.") from error
 
 
-def _in_8_bits(image: Image.Image) -> Image.Image:
+def in_8_bits(image: Image.Image) -> Image.Image:
     """Scale greys of 16 bits, and of floats from 0 to 1, which Pillow would clip. Raises ValueError for others."""
     if image.mode.startswith("I;16"):
         return Image.fromarray(np.rint(np.asarray(image).astype(np.float64) / 257).astype(np.uint8))
