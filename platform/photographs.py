@@ -42,6 +42,7 @@ SHORT_SIDE = 64  # pixels, that colours are predicted at
 RADIUS = 4  # pixels at that size, of the guided filter's windows
 SMOOTHNESS = 16.0  # squared Lab units: lightness that varies by less is no edge
 ROWS_AT_A_TIME = 256
+PLACE = 0x8825  # the EXIF tag of where a photograph was taken
 SHEET_PX = 320  # the longer side of a picture on a sheet
 
 Colour = Callable[[Tensor], Tensor]
@@ -60,10 +61,10 @@ def read_photograph(path: Path) -> tuple[np.ndarray, bytes | None]:
             with Image.open(path) as image:
                 if image.width * image.height > MOST_PIXELS:
                     raise UserError(f"{path} has more than {MOST_PIXELS:,} pixels; make it smaller.")
-                exif = image.getexif()
-                for tag in (0x0112, 0x8825):  # the turn, which is done below, and the place
-                    exif.pop(tag, None)
-                picture = _in_srgb(in_8_bits(ImageOps.exif_transpose(image)))
+                upright = ImageOps.exif_transpose(image)
+                exif = upright.getexif() if "exif" in image.info else Image.Exif()
+                exif.pop(PLACE, None)
+                picture = _in_srgb(in_8_bits(upright))
                 if picture.has_transparency_data:
                     picture = picture.convert("RGBA")
                     picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
@@ -169,8 +170,8 @@ def _in_rows(rgb: np.ndarray) -> list[np.ndarray]:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m platform.colorize",
-        description="Colour photographs with a model of a sweep. Each is written beside its original, under the model's "
-        "name; the original is left as it is.",
+        description="Colour photographs with a model of a sweep. Each is written beside its original, the model's name "
+        "added to its own; the original is left as it is.",
     )
     parser.add_argument("photographs", nargs="+", type=Path, metavar="PHOTO", help="any picture, in colour or grey")
     parser.add_argument("--experiment", help="whose model (default: the newest's)")
@@ -218,10 +219,8 @@ def _painters(engine: Engine, experiment: str, options: argparse.Namespace) -> d
         if not finished:
             raise UserError(f"No trial of {experiment!r} has finished yet: wait for one, or name another --experiment.")
         if options.arm is not None and options.arm not in finished:
-            near = nearest(options.arm, list(finished))
-            raise UserError(
-                f"{experiment!r} has no finished model {options.arm!r}{near}; it has {', '.join(finished)}."
-            )
+            near, there = nearest(options.arm, list(finished)), ", ".join(finished)
+            raise UserError(f"{experiment!r} has no finished model {options.arm!r}{near}; it has {there}.")
         names = [options.arm] if options.arm else list(finished)
         if not options.arm and not options.all_arms:
             names = [min(finished, key=lambda arm: finished[arm].scores["validation"]["delta_e_2000"])]

@@ -6,16 +6,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sqlalchemy import select
 from torch import Tensor
 
 from db.errors import UserError
-from db.schema import Arm, Trial
-from db.store import open_database, read_session
 from platform import photographs
 from platform.color import lab_to_rgb, rgb_to_lab
-from platform.photographs import colour_photograph, main, read_photograph
-from tests.scripted_sweep import ScriptedSweep
+from platform.photographs import colour_photograph, read_photograph
 
 
 def drawn(height: int, width: int, seed: int = 0) -> np.ndarray:
