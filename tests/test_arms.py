@@ -132,7 +132,7 @@ def test_rendered_arms_are_evaluated_with_their_training() -> None:
     plain, tilted = (report.scores[name] for name in arms)
     assert plain["tuning"] == tilted["tuning"]
     assert plain["tuning"].values == {"loss": report.loss}
-    assert tilted["validation"].values["colourfulness_ratio"] > plain["validation"].values["colourfulness_ratio"]
+    assert tilted["validation"].values["delta_e_2000"] != plain["validation"].values["delta_e_2000"]
     assert [rebalancing_of(arms, name) for name in arms] == [1.0, 0.25]
     assert rebalancing_of({"regression": ArmOptions(kind="regression")}, "regression") is None
 
