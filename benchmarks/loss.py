@@ -11,7 +11,7 @@ from benchmarks.usual import dense_loss
 from platform import losses
 from platform.color import rgb_to_lab
 from platform.datasets import load_dataset
-from platform.losses import soft_label_cross_entropy
+from platform.losses import SoftLabels, soft_label_cross_entropy
 from platform.palettes import Palette, grid_palette
 
 TEXT = """\
@@ -114,7 +114,7 @@ def _contenders(palette: Palette, width: int, batch: int) -> tuple[Contenders, f
         return loss.detach(), *torch.autograd.grad(loss, (x, weight, bias))
 
     def ours() -> tuple[Tensor, ...]:
-        loss = soft_label_cross_entropy(features, weight, bias, entries, label_weights, pixel_weights)
+        loss = soft_label_cross_entropy(features, weight, bias, SoftLabels(entries, label_weights, pixel_weights))
         return gradients(loss, features)
 
     def channel_order() -> tuple[Tensor, ...]:
@@ -140,7 +140,7 @@ def _contenders(palette: Palette, width: int, batch: int) -> tuple[Contenders, f
     _assert_agree(ours(), expected)
     loss, pictures_grad, *head_grads = channel_order()
     _assert_agree((loss, pictures_grad.permute(0, 2, 3, 1).reshape(-1, width), *head_grads), expected)
-    one_entry = soft_label_cross_entropy(features, weight, bias, own[:, None], torch.ones(len(own), 1))
+    one_entry = soft_label_cross_entropy(features, weight, bias, SoftLabels(own[:, None], torch.ones(len(own), 1)))
     _assert_agree(gradients(one_entry, features), hard_labels())
     contenders: Contenders = {
         OURS: ours,

@@ -3,7 +3,7 @@
 import numpy as np
 import skimage.color
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
@@ -61,8 +61,9 @@ class Images(Dataset[tuple[Tensor, Tensor, Tensor]]):
 
 def logits_of(model: Colorizer, lightness: Tensor) -> Tensor:
     """The network as one would write it: the head is a 1x1 convolution, logits in channel order."""
-    features = model(lightness)
-    logits: Tensor = functional.conv2d(features, model.head.weight[:, :, None, None], model.head.bias)
+    features, head = model(lightness), model.head
+    assert isinstance(head, nn.Linear)
+    logits: Tensor = functional.conv2d(features, head.weight[:, :, None, None], head.bias)
     return logits
 
 

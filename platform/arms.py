@@ -4,7 +4,7 @@ Adding an idea: one file of pure functions, one option of `ArmOptions`, one line
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -12,9 +12,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from platform.losses import l2_loss, soft_label_cross_entropy
+from platform.critic import Adversary, CriticOptions
+from platform.hierarchy import Families, families
+from platform.losses import SoftLabels, dense_cross_entropy, l2_loss, soft_label_cross_entropy
 from platform.palettes import (
+    ANNEALED_MEAN_TEMPERATURE,
     CELL,
+    COARSE_GRIDS,
     GRID,
     ColourCounts,
     Decoding,
@@ -25,6 +29,7 @@ from platform.palettes import (
     kmeans_centers,
     nearest_palette,
 )
+from platform.segments import SegmentHead, Segments, first_colours
 
 Kind = Literal["regression", "classification", "most frequent bin", "grey"]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -43,10 +48,17 @@ class ArmOptions:
     rebalancing: Share = 1.0  # λ of the loss (Zhang et al. 2016); 1 is plain classification
     palette: Literal["reachable", "grid"] | KMeans = "reachable"  # the colours that a classifier can name
     soft_label_sigma: Annotated[float, Field(gt=0)] = 5.0  # Lab units
+    coarse: tuple[Literal[5, 10], ...] = ()  # grids whose cross-entropies are descended as well
+    prior: Segments | None = None  # colours by learned segments
+    adversarial: Annotated[float, Field(ge=0)] = 0.0  # weight of a critic's term in what is descended
+    critic: CriticOptions = field(default_factory=CriticOptions)
     decoding: Decoding = "annealed_mean"  # from a distribution over colours to one
+    temperature: Annotated[float, Field(ge=0.05, le=2)] = ANNEALED_MEAN_TEMPERATURE  # of the annealed mean
     renders: str | None = None  # the arm whose every trial is decoded anew, without a training of its own
     tilt: Share = 1.0  # λ of the decoding: logits + log w_λ
 
+
+SMALLEST_SHARE = 1e-6  # of a colour that no training pixel has, in the first distribution over colours
 
 BASELINES = {"most frequent bin": ArmOptions(kind="most frequent bin"), "grey": ArmOptions(kind="grey")}
 """In every experiment, beside the arms of its config; nothing of them is trained."""
@@ -68,11 +80,12 @@ class Prediction:
 
     ab: Tensor  # float32 (pixels, 2), Lab units
     bins: Tensor  # int64 (pixels,): the bin of the 20x20 grid, of the likeliest entry where there is a distribution
+    coarse_bins: Tensor  # int64 (pixels, 2): the bins of COARSE_GRIDS, the likeliest where there is a distribution
     log_probability: Tensor | None  # float32 (pixels,), nats: of the true bin; None without a distribution over bins
 
 
 Read = Callable[[Tensor, Tensor | None], Prediction]
-Loss = Callable[[nn.Linear, Tensor, Tensor], Tensor]
+Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +103,7 @@ class Task:
 
     options: dict[str, Any]  # of the arm that is trained, plain values: a checkpoint holds them
     outputs: int  # of the network's head; 0 where nothing is trained
+    make_head: Callable[[int], nn.Module]  # of as many features per pixel, to outputs
     # Of (head, features (pixels, width), ab (n, height, width, 2)); None where nothing is trained.
     loss: Loss | None  # as defined: what trials are chosen by
     objective: Loss | None  # what is descended: the loss, to scale and with whatever the arm adds
@@ -98,6 +112,7 @@ class Task:
     bin_rarity: Tensor  # float64 (400,), w_0 of the training pixels: weights of the rebalanced AuC
     bin_entropy: float  # nats, of the training pixels' bins
     device: torch.device
+    make_adversary: Callable[..., Adversary] | None = None  # with seed=…: a critic that is trained beside it
 
 
 def compose(
@@ -126,23 +141,47 @@ def compose(
     if options.kind in ("most frequent bin", "grey"):
         ab = grid.centers[share.argmax()] if options.kind == "most frequent bin" else torch.zeros(2)
         readings = {name: Reading(partial(_read_constant, ab.to(device)), None)}
-        return compose_kind(outputs=0, loss=None, objective=None, readings=readings, palette=None)
-    if options.kind == "regression":
-        readings = {other: Reading(_read_ab, None) for other in (name, *renderings(arms, name))}
         return compose_kind(
-            outputs=2, loss=_regression_loss, objective=_regression_objective, readings=readings, palette=None
+            outputs=0, make_head=nn.Identity, loss=None, objective=None, readings=readings, palette=None
+        )
+    if options.kind == "regression":
+        return compose_kind(
+            outputs=2,
+            make_head=partial(_linear_head, 2, None),
+            loss=_regression_loss,
+            objective=_regression_objective,
+            readings={other: Reading(_read_ab, None) for other in (name, *renderings(arms, name))},
+            palette=None,
+            make_adversary=_adversary_of(options, _to_ab, device),
         )
     palette = _palette_of(options, colours, seed, centers).to(device)
     rarity = None
     if options.rebalancing != 1:
         rarity = colours.rarity_weights(palette, options.rebalancing).float().to(device)
-    loss = partial(_classification_loss, palette, rarity)
-    readings = {name: Reading(partial(_read_distribution, palette, None, options.decoding), options.decoding)}
-    for other in renderings(arms, name):
-        offset = colours.rarity_weights(palette, arms[other].tilt).log().float().to(device)
-        words = f"{options.decoding}, tilted by λ = {arms[other].tilt:g}"
-        readings[other] = Reading(partial(_read_distribution, palette, offset, options.decoding), words)
-    return compose_kind(outputs=len(palette.centers), loss=loss, objective=loss, readings=readings, palette=palette)
+    nested, readings = families(palette, COARSE_GRIDS), {}
+    for other in (name, *renderings(arms, name)):
+        offset = None
+        if arms[other].tilt != 1:
+            offset = colours.rarity_weights(palette, arms[other].tilt).log().float().to(device)
+        read = partial(_read_distribution, palette, nested, _decoder(arms[other]), offset)
+        readings[other] = Reading(read, _in_words(arms[other]))
+    # What minimises the loss where nothing is known of a pixel: steps would be spent on learning it.
+    known = colours.mean_soft_label(palette) * colours.rarity_weights(palette, options.rebalancing)
+    first_bias = known.clamp_min(SMALLEST_SHARE).log().float()
+    make_head: Callable[[int], nn.Module] = partial(_linear_head, len(palette.centers), first_bias)
+    if options.prior is not None:
+        first = first_colours(palette, colours, options.prior.segments, seed)
+        make_head = partial(SegmentHead, first=first, beside=options.prior.beside)
+    coarse = families(palette, options.coarse) if options.coarse else None
+    return compose_kind(
+        outputs=len(palette.centers),
+        make_head=make_head,
+        loss=partial(_classification_loss, palette, rarity, None),
+        objective=partial(_classification_loss, palette, rarity, coarse),
+        readings=readings,
+        palette=palette,
+        make_adversary=_adversary_of(options, partial(_decoder(options), centers=palette.centers), device),
+    )
 
 
 def rebalancing_of(arms: Mapping[str, ArmOptions], name: str) -> float | None:
@@ -162,40 +201,87 @@ def _palette_of(
     return grid_palette(reachable=options.palette == "reachable", sigma=options.soft_label_sigma)
 
 
-def _regression_loss(head: nn.Linear, rows: Tensor, ab: Tensor) -> Tensor:
-    return l2_loss((head(rows.to(head.weight.dtype)) * CELL).view(ab.shape), ab)
+def _decoder(options: ArmOptions) -> Callable[..., Tensor]:
+    return partial(decode, decoding=options.decoding, temperature=options.temperature)
 
 
-def _regression_objective(head: nn.Linear, rows: Tensor, ab: Tensor) -> Tensor:
+def _in_words(options: ArmOptions) -> str:
+    words: str = options.decoding
+    if options.temperature != ANNEALED_MEAN_TEMPERATURE:
+        words += f" at T = {options.temperature:g}"
+    return words if options.tilt == 1 else f"{words}, tilted by λ = {options.tilt:g}"
+
+
+def _adversary_of(
+    options: ArmOptions, colour: Callable[[Tensor], Tensor], device: torch.device
+) -> Callable[..., Adversary] | None:
+    if options.adversarial == 0:
+        return None
+    return partial(Adversary, options.adversarial, options.critic, colour, device)
+
+
+def _linear_head(outputs: int, first_bias: Tensor | None, width: int) -> nn.Module:
+    head = nn.Linear(width, outputs)
+    if first_bias is not None:
+        with torch.no_grad():
+            head.bias.copy_(first_bias)
+    return head
+
+
+def _to_ab(outputs: Tensor) -> Tensor:
+    return outputs * CELL  # the head's unit is a cell of the grid, so that its outputs are of order 1
+
+
+def _regression_loss(head: nn.Module, rows: Tensor, ab: Tensor) -> Tensor:
+    return l2_loss(_to_ab(head(rows.to(ab.dtype))).view(ab.shape), ab)
+
+
+def _regression_objective(head: nn.Module, rows: Tensor, ab: Tensor) -> Tensor:
     """The defined sum over a picture's pixels, in squared Lab units, is divided by a constant, pixels times squared
     cell size: the same minimum, with gradients of the cross-entropy's size, so that one range of learning rates suits
     every arm."""
     return _regression_loss(head, rows, ab) / (ab.shape[1] * ab.shape[2] * CELL**2)
 
 
-def _classification_loss(palette: Palette, rarity: Tensor | None, head: nn.Linear, rows: Tensor, ab: Tensor) -> Tensor:
+def _classification_loss(
+    palette: Palette, rarity: Tensor | None, coarse: Families | None, head: nn.Module, rows: Tensor, ab: Tensor
+) -> Tensor:
     entries, weights = palette.soft_labels(ab)
-    pixel_weights = None if rarity is None else rarity[entries[:, 0]]
-    return soft_label_cross_entropy(rows, head.weight, head.bias, entries, weights, pixel_weights)
+    labels = SoftLabels(entries, weights, None if rarity is None else rarity[entries[:, 0]], coarse)
+    if isinstance(head, nn.Linear):
+        return soft_label_cross_entropy(rows, head.weight, head.bias, labels)
+    return dense_cross_entropy(head(rows.to(ab.dtype)), labels)
 
 
 def _read_constant(ab: Tensor, outputs: Tensor, truth: Tensor | None) -> Prediction:
-    predicted = ab.expand(len(outputs), 2)
-    return Prediction(predicted, ab_to_bin(predicted), None)
+    return _of_ab(ab.expand(len(outputs), 2))
 
 
 def _read_ab(outputs: Tensor, truth: Tensor | None) -> Prediction:
-    ab = outputs * CELL  # the head's unit is a cell of the grid, so that its outputs are of order 1
-    return Prediction(ab, ab_to_bin(ab), None)
+    return _of_ab(_to_ab(outputs))
+
+
+def _of_ab(ab: Tensor) -> Prediction:
+    coarse_bins = torch.stack([ab_to_bin(ab, cells) for cells in COARSE_GRIDS], dim=1)
+    return Prediction(ab, ab_to_bin(ab), coarse_bins, None)
 
 
 def _read_distribution(
-    palette: Palette, offset: Tensor | None, decoding: Decoding, outputs: Tensor, truth: Tensor | None
+    palette: Palette,
+    coarse: Families,
+    decoder: Callable[..., Tensor],
+    offset: Tensor | None,
+    outputs: Tensor,
+    truth: Tensor | None,
 ) -> Prediction:
     logits = outputs if offset is None else outputs + offset
     log_probability = None
     if truth is not None and palette.cells == GRID:
         own = logits.gather(1, palette.own_entry(truth)[:, None])[:, 0]
         log_probability = own - logits.logsumexp(1)
-    ab = decode(logits, palette.centers, decoding)
-    return Prediction(ab, palette.bins[logits.argmax(-1)], log_probability)
+    return Prediction(
+        decoder(logits, centers=palette.centers),
+        palette.bins[logits.argmax(-1)],
+        coarse.likeliest_bins(logits),
+        log_probability,
+    )

@@ -1,9 +1,12 @@
 """Pictures in colour, as PNG bytes: the photographs that samples are made of, and what a model makes of them.
 
+`python -m platform.colorize` colours whole photographs: see photographs.py.
+
 The truth takes the same way through Lab and back as every colourization, so that colour is all that differs.
 """
 
 import io
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,3 +61,9 @@ def png_bytes(rgb: Tensor) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(rgb.cpu().numpy()).save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+if __name__ == "__main__":
+    from platform.photographs import main
+
+    sys.exit(main())

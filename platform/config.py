@@ -228,16 +228,23 @@ _TRAINED_KINDS = "regression or classification"
 
 def _useless(options: ArmOptions, trained: ArmOptions) -> Iterator[tuple[str, str]]:
     """Options that are set, but that what is `trained` has no use for."""
-    for_loss, for_decoding = ("rebalancing", "palette", "soft_label_sigma"), ("decoding", "tilt")
-    for option in (*for_loss, *for_decoding):
-        if getattr(options, option) == getattr(ArmOptions, option):
-            continue
-        if trained.kind == "regression":
+    changed = [field.name for field in fields(options) if getattr(options, field.name) != _DEFAULT_OPTIONS[field.name]]
+    for option in changed:
+        if trained.kind == "regression" and option not in ("kind", "renders", *_FOR_REGRESSION):
             yield option, f"means nothing for regression, which gives colours directly: remove `{option}`"
-        elif option in for_loss and options.renders is not None:
+        elif options.renders is not None and option not in ("renders", *_FOR_RENDERING):
             yield option, f"belongs to a training, and this arm renders that of {shown(options.renders)}: remove it"
         elif option == "tilt" and options.renders is None:
             yield option, "is of an arm that renders a classification: give it `renders` instead of `kind`"
+        elif option == "temperature" and options.decoding != "annealed_mean":
+            yield option, "is of the annealed mean: remove it, or the other `decoding`"
+        elif option == "critic" and options.adversarial == 0:
+            yield option, "belongs to an adversarial training: give the arm `adversarial`, or remove it"
+
+
+_DEFAULT_OPTIONS = vars(ArmOptions())
+# What is in neither belongs to training a classification.
+_FOR_REGRESSION, _FOR_RENDERING = ("adversarial", "critic"), ("tilt", "decoding", "temperature")
 
 
 def _disagreements(config: SweepConfig) -> Iterator[tuple[Key, str]]:

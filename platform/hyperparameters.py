@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-Optimizer = Literal["sgd", "adam", "adamw", "rmsprop"]
+Optimizer = Literal["sgd", "adam", "adamw", "rmsprop", "muon"]
 Schedule = Literal["cosine", "one_cycle"]
 Precision = Literal["auto", "float32", "bfloat16"]
 

@@ -225,8 +225,8 @@ def _read_image(path: Path) -> Bytes:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FOLDER_FORMATS) as image:
                 image.draft("RGB", (4 * SIZE, 4 * SIZE))  # lets JPEG decode at a fraction of its size
-                _check_known(image)
-                square = _in_8_bits(_central_square(ImageOps.exif_transpose(image)))
+                check_known(image)
+                square = in_8_bits(_central_square(ImageOps.exif_transpose(image)))
                 if square.has_transparency_data:
                     square = square.convert("RGBA")
                     square = Image.alpha_composite(Image.new("RGBA", square.size, "white"), square)
@@ -245,7 +245,7 @@ def _read_image(path: Path) -> Bytes:
         raise DatasetError(f"{path} cannot be read as an image ({error}); mend it or move it away.") from error
 
 
-def _check_known(image: Image.Image) -> None:
+def check_known(image: Image.Image) -> None:
     """Raise ValueError for what Pillow opens, but gives with other greys or colours than the file has."""
     tags = getattr(image, "tag_v2", {})
     bits, photometric, planes = (tags.get(tag) for tag in (258, 262, 284))
@@ -261,7 +261,7 @@ def _check_known(image: Image.Image) -> None:
         raise ValueError("its greys of 16 bits have a transparent one")
 
 
-def _in_8_bits(image: Image.Image) -> Image.Image:
+def in_8_bits(image: Image.Image) -> Image.Image:
     """Scale greys of 16 bits, and of floats from 0 to 1, which Pillow would clip. Raises ValueError for others."""
     if image.mode.startswith("I;16"):
         return Image.fromarray(np.rint(np.asarray(image).astype(np.float64) / 257).astype(np.uint8))

@@ -1,16 +1,20 @@
 """The training losses: L2 on ab, and the soft-label cross-entropy, plain or rebalanced."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from platform.hierarchy import Families
+
 # Whole images of 1024 pixels: 4 of 167 bins or 2 of 400 at a time were fastest on two cores with 1 MB of second-level
 # and 32 MB of third-level cache. A GPU wants long kernels.
 CPU_CHUNK_LOGITS = 800 * 1024
 GPU_CHUNK_PIXELS = 1 << 18
+SMALLEST_SUM = 1e-30  # of a coarse cell's exponentials, the largest of all being 1: its logarithm stays finite
 
 
 def l2_loss(ab_predicted: Tensor, ab: Tensor) -> Tensor:
@@ -21,22 +25,24 @@ def l2_loss(ab_predicted: Tensor, ab: Tensor) -> Tensor:
     return 0.5 * (ab_predicted - ab).square().sum() / len(ab)
 
 
+@dataclass(frozen=True, eq=False)
+class SoftLabels:
+    """Z of some pixels, and what their loss is made of beside it."""
+
+    entries: Tensor  # int64 (pixels, k): the non-zero entries of Z, k of them at most
+    weights: Tensor  # float (pixels, k): Z there, Σ = 1 for each pixel
+    pixel_weights: Tensor | None = None  # v, float (pixels,); None for plain classification, v = 1
+    families: Families | None = None  # coarse grids, whose cross-entropies are added
+
+
 def soft_label_cross_entropy(
-    features: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    outputs: Tensor,
-    label_weights: Tensor,
-    pixel_weights: Tensor | None = None,
-    *,
-    chunk_pixels: int | None = None,
+    features: Tensor, weight: Tensor, bias: Tensor, labels: SoftLabels, *, chunk_pixels: int | None = None
 ) -> Tensor:
-    """Return the mean over pixels of v · − Σ_q Z_q log Ẑ_q, with Ẑ = softmax(features weightᵀ + bias).
+    """Return the mean over pixels of v · (− Σ_q Z_q log Ẑ_q), with Ẑ = softmax(features weightᵀ + bias); for each
+    coarse grid − Σ_c Z_c log Ẑ_c is added to what v multiplies, Z_c and Ẑ_c being the sums of Z and Ẑ over cell c.
 
     features: (pixels, channels), of the weights' precision or less: a chunk of them is converted at a time, and their
     gradient comes back in theirs. weight: (heads, channels). bias: (heads,).
-    outputs, label_weights: (pixels, k), the non-zero entries of Z, k of them at most; Σ label_weights = 1 a pixel.
-    pixel_weights: v, (pixels,), or None for plain classification (v = 1).
 
     The head, the softmax and all gradients are computed together, chunk by chunk, so that a chunk's logits
     (chunk_pixels x heads) stay in the processor's cache and the whole tensor of logits never exists. Equal to
@@ -50,9 +56,20 @@ def soft_label_cross_entropy(
     # under no_grad.
     wants_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in (features, weight, bias))
     loss: Tensor = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        features, weight, bias, outputs, label_weights, pixel_weights, chunk_pixels, wants_gradient
+        features, weight, bias, labels, chunk_pixels, wants_gradient
     )
     return loss
+
+
+def dense_cross_entropy(log_p: Tensor, labels: SoftLabels) -> Tensor:
+    """Return the same loss of log-probabilities, up to a constant per pixel, (pixels, entries), that exist already."""
+    log_p = log_p.log_softmax(-1)
+    loss = -(log_p.gather(1, labels.entries) * labels.weights).sum(1)
+    if labels.families is not None:
+        coarse = (log_p.exp() @ labels.families.membership.to(log_p.dtype)).clamp_min(SMALLEST_SUM).log()
+        for cell_of in labels.families.cell:
+            loss = loss - (coarse.gather(1, cell_of[labels.entries]) * labels.weights).sum(1)
+    return (loss if labels.pixel_weights is None else loss * labels.pixel_weights).mean()
 
 
 def cpu_chunk_pixels(heads: int) -> int:
@@ -67,13 +84,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         features: Tensor,
         weight: Tensor,
         bias: Tensor,
-        outputs: Tensor,
-        label_weights: Tensor,
-        pixel_weights: Tensor | None,
+        labels: SoftLabels,
         chunk_pixels: int,
         wants_gradient: bool,
     ) -> Tensor:
-        pixels = len(features)
+        pixels, families, pixel_weights = len(features), labels.families, labels.pixel_weights
         if wants_gradient:
             features_grad = torch.empty_like(features)
             weight_grad = torch.zeros_like(weight)
@@ -83,7 +98,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         loss = torch.zeros((), dtype=torch.float64, device=features.device)
         for start in range(0, pixels, chunk_pixels):
             part = slice(start, start + chunk_pixels)
-            x, index, z = features[part].to(weight.dtype), outputs[part], label_weights[part]
+            x, index, z = features[part].to(weight.dtype), labels.entries[part], labels.weights[part]
             logits = _head(x, weight_2, bias_2)
             logits -= logits.amax(1, keepdim=True)
             labelled = (logits.gather(1, index) * z).sum(1, keepdim=True)
@@ -91,6 +106,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             total = exponentials.sum(1, keepdim=True)
             v = 1 if pixel_weights is None else pixel_weights[part, None]
             loss += ((total.log2() - labelled) * v).sum(dtype=torch.float64)
+            if families is not None:
+                coarse_loss, factor = _coarser(exponentials, total, index, z, families)
+                loss += (coarse_loss * v).sum(dtype=torch.float64)
+                if wants_gradient:
+                    exponentials *= factor
             if wants_gradient:
                 # The logits' gradient is (Ẑ − Z) v / pixels; what a pixel's entries have in common is multiplied in
                 # later, into the shorter rows of x and of its gradient.
@@ -111,14 +131,32 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         features_grad, weight_grad, bias_grad = ctx.saved_tensors
         if grad_output.device.type == "cpu" and float(grad_output) == 1:  # as in loss.backward(): spares a copy
-            return features_grad, weight_grad, bias_grad, *[None] * 5
-        return grad_output * features_grad, grad_output * weight_grad, grad_output * bias_grad, *[None] * 5
+            return features_grad, weight_grad, bias_grad, *[None] * 3
+        return grad_output * features_grad, grad_output * weight_grad, grad_output * bias_grad, *[None] * 3
+
+
+def _coarser(
+    exponentials: Tensor, total: Tensor, entries: Tensor, weights: Tensor, families: Families
+) -> tuple[Tensor, Tensor]:
+    """Return the coarse grids' cross-entropies to base 2, (pixels, 1), and by what each exponential is to be multiplied
+    for the gradient of all cross-entropies together, (pixels, heads)."""
+    sums = (exponentials @ families.membership.to(exponentials.dtype)).clamp_min(SMALLEST_SUM)
+    loss, ratios = torch.zeros_like(total), torch.zeros_like(sums)
+    for cell_of in families.cell:
+        cell = cell_of[entries]
+        share = sums.gather(1, cell) / total
+        loss -= (share.log2() * weights).sum(1, keepdim=True)
+        ratios.scatter_add_(1, cell, weights / share)
+    # Of one grid the logits' gradient is Ẑ_q (1 − Z_c / Ẑ_c), c being the cell of q.
+    return loss, (1 + len(families.cell)) - ratios @ families.membership.T.to(ratios.dtype)
 
 
 # On a CPU PyTorch computes products of float32 matrices by MKL, which has no AVX-512 for AMD's processors, but
 # convolutions of 16 images and more by oneDNN, which has: 1.8 times as fast for these shapes. A pixel's head is a 1x1
-# convolution.
+# convolution. Without AVX-512 that is as good or better for the logits (40 to 65 GFLOP/s per core, products 20 to 55);
+# for the gradients products are twice as fast (55 to 77 GFLOP/s per core, convolutions 21 to 36).
 _AS_IMAGES = 16
+_GRADIENTS_BY_CONVOLUTION = bool(torch.cpu.get_capabilities().get("avx512_f"))
 
 
 def _head(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -130,7 +168,7 @@ def _head(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def _head_gradients(gradient: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Return gradient weight and gradientᵀ x."""
-    if x.device.type != "cpu":
+    if x.device.type != "cpu" or not _GRADIENTS_BY_CONVOLUTION:
         return gradient @ weight, gradient.T @ x
     x_grad, weight_grad, _ = torch.ops.aten.convolution_backward(
         _images(gradient), _images(x), weight[:, :, None, None],

@@ -1,5 +1,6 @@
 """The network: a small fully convolutional encoder-decoder from lightness to features, and a head a pixel."""
 
+from collections.abc import Callable
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -13,11 +14,12 @@ class Colorizer(nn.Module):
     width: channels at full size; they double at each halving. filter_size: odd, of every convolution.
     The decoder adds the encoder's features of the same size, so that edges stay sharp.
 
-    `head` maps a pixel's features to its outputs (2 for regression, one a bin for classification). It is not
-    part of `forward`, because the classification loss computes it together with the softmax, chunk by chunk.
+    `head`, made for `width` features, maps a pixel's to its outputs (2 for regression, one per colour for
+    classification). It is not part of `forward`, because the classification loss computes it together with the
+    softmax, chunk by chunk.
     """
 
-    def __init__(self, outputs: int, *, filter_size: int, width: int, depth: int) -> None:
+    def __init__(self, make_head: Callable[[int], nn.Module], *, filter_size: int, width: int, depth: int) -> None:
         super().__init__()
         channels = [width * 2**level for level in range(depth + 1)]
         # Without normalisation at full size, where it would cost as much time as the convolutions and gains nothing.
@@ -30,7 +32,7 @@ class Colorizer(nn.Module):
             nn.Conv2d(larger, smaller, 1) for smaller, larger in reversed(list(pairwise(channels)))
         )
         self.decoder = nn.ModuleList(_block(c, c, filter_size, normalised=c > width) for c in reversed(channels[:-1]))
-        self.head = nn.Linear(width, outputs)
+        self.head = make_head(width)
 
     def forward(self, lightness: Tensor) -> Tensor:
         x = self.stem((lightness - 50) / 50)

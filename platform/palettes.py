@@ -22,6 +22,7 @@ SIDE = 256  # whole values of a and of b, from -128 to 127
 COLOURS = SIDE * SIDE
 GRID = 20  # cells along a and along b
 BINS = GRID * GRID
+COARSE_GRIDS = (5, 10)  # cells along a and along b, of the grids that nest in it
 CELL = SIDE / GRID  # 12.8 Lab units
 NEIGHBOURS = 9  # entries of a soft label
 ANNEALED_MEAN_TEMPERATURE = 0.38  # Zhang et al. 2016, section 2.3
@@ -219,18 +220,20 @@ def rarity_weights(mean_soft_label: Tensor, rebalancing: float, size: int) -> Te
     return weights / (share @ weights)
 
 
-def decode(logits: Tensor, centers: Tensor, decoding: Decoding) -> Tensor:
+def decode(
+    logits: Tensor, centers: Tensor, decoding: Decoding, temperature: float = ANNEALED_MEAN_TEMPERATURE
+) -> Tensor:
     """Turn logits (..., Q) into ab (..., 2): the likeliest entry's centre, the mean, or the annealed mean.
 
-    The annealed mean is the mean of the distribution re-normalised at temperature T = 0.38 (Zhang et al. 2016,
-    equation 5).
+    The annealed mean is the mean of the distribution re-normalised at a temperature T > 0 (Zhang et al. 2016, equation
+    5): 1 is the mean, towards 0 the mode.
     """
     if decoding == "mode":
         return centers[logits.argmax(-1)]
-    temperature = 1.0 if decoding == "mean" else ANNEALED_MEAN_TEMPERATURE
+    temperature = 1.0 if decoding == "mean" else temperature
     # The softmax, to base 2 (see losses.py), divided by its sum at the end, where a pixel has two numbers.
     scaled = logits * (1 / (temperature * math.log(2)))
-    exponentials = scaled.sub_(scaled.amax(-1, keepdim=True)).exp2_()
+    exponentials = scaled.sub_(scaled.detach().amax(-1, keepdim=True)).exp2_()
     return (exponentials @ centers) / exponentials.sum(-1, keepdim=True)
 
 

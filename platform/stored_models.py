@@ -1,6 +1,7 @@
 """The model of any trial, from the database alone."""
 
 import io
+from collections.abc import Mapping
 
 import torch
 from pydantic import TypeAdapter
@@ -16,15 +17,22 @@ from platform.storage import CHECKPOINT_FILE, read_file
 from platform.training import load_checkpoint, load_model
 
 
-def load_trial(session: Session, trial_id: int, device: torch.device | str = "cpu") -> tuple[Task, Colorizer | None]:
+def load_trial(
+    session: Session,
+    trial_id: int,
+    device: torch.device | str = "cpu",
+    *,
+    also: Mapping[str, ArmOptions] | None = None,
+) -> tuple[Task, Colorizer | None]:
     """Rebuild what a trial trained, from the database and the checkpoint that it names.
 
-    Returns the task, whose readings are those of the trained arm and of all that render it, and the model in eval mode,
-    None for a baseline. Raises UserError where the trial's weights are not to be had.
+    also: further arms, that render stored ones. Returns the task, whose readings are those of the trained arm and of
+    all that render it, and the model in eval mode, None for a baseline. Raises UserError where the trial's weights are
+    not to be had.
     """
     trial = session.get_one(Trial, trial_id)
     rows = session.scalars(select(Arm).where(Arm.experiment_id == trial.experiment_id).order_by(Arm.position)).all()
-    arms = {row.name: TypeAdapter(ArmOptions).validate_python(row.options) for row in rows}
+    arms = {row.name: TypeAdapter(ArmOptions).validate_python(row.options) for row in rows} | dict(also or {})
     arm = next(row for row in rows if row.id == trial.arm_id)
     counts = session.scalars(
         select(Dataset.colour_counts).join(Experiment).where(Experiment.id == trial.experiment_id)

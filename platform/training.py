@@ -13,11 +13,14 @@ import torch
 
 from platform.arms import Task
 from platform.color import rgb_to_lab
+from platform.critic import Adversary
 from platform.datasets import Dataset
 from platform.evaluation import Scores, as_tensor, evaluate_splits, features
 from platform.hyperparameters import Hyperparameters, Precision, Schedule
 from platform.models import Colorizer
+from platform.muon import Muon
 
+MUON_RATE_SHARE = 5.0  # so that one range of learning rates suits it and AdamW
 CHECK_EVERY = 50  # steps; reading the loss makes a GPU wait
 
 
@@ -58,11 +61,17 @@ def train(
         torch.backends.cudnn.deterministic = True
     dtype = autocast_dtype(task.device, hyperparameters.precision)
     model = build_model(task, hyperparameters)
-    optimizer = _build_optimizer(hyperparameters, model)
+    optimizers = _build_optimizers(hyperparameters, model)
+    adversary = (
+        None if task.make_adversary is None else task.make_adversary(seed=_derived_seed(hyperparameters.seed, 0))
+    )
     first_epoch, images_seen, seconds = 1, 0, 0.0
     if resume is not None:
         model.load_state_dict(resume["model"])
-        optimizer.load_state_dict(resume["optimizer"])
+        for optimizer, state in zip(optimizers, resume["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+        if adversary is not None:
+            adversary.load_state_dict(resume["adversary"])
         first_epoch, images_seen, seconds = resume["epoch"] + 1, resume["images_seen"], resume["seconds"]
     device = f"{_device_name(task.device)}, {'float32' if dtype is None else 'bfloat16 autocast'}"
 
@@ -70,7 +79,7 @@ def train(
     for epoch in range(first_epoch, hyperparameters.epochs + 1):
         started = time.perf_counter()
         model.train()
-        images_seen += _train_epoch(task, hyperparameters, model, optimizer, images, epoch, dtype)
+        images_seen += _train_epoch(task, hyperparameters, model, optimizers, adversary, images, epoch, dtype)
         scores = evaluate_splits(task, model.eval(), data, dtype)
         loss = next(iter(scores.values()))["tuning"].values["loss"]
         _check_finite(loss, epoch)
@@ -82,7 +91,8 @@ def train(
             "images_seen": images_seen,
             "seconds": seconds,
             "model": model.state_dict(),
-            "optimizer": optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+            "adversary": None if adversary is None else adversary.state_dict(),
         }
         yield EpochReport(epoch, images_seen, seconds, device, loss, scores, checkpoint)
 
@@ -91,7 +101,8 @@ def _train_epoch(
     task: Task,
     hyperparameters: Hyperparameters,
     model: Colorizer,
-    optimizer: torch.optim.Optimizer,
+    optimizers: list[torch.optim.Optimizer],
+    adversary: Adversary | None,
     images: torch.Tensor,
     epoch: int,
     dtype: torch.dtype | None,
@@ -107,15 +118,22 @@ def _train_epoch(
     loss_sum = torch.zeros((), device=task.device)
     for batch in range(steps):
         progress = ((epoch - 1) * steps + batch + 1) / (hyperparameters.epochs * steps)
-        for group in optimizer.param_groups:
-            group["lr"] = hyperparameters.learning_rate * learning_rate_factor(hyperparameters.schedule, progress)
+        rate = hyperparameters.learning_rate * learning_rate_factor(hyperparameters.schedule, progress)
+        for group in [group for optimizer in optimizers for group in optimizer.param_groups]:
+            group["lr"] = rate * group.get("rate_share", 1.0)
         part = slice(batch * batch_size, (batch + 1) * batch_size)
         rgb = images[order[part]]
         lab = rgb_to_lab(torch.where(flips[part, None, None, None], rgb.flip(2), rgb))
-        loss = task.objective(model.head, features(task, model, lab, dtype), lab[..., 1:])
-        optimizer.zero_grad(set_to_none=True)
+        rows = features(task, model, lab, dtype)
+        loss = task.objective(model.head, rows, lab[..., 1:])
+        if adversary is not None:
+            loss = loss + adversary.loss(lab, model.head(rows.float()))
+        model.zero_grad(set_to_none=True)
         loss.backward()
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
+        if adversary is not None:
+            adversary.step()
         loss_sum += loss.detach()
         if (batch + 1) % CHECK_EVERY == 0 or batch + 1 == steps:
             _check_finite(float(loss_sum), epoch)
@@ -136,7 +154,7 @@ def build_model(task: Task, hyperparameters: Hyperparameters) -> Colorizer:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_derived_seed(hyperparameters.seed, 0))
         model = Colorizer(
-            task.outputs,
+            task.make_head,
             filter_size=hyperparameters.filter_size,
             width=hyperparameters.width,
             depth=hyperparameters.depth,
@@ -178,7 +196,9 @@ def load_model(checkpoint: dict[str, Any], task: Task) -> Colorizer:
     return model.eval()
 
 
-def _build_optimizer(hyperparameters: Hyperparameters, model: Colorizer) -> torch.optim.Optimizer:
+def _build_optimizers(hyperparameters: Hyperparameters, model: Colorizer) -> list[torch.optim.Optimizer]:
+    """Each parameter's in one of them; a group's `rate_share` is what it takes of the learning rate."""
+    rate = hyperparameters.learning_rate
     # Decay shrinks filters, not the few shifts and scales.
     groups = [
         {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": hyperparameters.weight_decay},
@@ -186,13 +206,20 @@ def _build_optimizer(hyperparameters: Hyperparameters, model: Colorizer) -> torc
     ]
     match hyperparameters.optimizer:
         case "sgd":
-            return torch.optim.SGD(groups, lr=hyperparameters.learning_rate, momentum=0.9, nesterov=True, fused=True)
+            return [torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True, fused=True)]
         case "adam":
-            return torch.optim.Adam(groups, lr=hyperparameters.learning_rate, fused=True)
+            return [torch.optim.Adam(groups, lr=rate, fused=True)]
         case "adamw":
-            return torch.optim.AdamW(groups, lr=hyperparameters.learning_rate, fused=True)
+            return [torch.optim.AdamW(groups, lr=rate, fused=True)]
         case "rmsprop":
-            return torch.optim.RMSprop(groups, lr=hyperparameters.learning_rate)
+            return [torch.optim.RMSprop(groups, lr=rate)]
+        case "muon":
+            filters = {"params": [p for p in model.parameters() if p.ndim == 4], "rate_share": MUON_RATE_SHARE}
+            groups[0]["params"] = [p for p in model.parameters() if p.ndim in (2, 3)]
+            return [
+                Muon([filters], rate, hyperparameters.weight_decay),
+                torch.optim.AdamW(groups, lr=rate, fused=True),
+            ]
 
 
 def autocast_dtype(device: torch.device, precision: Precision) -> torch.dtype | None:

@@ -177,12 +177,13 @@ class ArmContract:
     def test_gradients_by_finite_differences(self, task: Task) -> None:
         assert task.objective is not None
         generator = torch.Generator().manual_seed(0)
-        head = nn.Linear(3, task.outputs).double()
+        head = task.make_head(3).double()
         rows = torch.randn(8, 3, generator=generator, dtype=torch.float64).requires_grad_()
+        names, weights = zip(*head.named_parameters(), strict=True)
         ab = rgb_to_lab(torch.tensor(drawn_data().train_images[:2, :2, :2]))[..., 1:].double()
         assert torch.autograd.gradcheck(
-            lambda x, weight, bias: task.objective(with_weights(head, weight, bias), x, ab),  # type: ignore[misc]
-            (rows, head.weight, head.bias),
+            lambda x, *given: task.objective(with_weights(head, dict(zip(names, given, strict=True))), x, ab),  # type: ignore[misc]
+            (rows, *weights),
             atol=1e-4,
         )
 
@@ -245,15 +246,20 @@ class ClassificationContract(ArmContract):
         return dense(task.palette, *task.palette.soft_labels(ab))
 
 
-def identity(task: Task) -> nn.Linear:
+def identity(task: Task) -> nn.Module:
     """A head that gives the features themselves."""
-    return with_weights(nn.Linear(task.outputs, task.outputs), torch.eye(task.outputs), torch.zeros(task.outputs))
+    head = nn.Linear(task.outputs, task.outputs)
+    return with_weights(head, {"weight": torch.eye(task.outputs), "bias": torch.zeros(task.outputs)})
 
 
-def with_weights(head: nn.Linear, weight: Tensor, bias: Tensor) -> nn.Linear:
-    """A head whose weights are these very tensors."""
-    del head.weight, head.bias
-    head.weight, head.bias = weight, bias  # type: ignore[assignment]
+def with_weights(head: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+    """A head whose weights are these very tensors, also where one is no Parameter."""
+    for name, weight in weights.items():
+        path, _, last = name.rpartition(".")
+        module = head.get_submodule(path)
+        if last in module._parameters:
+            del module._parameters[last]
+        setattr(module, last, weight)
     return head
 
 

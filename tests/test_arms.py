@@ -6,8 +6,10 @@ import torch
 
 from platform.arms import BASELINES, ArmOptions, KMeans, compose, rebalancing_of
 from platform.color import rgb_to_lab
+from platform.critic import CriticOptions
 from platform.evaluation import evaluate_splits
 from platform.palettes import ColourCounts, ab_to_bin, bin_centers, grid_palette
+from platform.segments import Segments
 from platform.training import train
 from tests.contracts import (
     HYPERPARAMETERS,
@@ -41,11 +43,40 @@ class TestKMeans(ClassificationContract):
     arms: ClassVar = {"k-means": ArmOptions(kind="classification", palette=KMeans(16), rebalancing=0.5)}
 
 
+class TestHierarchical(ClassificationContract):
+    arms: ClassVar = {"coarse": ArmOptions(kind="classification", coarse=(5, 10), rebalancing=0.5)}
+
+
+class TestHierarchicalKMeans(ClassificationContract):
+    arms: ClassVar = {"coarse": ArmOptions(kind="classification", coarse=(10,), palette=KMeans(16))}
+
+
+class TestSegments(ClassificationContract):
+    arms: ClassVar = {
+        "segments": ArmOptions(kind="classification", prior=Segments(8), rebalancing=0.5),
+        "tilted": ArmOptions(renders="segments", tilt=0.5),
+    }
+
+
+class TestSegmentsBeside(ClassificationContract):
+    arms: ClassVar = {"segments": ArmOptions(kind="classification", prior=Segments(8, beside=True))}
+
+
+class TestAdversarialRegression(RegressionContract):
+    arms: ClassVar = {"gan": ArmOptions(kind="regression", adversarial=0.3)}
+
+
+class TestAdversarialClassification(ClassificationContract):
+    arms: ClassVar = {"gan": ArmOptions(kind="classification", adversarial=0.3, critic=CriticOptions(0, 4))}
+
+
 class TestTilted(ClassificationContract):
     arms: ClassVar = {
         "classification": CLASSIFICATION,
         "tilted": ArmOptions(renders="classification", tilt=0.5),
         "more": ArmOptions(renders="classification", tilt=0.0),
+        "likeliest": ArmOptions(renders="classification", decoding="mode"),
+        "colder": ArmOptions(renders="classification", temperature=0.2),
     }
 
 
@@ -63,6 +94,23 @@ def test_a_tilt_adds_the_logarithm_of_the_weights_and_a_tilt_of_one_changes_noth
     expected = annealed @ task.palette.centers / annealed.sum(1, keepdim=True)
     torch.testing.assert_close(tilted.ab, expected, rtol=1e-4, atol=1e-2)
     assert torch.equal(tilted.bins, task.palette.bins[by_product.argmax(1)])
+
+
+def test_a_rendering_decodes_as_it_says() -> None:
+    arms = {
+        "plain": CLASSIFICATION,
+        "mean": ArmOptions(renders="plain", decoding="mean"),
+        "warm": ArmOptions(renders="plain", temperature=1.0),
+        "cold": ArmOptions(renders="plain", temperature=0.05),
+        "mode": ArmOptions(renders="plain", decoding="mode"),
+    }
+    task = compose(arms, "plain", drawn_colours())
+    logits = 20 * torch.randn(200, task.outputs, generator=torch.Generator().manual_seed(0))
+    ab = {name: reading.read(logits, None).ab for name, reading in task.readings.items()}
+    torch.testing.assert_close(ab["warm"], ab["mean"])
+    assert float((ab["cold"] - ab["mode"]).norm(dim=1).median()) < 0.01
+    assert not torch.allclose(ab["plain"], ab["mean"], atol=0.1)
+    assert task.readings["cold"].decoding == "annealed_mean at T = 0.05"
 
 
 def test_no_rebalancing_trains_plain_classification() -> None:
@@ -84,7 +132,7 @@ def test_rendered_arms_are_evaluated_with_their_training() -> None:
     plain, tilted = (report.scores[name] for name in arms)
     assert plain["tuning"] == tilted["tuning"]
     assert plain["tuning"].values == {"loss": report.loss}
-    assert tilted["validation"].values["colourfulness_ratio"] > plain["validation"].values["colourfulness_ratio"]
+    assert tilted["validation"].values["delta_e_2000"] != plain["validation"].values["delta_e_2000"]
     assert [rebalancing_of(arms, name) for name in arms] == [1.0, 0.25]
     assert rebalancing_of({"regression": ArmOptions(kind="regression")}, "regression") is None
 

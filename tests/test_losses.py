@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from platform.losses import l2_loss, soft_label_cross_entropy
+from platform.losses import SoftLabels, l2_loss, soft_label_cross_entropy
 from platform.palettes import grid_palette
 
 
@@ -45,7 +45,9 @@ def test_chunked_loss_equals_the_dense_formula(bins: str, rebalanced: bool, chun
     features, weight, bias, outputs, label_weights, pixel_weights = problem(3000, 16, bins, torch.float32)
     v = pixel_weights if rebalanced else None
     dense = dense_cross_entropy(features, weight, bias, outputs, label_weights, v)
-    chunked = soft_label_cross_entropy(features, weight, bias, outputs, label_weights, v, chunk_pixels=chunk_pixels)
+    chunked = soft_label_cross_entropy(
+        features, weight, bias, SoftLabels(outputs, label_weights, v), chunk_pixels=chunk_pixels
+    )
     torch.testing.assert_close(chunked, dense, rtol=1e-5, atol=0)
     wanted = (features, weight, bias)
     # The outer factor checks that the incoming gradient is honoured.
@@ -60,7 +62,7 @@ def test_gradients_by_finite_differences(rebalanced: bool) -> None:
     features, weight, bias, outputs, label_weights, pixel_weights = problem(11, 3, "reachable", torch.float64)
     v = pixel_weights if rebalanced else None
     assert torch.autograd.gradcheck(
-        lambda x, w, b: soft_label_cross_entropy(x, w, b, outputs, label_weights, v, chunk_pixels=4),
+        lambda x, w, b: soft_label_cross_entropy(x, w, b, SoftLabels(outputs, label_weights, v), chunk_pixels=4),
         (features, weight, bias),
     )
 
@@ -70,7 +72,9 @@ def test_features_of_lower_precision_are_converted_and_get_their_gradient_in_it(
     features = features.detach().to(torch.bfloat16).requires_grad_()
     wanted = (features, weight, bias)
     dense = dense_cross_entropy(features.float(), weight, bias, outputs, label_weights, pixel_weights)
-    chunked = soft_label_cross_entropy(features, weight, bias, outputs, label_weights, pixel_weights, chunk_pixels=1024)
+    chunked = soft_label_cross_entropy(
+        features, weight, bias, SoftLabels(outputs, label_weights, pixel_weights), chunk_pixels=1024
+    )
     torch.testing.assert_close(chunked, dense, rtol=1e-5, atol=0)
     features_grad, *head_grads = torch.autograd.grad(chunked, wanted)
     expected_features_grad, *expected_head_grads = torch.autograd.grad(dense, wanted)
@@ -85,23 +89,23 @@ def test_features_of_lower_precision_are_converted_and_get_their_gradient_in_it(
 def test_large_logits_do_not_overflow() -> None:
     features, weight, bias, outputs, label_weights, _ = problem(64, 8, "reachable", torch.float32)
     features = (features.detach() * 1e3).requires_grad_()
-    loss = soft_label_cross_entropy(features, weight, bias, outputs, label_weights)
+    loss = soft_label_cross_entropy(features, weight, bias, SoftLabels(outputs, label_weights))
     torch.testing.assert_close(loss, dense_cross_entropy(features, weight, bias, outputs, label_weights, None))
     assert torch.autograd.grad(loss, features)[0].isfinite().all()
 
 
 def test_weights_of_one_are_plain_classification() -> None:
     features, weight, bias, outputs, label_weights, _ = problem(500, 8, "reachable", torch.float32)
-    plain = soft_label_cross_entropy(features, weight, bias, outputs, label_weights)
-    weighted = soft_label_cross_entropy(features, weight, bias, outputs, label_weights, torch.ones(500))
+    plain = soft_label_cross_entropy(features, weight, bias, SoftLabels(outputs, label_weights))
+    weighted = soft_label_cross_entropy(features, weight, bias, SoftLabels(outputs, label_weights, torch.ones(500)))
     assert float(plain.detach()) == float(weighted.detach())
 
 
 def test_without_gradient_the_value_is_the_same_and_nothing_is_kept() -> None:
     features, weight, bias, outputs, label_weights, _ = problem(500, 8, "reachable", torch.float32)
-    with_gradient = soft_label_cross_entropy(features, weight, bias, outputs, label_weights)
+    with_gradient = soft_label_cross_entropy(features, weight, bias, SoftLabels(outputs, label_weights))
     with torch.no_grad():
-        without = soft_label_cross_entropy(features, weight, bias, outputs, label_weights)
+        without = soft_label_cross_entropy(features, weight, bias, SoftLabels(outputs, label_weights))
     assert not without.requires_grad
     assert float(without) == float(with_gradient.detach())
 

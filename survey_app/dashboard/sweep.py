@@ -26,6 +26,7 @@ from db.sweeps import (
 from platform.results import STATUSES, short
 from platform.scores import SCORES
 from platform.tables import Table
+from survey_app.dashboard import palettes
 from survey_app.dashboard.chosen import Chosen, choose
 from survey_app.dashboard.exhibits import COLOURS, Exhibit, Figure, arm_scale, show_exhibits
 
@@ -77,6 +78,7 @@ def exhibits(session: Session, experiment: ExperimentSummary, *, score: str = "l
         *_failures(frame),
         _curves_figure(plan, frame, pd.DataFrame(measured, columns=["id", "epoch", "images", "value"]), score),
         *_hyperparameters_figure(plan, frame, score),
+        *palettes.exhibits(session, experiment.id),
         _trials_table(plan, frame),
     ]
 

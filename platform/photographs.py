@@ -1,0 +1,297 @@
+"""Colour whole photographs, of any size, with any model of any sweep: `python -m platform.colorize` (see there).
+
+A photograph keeps its own lightness. Colours are predicted from it at a small size, where a model that was trained on
+small pictures knows its way, and brought to full size along the edges of the lightness (fast guided filter: He & Sun
+2015).
+"""
+
+import argparse
+import io
+import re
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import vl_convert
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+from torch import Tensor
+from torch.nn import functional
+
+from db.errors import UserError, run_command
+from db.pictures import encoded
+from db.results import arm_results
+from db.store import DATABASE_HELP, default_database, read_session
+from platform.arms import ArmOptions
+from platform.color import lab_to_rgb, rgb_to_lab
+from platform.contact_sheet import Cell, drawn, sheet_svg
+from platform.evaluation import features, predict
+from platform.image_files import check_known, in_8_bits
+from platform.results import open_experiment
+from platform.stored_models import load_trial
+from platform.yaml_input import nearest
+
+MOST_PIXELS = 50_000_000
+SHORT_SIDE = 64  # pixels, that colours are predicted at
+RADIUS = 4  # pixels at that size, of the guided filter's windows
+SMOOTHNESS = 16.0  # squared Lab units: lightness that varies by less is no edge
+ROWS_AT_A_TIME = 256
+PLACE = 0x8825  # the EXIF tag of where a photograph was taken
+SHEET_PX = 320  # the longer side of a picture on a sheet
+
+Colour = Callable[[Tensor], Tensor]
+"""From Lab pictures (n, height, width, 3), of which it looks at L alone, to their ab (n, height, width, 2)."""
+
+
+def read_photograph(path: Path) -> tuple[np.ndarray, bytes | None]:
+    """Read any picture that Pillow reads: upright, in sRGB, uint8 (height, width, 3), clear pixels on white; and its
+    EXIF data, without the place. Of an animation the first picture.
+
+    Raises UserError, one sentence, for what is no picture, is damaged, or has more than MOST_PIXELS.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                if image.width * image.height > MOST_PIXELS:
+                    raise UserError(f"{path} has more than {MOST_PIXELS:,} pixels; make it smaller.")
+                check_known(image)
+                upright = ImageOps.exif_transpose(image)
+                exif = upright.getexif() if "exif" in image.info else Image.Exif()
+                exif.pop(PLACE, None)
+                picture = _in_srgb(in_8_bits(upright))
+                if picture.has_transparency_data:
+                    picture = picture.convert("RGBA")
+                    picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+                return np.asarray(picture.convert("RGB")), exif.tobytes() if exif else None
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise UserError(f"There is no file {path}; check its name.") from None
+    except UnidentifiedImageError:
+        raise UserError(f"{path} is no picture that can be read; get the picture again.") from None
+    except Exception as error:  # Pillow's decoders raise many kinds on a damaged file
+        raise UserError(f"{path} cannot be read as a picture ({error}); get it again.") from error
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+    profile = image.info.get("icc_profile")
+    if not profile or image.mode not in ("RGB", "CMYK", "L"):
+        return image
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except ImageCms.PyCMSError:
+        return image  # a profile that is damaged or of another mode says nothing
+    return converted or image
+
+
+@torch.no_grad()
+def colour_photograph(rgb: np.ndarray, colour: Colour, *, parts: int, short_side: int = SHORT_SIDE) -> np.ndarray:
+    """Colour uint8 (height, width, 3), returning the same shape; what colours it has are not looked at.
+
+    parts: sides of what `colour` gets divide by it. A picture whose short side is at most `short_side` is coloured at
+    its own size, and nothing is filtered.
+    """
+    height, width = rgb.shape[:2]
+    lightness = torch.cat([rgb_to_lab(torch.from_numpy(rows.copy()))[..., 0] for rows in _in_rows(rgb)])
+    scale = min(1.0, short_side / min(height, width))
+    size = tuple(max(1, round(extent * scale)) for extent in (height, width))
+    small = lightness
+    if scale < 1:
+        small = functional.interpolate(lightness[None, None], size, mode="area")[0, 0]
+    ab = _coloured(small, colour, parts)
+    if scale == 1:
+        return _to_rgb(lightness, ab)
+    slope, shift = _guided(small, ab)
+    result = np.empty_like(rgb)
+    for top in range(0, height, ROWS_AT_A_TIME):
+        rows = slice(top, min(top + ROWS_AT_A_TIME, height))
+        a, b = (_enlarged(part, rows, (height, width)) for part in (slope, shift))
+        result[rows] = _to_rgb(lightness[rows], a * lightness[rows, :, None] + b)
+    return result
+
+
+def _coloured(lightness: Tensor, colour: Colour, parts: int) -> Tensor:
+    """ab (height, width, 2) of L (height, width), whose sides are filled up to multiples of `parts` by its edge."""
+    height, width = lightness.shape
+    filled = functional.pad(lightness[None, None], (0, -width % parts, 0, -height % parts), mode="replicate")[0, 0]
+    lab = torch.stack((filled, torch.zeros_like(filled), torch.zeros_like(filled)), dim=-1)
+    return colour(lab[None])[0, :height, :width].float()
+
+
+def _guided(lightness: Tensor, ab: Tensor) -> tuple[Tensor, Tensor]:
+    """Slope and shift, each (2, height, width), of ab as linear functions of L around each pixel (He, Sun & Tang 2013,
+    equations 5, 6 and 8)."""
+    guide, values = lightness[None, None], ab.movedim(-1, 0)[:, None]
+    count = _window_mean(torch.ones_like(guide))
+
+    def mean(x: Tensor) -> Tensor:
+        return _window_mean(x) / count
+
+    guide_mean, values_mean = mean(guide), mean(values)
+    variance = mean(guide * guide) - guide_mean**2
+    slope = (mean(guide * values) - guide_mean * values_mean) / (variance.clamp_min(0) + SMOOTHNESS)
+    shift = values_mean - slope * guide_mean
+    return mean(slope)[:, 0], mean(shift)[:, 0]
+
+
+def _window_mean(x: Tensor) -> Tensor:
+    return functional.avg_pool2d(x, 2 * RADIUS + 1, stride=1, padding=RADIUS)
+
+
+def _enlarged(small: Tensor, rows: slice, size: tuple[int, int]) -> Tensor:
+    """Some rows of a small picture (2, height, width) enlarged to a size, bilinearly: (rows, width, 2)."""
+    height, width = size
+    y = (torch.arange(rows.start, rows.stop) + 0.5) / height * 2 - 1
+    x = (torch.arange(width) + 0.5) / width * 2 - 1
+    grid = torch.stack((x.expand(len(y), -1), y[:, None].expand(-1, width)), dim=-1)
+    found = functional.grid_sample(small[None], grid[None], mode="bilinear", padding_mode="border", align_corners=False)
+    return found[0].movedim(0, -1)
+
+
+def _to_rgb(lightness: Tensor, ab: Tensor) -> np.ndarray:
+    rgb: np.ndarray = lab_to_rgb(torch.cat((lightness[..., None], ab), dim=-1)).numpy()
+    return rgb
+
+
+def _in_rows(rgb: np.ndarray) -> list[np.ndarray]:
+    return [rgb[top : top + ROWS_AT_A_TIME] for top in range(0, len(rgb), ROWS_AT_A_TIME)]
+
+
+# The command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m platform.colorize",
+        description="Colour photographs with a model of a sweep. Each is written beside its original, the model's name "
+        "added to its own; the original is left as it is.",
+    )
+    parser.add_argument("photographs", nargs="+", type=Path, metavar="PHOTO", help="any picture, in colour or grey")
+    parser.add_argument("--experiment", help="whose model (default: the newest's)")
+    parser.add_argument("--arm", help="which of its models (default: the one with the least colour error)")
+    parser.add_argument("--all-arms", action="store_true", help="every model, and a sheet of all")
+    parser.add_argument("--tilt", type=float, metavar="λ", help="make rare colours likelier: 1 changes nothing, 0 most")
+    parser.add_argument("--temperature", type=float, metavar="T", help="of the annealed mean: lower is more colourful")
+    parser.add_argument("--short-side", type=int, default=SHORT_SIDE, metavar="PIXELS", help="that colours are "
+                        "predicted at (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where to (default: beside each photograph)")
+    parser.add_argument("--database", default=default_database(), help=DATABASE_HELP)
+    options = parser.parse_args(arguments)
+    return run_command(lambda: _colour_all(options))
+
+
+def _colour_all(options: argparse.Namespace) -> int:
+    if options.short_side < 8:
+        raise UserError(f"--short-side is {options.short_side}; give at least 8 pixels.")
+    engine, experiment = open_experiment(options.database, options.experiment)
+    painters = _painters(engine, experiment, options)
+    if options.out is not None:
+        _make_folder(options.out)
+    faults = 0
+    for path in options.photographs:
+        try:
+            rgb, exif = read_photograph(path)
+            folder = path.parent if options.out is None else options.out
+            coloured = {}
+            for arm, (colour, parts) in painters.items():
+                coloured[arm] = colour_photograph(rgb, colour, parts=parts, short_side=options.short_side)
+                print(_save(coloured[arm], folder / f"{path.stem}-{_file_name(arm)}{_suffix(path)}", path, exif))
+            if options.all_arms:
+                print(_save_sheet(rgb, coloured, folder / f"{path.stem}-all.png", experiment))
+        except UserError as error:
+            print(error, file=sys.stderr)
+            faults += 1
+    return 2 if faults else 0
+
+
+def _painters(engine: Engine, experiment: str, options: argparse.Namespace) -> dict[str, tuple[Colour, int]]:
+    """For each arm that was asked for, or the best, what colours, and what the sides of its pictures divide by."""
+    with read_session(engine) as session:
+        results = [result for result in arm_results(session, experiment) if not result.baseline]
+        finished = {result.arm: result.best for result in results if result.best is not None}
+        if not finished:
+            raise UserError(f"No trial of {experiment!r} has finished yet: wait for one, or name another --experiment.")
+        if options.arm is not None and options.arm not in finished:
+            near, there = nearest(options.arm, list(finished)), ", ".join(finished)
+            raise UserError(f"{experiment!r} has no finished model {options.arm!r}{near}; it has {there}.")
+        names = [options.arm] if options.arm else list(finished)
+        if not options.arm and not options.all_arms:
+            names = [min(finished, key=lambda arm: finished[arm].scores["validation"]["delta_e_2000"])]
+            print(f"Coloured by {names[0]}, the model of {experiment} with the least colour error; "
+                  f"--arm names another: {', '.join(finished)}.")  # fmt: skip
+        return {name: _painter(session, name, finished[name].trial_id, options) for name in names}
+
+
+def _painter(session: Session, arm: str, trial_id: int, options: argparse.Namespace) -> tuple[Colour, int]:
+    task, model = load_trial(session, trial_id)
+    asked = {key: value for key in ("tilt", "temperature") if (value := getattr(options, key)) is not None}
+    reading = arm
+    if asked:
+        if task.palette is None:
+            raise UserError(f"{arm} gives colours directly: --tilt and --temperature are for classifications.")
+        trained = next(iter(task.readings))
+        try:
+            rendering = TypeAdapter(ArmOptions).validate_python({"renders": trained, **asked})
+        except ValidationError as error:
+            [first, *_] = error.errors()
+            raise UserError(f"--{first['loc'][0]} is {first['input']}: {first['msg'].lower()}.") from None
+        reading = f"{arm} as asked"
+        task, model = load_trial(session, trial_id, also={reading: rendering})
+
+    def colour(lab: Tensor) -> Tensor:
+        found = predict(task, model, features(task, model, lab))[reading]
+        return found.ab.view(*lab.shape[:3], 2)
+
+    return colour, 1 if model is None else 2 ** len(model.encoder)
+
+
+def _save(rgb: np.ndarray, path: Path, original: Path, exif: bytes | None) -> Path:
+    if path.resolve() == original.resolve():
+        raise UserError(f"{path} is the photograph itself, which is not overwritten; give another --out.")
+    more: dict[str, Any] = {} if exif is None else {"exif": exif}
+    try:
+        if path.suffix == ".jpg":
+            more |= {"quality": 95, "subsampling": 0}
+        Image.fromarray(rgb).save(path, **more)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror or error}); give another --out.") from error
+    return path
+
+
+def _save_sheet(rgb: np.ndarray, coloured: Mapping[str, np.ndarray], path: Path, title: str) -> Path:
+    """The photograph, and what each model makes of it, side by side."""
+    pictures = {"photograph": rgb, **coloured}
+    thumbs = {}
+    for name, picture in pictures.items():
+        thumb = Image.fromarray(picture)
+        thumb.thumbnail((SHEET_PX, SHEET_PX))
+        thumbs[name] = np.asarray(thumb)
+    height, width = thumbs["photograph"].shape[:2]
+    cells = [Cell(drawn(encoded(thumb))) for thumb in thumbs.values()]
+    svg = sheet_svg(title, list(thumbs), [(path.stem.removesuffix("-all"), cells)], "", box_px=(width, height))
+    path.write_bytes(vl_convert.svg_to_png(svg, scale=1))
+    return path
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made ({error.strerror}); give another --out.") from error
+
+
+def _suffix(path: Path) -> str:
+    return ".jpg" if path.suffix.lower() in (".jpg", ".jpeg") else ".png"
+
+
+def _file_name(arm: str) -> str:
+    """An arm's name, of which a file's may hold some letters only, and not many."""
+    return re.sub(r"[^\w.-]+", "-", arm).encode()[:60].decode(errors="ignore").strip("-.") or "coloured"
