@@ -250,7 +250,7 @@ def _classification_loss(
     labels = SoftLabels(entries, weights, None if rarity is None else rarity[entries[:, 0]], coarse)
     if isinstance(head, nn.Linear):
         return soft_label_cross_entropy(rows, head.weight, head.bias, labels)
-    return dense_cross_entropy(head(rows.to(ab.dtype)), labels)
+    return dense_cross_entropy(head, rows.to(ab.dtype), labels)
 
 
 def _read_constant(ab: Tensor, outputs: Tensor, truth: Tensor | None) -> Prediction:

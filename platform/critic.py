@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 UNIT = 50.0  # of L and ab, that what the critic sees be of order 1
-WIDTH = 32  # channels at full size; they double at each halving, up to four times as many
+WIDTH = 16  # channels at full size; they double at each halving, up to four times as many
 LEARNING_RATE = 1e-3
+PICTURES = 32  # of a batch, that it sees: to colour them all differentiably would cost a classifier too much
 PENALTY = 1.0  # γ; Huang et al. 2024, equations 3 and 4
 PENALTY_EVERY = 16  # steps, each then so many times as heavy (Karras et al. 2020, "lazy regularization")
 
@@ -76,9 +77,12 @@ class Adversary:
         self._steps = 0
         self._seen: tuple[Tensor, Tensor, Tensor] | None = None
 
-    def loss(self, lab: Tensor, outputs: Tensor) -> Tensor:
-        """Return weight · mean softplus(s(photograph) − s(colourized)), of lab (n, height, width, 3) and what the head
-        gives for its pixels; the critic itself is left as it is."""
+    def loss(self, lab: Tensor, rows: Tensor, head: nn.Module) -> Tensor:
+        """Return weight · mean softplus(s(photograph) − s(colourized)), over the first PICTURES of lab (n, height,
+        width, 3), whose features are rows (pixels, width); the critic itself is left as it is."""
+        pixels = rows.shape[0] // len(lab)
+        lab = lab[:PICTURES]
+        outputs = head(rows[: len(lab) * pixels].to(lab.dtype))
         lightness, truth = lab.movedim(-1, 1).split((1, 2), dim=1)
         colourized = self._colour(outputs).view(*lab.shape[:3], 2).movedim(-1, 1)
         self._seen = lightness, truth, colourized.detach()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from platform.hierarchy import Families
@@ -14,6 +14,7 @@ from platform.hierarchy import Families
 # and 32 MB of third-level cache. A GPU wants long kernels.
 CPU_CHUNK_LOGITS = 800 * 1024
 GPU_CHUNK_PIXELS = 1 << 18
+DENSE_CHUNK_PIXELS = 4096
 SMALLEST_SUM = 1e-30  # of a coarse cell's exponentials, the largest of all being 1: its logarithm stays finite
 
 
@@ -61,15 +62,22 @@ def soft_label_cross_entropy(
     return loss
 
 
-def dense_cross_entropy(log_p: Tensor, labels: SoftLabels) -> Tensor:
-    """Return the same loss of log-probabilities, up to a constant per pixel, (pixels, entries), that exist already."""
-    log_p = log_p.log_softmax(-1)
-    loss = -(log_p.gather(1, labels.entries) * labels.weights).sum(1)
-    if labels.families is not None:
-        coarse = (log_p.exp() @ labels.families.membership.to(log_p.dtype)).clamp_min(SMALLEST_SUM).log()
-        for cell_of in labels.families.cell:
-            loss = loss - (coarse.gather(1, cell_of[labels.entries]) * labels.weights).sum(1)
-    return (loss if labels.pixel_weights is None else loss * labels.pixel_weights).mean()
+def dense_cross_entropy(head: nn.Module, features: Tensor, labels: SoftLabels) -> Tensor:
+    """Return the same loss of any head that maps features (pixels, channels) to logits (pixels, entries), by autograd,
+    chunk by chunk."""
+    chunk = DENSE_CHUNK_PIXELS if features.device.type == "cpu" else len(features)
+    total = features.new_zeros(())
+    for start in range(0, len(features), chunk):
+        part = slice(start, start + chunk)
+        logits, entries, weights = head(features[part]), labels.entries[part], labels.weights[part]
+        loss = logits.logsumexp(1) - (logits.gather(1, entries) * weights).sum(1)
+        if labels.families is not None:
+            sums = logits.softmax(1) @ labels.families.membership.to(logits.dtype)
+            coarse = sums.clamp_min(SMALLEST_SUM).log()
+            for cell_of in labels.families.cell:
+                loss = loss - (coarse.gather(1, cell_of[entries]) * weights).sum(1)
+        total = total + (loss if labels.pixel_weights is None else loss * labels.pixel_weights[part]).sum()
+    return total / len(features)
 
 
 def cpu_chunk_pixels(heads: int) -> int:

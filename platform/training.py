@@ -127,7 +127,7 @@ def _train_epoch(
         rows = features(task, model, lab, dtype)
         loss = task.objective(model.head, rows, lab[..., 1:])
         if adversary is not None:
-            loss = loss + adversary.loss(lab, model.head(rows.float()))
+            loss = loss + adversary.loss(lab, rows, model.head)
         model.zero_grad(set_to_none=True)
         loss.backward()
         for optimizer in optimizers:

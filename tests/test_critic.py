@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from platform.critic import UNIT, Adversary, Critic, CriticOptions, squared_gradient
@@ -41,7 +42,7 @@ def test_the_gradients_length_by_finite_differences() -> None:
 def test_the_term_is_the_relativistic_one_and_leaves_the_critic_alone() -> None:
     teacher, lab = adversary(0.3), pictures()
     outputs = torch.randn(4 * 16 * 16, 2, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    loss = teacher.loss(lab, outputs)
+    loss = teacher.loss(lab, outputs, nn.Identity())
     lightness, ab = lab[..., :1].movedim(-1, 1), lab[..., 1:].movedim(-1, 1)
     fake = (10 * outputs).view(4, 16, 16, 2).movedim(-1, 1)
     expected = 0.3 * functional.softplus(teacher.critic(lightness, ab) - teacher.critic(lightness, fake)).mean()
@@ -57,7 +58,7 @@ def test_it_learns_to_tell_photographs_from_pictures_without_colour() -> None:
     losses = []
     for step in range(60):
         lab = pictures(8, seed=step)
-        losses.append(float(teacher.loss(lab, torch.zeros(8 * 256, 2))))
+        losses.append(float(teacher.loss(lab, torch.zeros(8 * 256, 2), nn.Identity())))
         teacher.step()
     assert losses[-1] > losses[0] + 1  # what the colourizer is charged rises as the critic tells them apart
 
@@ -76,7 +77,7 @@ def test_chroma_is_seen_as_sharply_as_the_acuity_says(acuity: int) -> None:
 def test_it_goes_on_from_its_state() -> None:
     def taught(teacher: Adversary, steps: range) -> Adversary:
         for step in steps:
-            teacher.loss(pictures(seed=step), torch.full((4 * 256, 2), float(step)))
+            teacher.loss(pictures(seed=step), torch.full((4 * 256, 2), float(step)), nn.Identity())
             teacher.step()
         return teacher
 

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from platform.hierarchy import families
 from platform.losses import SoftLabels, dense_cross_entropy, soft_label_cross_entropy
@@ -56,7 +56,7 @@ def test_coarse_losses_and_their_gradients_equal_the_dense_formula(grids: tuple[
     logits = features @ weight.T + bias
     expected = reference(logits, soft, cells_of, v)
     fused = soft_label_cross_entropy(features, weight, bias, labels, chunk_pixels=64)
-    dense = dense_cross_entropy(logits, labels)
+    dense = dense_cross_entropy(nn.Identity(), logits, labels)
     wanted = (features, weight, bias)
     gradients = torch.autograd.grad(expected, wanted, retain_graph=True)
     for loss in (fused, dense):
