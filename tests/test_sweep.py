@@ -36,6 +36,7 @@ from platform.config import read_config
 from platform.datasets import load_dataset
 from platform.options import parse_options
 from platform.palettes import count_colours
+from platform.photographs import main as colorize
 from platform.results import main as print_results
 from platform.storage import CHECKPOINT_FILE, SAMPLES_FILE
 from platform.stored_models import load_trial
@@ -286,6 +287,39 @@ def test_any_stored_model_is_loaded_from_the_database_alone_and_paints_the_store
             assert [(picture.png, picture.scores) for picture in pictures] == [stored[index] for index in indices], arm
             painted.add(arm)
     assert painted == {*TRAINED, "tilted", "most frequent bin", "grey"}
+
+
+def test_photographs_are_coloured_by_stored_models(
+    finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = load_dataset(["photos"], train_images=40, validation_images=20, say=lambda line: None).validation_images[0]
+    photograph, out = tmp_path / "a photograph.png", tmp_path / "out"
+    Picture.fromarray(image).save(photograph)
+    before = photograph.read_bytes()
+    told = [str(photograph), "--database", str(finished.folder / "d.sqlite"), "--out", str(out)]
+    with one_thread():
+        assert colorize([*told, str(tmp_path / "missing.jpg"), "--all-arms"]) == 2
+        assert capsys.readouterr().err == f"There is no file {tmp_path / 'missing.jpg'}; check its name.\n"
+        assert len(list(out.iterdir())) == len(TRAINED) + 2  # tilted, and the sheet of all
+        with read_session(finished.engine) as session:
+            trial_id = next(result.best for result in arm_results(session, "tiny") if result.arm == "tilted").trial_id  # type: ignore[union-attr]
+            task, model = load_trial(session, trial_id)
+        [sample] = paint(task, model, image[None])["tilted"]
+        same = np.asarray(Picture.open(out / "a photograph-tilted.png"))
+        assert np.array_equal(same, np.asarray(Picture.open(io.BytesIO(sample.png))))
+        assert colorize([*told, "--arm", "rebalanced", "--tilt", "0.5"]) == 0
+        asked = np.asarray(Picture.open(out / "a photograph-rebalanced.png"))
+        assert np.array_equal(asked, same)  # "tilted" is λ = 0.5 of the same training
+    capsys.readouterr()
+    assert colorize([*told, "--arm", "regression", "--tilt", "0.5"]) == 2
+    assert "gives colours directly" in capsys.readouterr().err
+    assert colorize([*told, "--arm", "tiltd"]) == 2
+    assert "did you mean `tilted`?" in capsys.readouterr().err
+    assert colorize([*told, "--arm", "rebalanced", "--tilt", "7"]) == 2
+    assert capsys.readouterr().err == "--tilt is 7.0: input should be less than or equal to 1.\n"
+    assert colorize(told) == 0
+    assert "with the least colour error" in capsys.readouterr().out
+    assert photograph.read_bytes() == before
 
 
 def test_what_follows_from_the_data_is_not_computed_again(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
