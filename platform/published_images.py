@@ -79,11 +79,12 @@ def open_cifar10(directory: Path, say: Say) -> Source:
 
 
 def _find_cifar10_folder(directory: Path) -> Path | None:
-    """Where the binary version lies: below the directory as it unpacks, in it, or one folder deeper.
+    """Where the binary version lies: below the directory as it unpacks, in it, or up to two folders deeper.
 
     Raises DatasetError where there is the version for Python only.
     """
-    around = [directory / CIFAR10_FOLDER, directory, *sorted(directory.glob(f"*/{CIFAR10_FOLDER}"))]
+    deeper = [path for depth in ("*", "*/*") for path in sorted(directory.glob(f"{depth}/{CIFAR10_FOLDER}"))]
+    around = [directory / CIFAR10_FOLDER, directory, *deeper]
     for folder in around:
         if any((folder / name).exists() for name in CIFAR10_FILES):
             return folder
@@ -92,6 +93,12 @@ def _find_cifar10_folder(directory: Path) -> Path | None:
             raise DatasetError(
                 f"{folder} holds CIFAR-10's version for Python (data_batch_1, ...), but HueJury reads the binary one "
                 f"(data_batch_1.bin, ...): put {CIFAR10_URL.rsplit('/', 1)[1]} into {directory}, or name another."
+            )
+    for archive in directory.glob("cifar-10-python.tar*"):
+        if not (directory / CIFAR10_URL.rsplit("/", 1)[1]).exists():
+            raise DatasetError(
+                f"{archive} is CIFAR-10's version for Python, but HueJury reads the binary one: put "
+                f"{CIFAR10_URL.rsplit('/', 1)[1]} beside it, or move it away to have that downloaded."
             )
     return directory / CIFAR10_FOLDER if (directory / CIFAR10_FOLDER).exists() else None
 
@@ -122,7 +129,7 @@ def _read_cifar10_folder(folder: Path) -> dict[Path, bytes]:
 
 def _read_cifar10_archive(archive: Path) -> dict[Path, bytes]:
     """The six files out of the archive, in memory: no path inside the archive ever reaches the disk."""
-    mend = "remove it and run again to download it anew"
+    mend = "move it away and run again to download it anew, or unpack it there if you know that it is good"
     contents: dict[Path, bytes] = {}
     try:
         if pooch.file_hash(archive) != CIFAR10_SHA256:

@@ -61,14 +61,22 @@ def test_broken_cifar10_file(cifar10: Path, spoil: Callable[[Path], object], wor
         assert word in message
 
 
-def test_cifar10_is_found_one_level_off_and_pythons_version_is_called_by_name(cifar10: Path) -> None:
+def test_cifar10_is_found_some_levels_off_and_pythons_version_is_called_by_name(cifar10: Path) -> None:
     data = load_cifar10(cifar10.parent)
     deeper = cifar10.parent / "unpacked" / cifar10.name
     deeper.parent.mkdir()
     cifar10.rename(deeper)
     assert load_cifar10(cifar10.parent).fingerprint == data.fingerprint
     assert load_cifar10(deeper).fingerprint == data.fingerprint
-    shutil.rmtree(deeper)
+    deepest = cifar10.parent / "data" / "unpacked" / cifar10.name
+    deepest.parent.mkdir(parents=True)
+    deeper.rename(deepest)
+    assert load_cifar10(cifar10.parent).fingerprint == data.fingerprint
+    shutil.rmtree(deepest)
+    archive = cifar10.parent / "cifar-10-python.tar.gz"
+    archive.write_bytes(b"packed")
+    assert f"{archive} is CIFAR-10's version for Python" in refused("cifar10", cifar10.parent)
+    archive.unlink()
     python = cifar10.parent / "cifar-10-batches-py"
     python.mkdir()
     (python / "data_batch_1").write_bytes(b"pickled")
@@ -119,7 +127,7 @@ def test_archive_with_another_checksum(tmp_path: Path, monkeypatch: pytest.Monke
     archive.write_bytes(GOOD_ARCHIVE[:-1])
     message = refused("cifar10", tmp_path)
     assert str(archive) in message
-    assert "remove it" in message
+    assert "move it away" in message
     assert archive.exists()  # it may be somebody's: only its owner removes it
 
 
