@@ -35,7 +35,6 @@ os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - its name
 # made once. These two come first, and what is short fills up the time until both have ended.
 GROUPS = {
     "ray": [
-        "test_faults_cluster",
         "test_faults_trials",
         "test_platform_module",
         "test_recorder",

@@ -44,7 +44,7 @@ def test_a_row_is_the_photograph_grey_and_every_arms_best(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--database", "none.sqlite"], "There is no database none.sqlite; run a sweep first"),
+        (["--database", "none.sqlite"], "none.sqlite; run a sweep first"),
         (["dogs", "--database", "cats.sqlite"], "There is no experiment 'dogs'; there is cats."),
         (["cats", "--database", "cats.sqlite", "--out", "no/where.png"], "no/where.png cannot be written"),
     ],

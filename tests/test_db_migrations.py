@@ -165,7 +165,7 @@ def test_a_copy_that_fails_half_way_leaves_nothing(
 @pytest.mark.parametrize(
     ("source", "target", "message"),
     [
-        ("none.sqlite", "postgresql+psycopg://nobody@127.0.0.1:1/x", "There is no database none.sqlite"),
+        ("none.sqlite", "postgresql+psycopg://nobody@127.0.0.1:1/x", "none.sqlite; run a sweep first"),
         ("original", "postgresql+psycopg://nobody:secret@127.0.0.1:1/x", "Connection refused"),
         ("original", "other.sqlite", "python -m db.backup"),
     ],

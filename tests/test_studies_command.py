@@ -180,7 +180,7 @@ def test_the_command_creates_shows_exports_and_closes(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--database", "nowhere.sqlite", "list"], "There is no database nowhere.sqlite; run a sweep first"),
+        (["--database", "nowhere.sqlite", "list"], "nowhere.sqlite; run a sweep first"),
         (["list"], "There is no study yet; finish a sweep, or create one"),
         (["show"], "There is no study yet"),
         (["close", "x"], "There is no study 'x'; there is none yet"),

@@ -199,7 +199,7 @@ def test_trials_share_their_nodes_data_spread_and_outlive_a_node(cluster: Proces
         "a cluster's node killed in mid-sweep, whose trials shared their node's one copy of the data",
         f"once, in every run, under {len(held)} trials at once",
         f"{lost} of {8 * EPOCHS} epochs",
-        "tests/test_faults_cluster.py -k outlive_a_node",
+        "tests/faults_cluster.py -k outlive_a_node",
     )
 
 
