@@ -218,7 +218,7 @@ def _curve_panel(curves: pd.DataFrame, last: int, y: alt.Y, colour: str) -> Any:
     x = alt.X(
         "epoch:Q",
         scale=alt.Scale(domain=[min(1, last - 1), last], nice=False, padding=6),
-        axis=alt.Axis(tickMinStep=1, format="d", tickCount=6),
+        axis=alt.Axis(tickMinStep=1, format="d", tickCount=min(6, max(last - 1, 1))),
     )
     base = alt.Chart(curves.drop(columns=["model", "epochs"])).encode(x=x, y=y)
     # No tooltips on lines: Vega would always give a line's first epoch.
