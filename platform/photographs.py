@@ -184,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         "predicted at (default: %(default)s)")  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where to (default: beside each photograph)")
     parser.add_argument("--database", default=default_database(), help=DATABASE_HELP)
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)  # photographs may stand among the options
     return run_command(lambda: _colour_all(options))
 
 
@@ -221,7 +221,7 @@ def _painters(engine: Engine, experiment: str, options: argparse.Namespace) -> d
             raise UserError(f"No trial of {experiment!r} has finished yet: wait for one, or name another --experiment.")
         if options.arm is not None and options.arm not in finished:
             near, there = nearest(options.arm, list(finished)), ", ".join(finished)
-            raise UserError(f"{experiment!r} has no finished model {options.arm!r}{near}; it has {there}.")
+            raise UserError(f"{experiment!r} has no finished model {options.arm!r}, but {there}{near or '.'}")
         names = [options.arm] if options.arm else list(finished)
         if not options.arm and not options.all_arms:
             names = [min(finished, key=lambda arm: finished[arm].scores["validation"]["delta_e_2000"])]
