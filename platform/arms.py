@@ -155,9 +155,8 @@ def compose(
             make_adversary=_adversary_of(options, _to_ab, device),
         )
     palette = _palette_of(options, colours, seed, centers).to(device)
-    rarity = None
-    if options.rebalancing != 1:
-        rarity = colours.rarity_weights(palette, options.rebalancing).float().to(device)
+    weights = colours.rarity_weights(palette, options.rebalancing)
+    rarity = None if options.rebalancing == 1 else weights.float().to(device)
     nested, readings = families(palette, COARSE_GRIDS), {}
     for other in (name, *renderings(arms, name)):
         offset = None
@@ -166,7 +165,7 @@ def compose(
         read = partial(_read_distribution, palette, nested, _decoder(arms[other]), offset)
         readings[other] = Reading(read, _in_words(arms[other]))
     # What minimises the loss where nothing is known of a pixel: steps would be spent on learning it.
-    known = colours.mean_soft_label(palette) * colours.rarity_weights(palette, options.rebalancing)
+    known = colours.mean_soft_label(palette) * weights
     first_bias = known.clamp_min(SMALLEST_SHARE).log().float()
     make_head: Callable[[int], nn.Module] = partial(_linear_head, len(palette.centers), first_bias)
     if options.prior is not None:

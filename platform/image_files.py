@@ -227,10 +227,7 @@ def _read_image(path: Path) -> Bytes:
                 image.draft("RGB", (4 * SIZE, 4 * SIZE))  # lets JPEG decode at a fraction of its size
                 check_known(image)
                 square = in_8_bits(_central_square(ImageOps.exif_transpose(image)))
-                if square.has_transparency_data:
-                    square = square.convert("RGBA")
-                    square = Image.alpha_composite(Image.new("RGBA", square.size, "white"), square)
-                return np.asarray(square.convert("RGB").resize((SIZE, SIZE), Image.Resampling.LANCZOS))
+                return np.asarray(on_white(square).resize((SIZE, SIZE), Image.Resampling.LANCZOS))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DatasetError(
             f"{path} has more than {Image.MAX_IMAGE_PIXELS:,} pixels; make it smaller or move it away."
@@ -259,6 +256,14 @@ def check_known(image: Image.Image) -> None:
         raise ValueError("its colours lie in planes, in more than 8 bits")
     if image.mode.startswith("I;16") and "transparency" in image.info:
         raise ValueError("its greys of 16 bits have a transparent one")
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """As RGB, with white where the image is clear."""
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
 
 
 def in_8_bits(image: Image.Image) -> Image.Image:

@@ -10,7 +10,8 @@ import io
 import re
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from platform.arms import ArmOptions
 from platform.color import lab_to_rgb, rgb_to_lab
 from platform.contact_sheet import Cell, drawn, sheet_svg
 from platform.evaluation import features, predict
-from platform.image_files import check_known, in_8_bits
+from platform.image_files import check_known, in_8_bits, on_white
 from platform.results import open_experiment
 from platform.stored_models import load_trial
 from platform.yaml_input import nearest
@@ -65,11 +66,7 @@ def read_photograph(path: Path) -> tuple[np.ndarray, bytes | None]:
                 upright = ImageOps.exif_transpose(image)
                 exif = upright.getexif() if "exif" in image.info else Image.Exif()
                 exif.pop(PLACE, None)
-                picture = _in_srgb(in_8_bits(upright))
-                if picture.has_transparency_data:
-                    picture = picture.convert("RGBA")
-                    picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-                return np.asarray(picture.convert("RGB")), exif.tobytes() if exif else None
+                return np.asarray(on_white(_in_srgb(in_8_bits(upright)))), exif.tobytes() if exif else None
     except UserError:
         raise
     except FileNotFoundError:
@@ -231,20 +228,18 @@ def _painters(engine: Engine, experiment: str, options: argparse.Namespace) -> d
 
 
 def _painter(session: Session, arm: str, trial_id: int, options: argparse.Namespace) -> tuple[Colour, int]:
-    task, model = load_trial(session, trial_id)
     asked = {key: value for key in ("tilt", "temperature") if (value := getattr(options, key)) is not None}
-    reading = arm
+    reading, also = arm, {}
     if asked:
-        if task.palette is None:
-            raise UserError(f"{arm} gives colours directly: --tilt and --temperature are for classifications.")
-        trained = next(iter(task.readings))
+        reading = f"{arm} as asked"
         try:
-            rendering = TypeAdapter(ArmOptions).validate_python({"renders": trained, **asked})
+            also = {reading: TypeAdapter(ArmOptions).validate_python(asked)}
         except ValidationError as error:
             [first, *_] = error.errors()
             raise UserError(f"--{first['loc'][0]} is {first['input']}: {first['msg'].lower()}.") from None
-        reading = f"{arm} as asked"
-        task, model = load_trial(session, trial_id, also={reading: rendering})
+    task, model = load_trial(session, trial_id, also=also)
+    if asked and task.palette is None:
+        raise UserError(f"{arm} gives colours directly: --tilt and --temperature are for classifications.")
 
     def colour(lab: Tensor) -> Tensor:
         found = predict(task, model, features(task, model, lab))[reading]
@@ -257,13 +252,19 @@ def _save(rgb: np.ndarray, path: Path, original: Path, exif: bytes | None) -> Pa
     if path.resolve() == original.resolve():
         raise UserError(f"{path} is the photograph itself, which is not overwritten; give another --out.")
     more: dict[str, Any] = {} if exif is None else {"exif": exif}
-    try:
-        if path.suffix == ".jpg":
-            more |= {"quality": 95, "subsampling": 0}
+    if path.suffix == ".jpg":
+        more |= {"quality": 95, "subsampling": 0}
+    with _written(path):
         Image.fromarray(rgb).save(path, **more)
+    return path
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror or error}); give another --out.") from error
-    return path
 
 
 def _save_sheet(rgb: np.ndarray, coloured: Mapping[str, np.ndarray], path: Path, title: str) -> Path:
@@ -277,7 +278,8 @@ def _save_sheet(rgb: np.ndarray, coloured: Mapping[str, np.ndarray], path: Path,
     height, width = thumbs["photograph"].shape[:2]
     cells = [Cell(drawn(encoded(thumb))) for thumb in thumbs.values()]
     svg = sheet_svg(title, list(thumbs), [(path.stem.removesuffix("-all"), cells)], "", box_px=(width, height))
-    path.write_bytes(vl_convert.svg_to_png(svg, scale=1))
+    with _written(path):
+        path.write_bytes(vl_convert.svg_to_png(svg, scale=1))
     return path
 
 

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from pydantic import TypeAdapter
@@ -26,18 +27,19 @@ def load_trial(
 ) -> tuple[Task, Colorizer | None]:
     """Rebuild what a trial trained, from the database and the checkpoint that it names.
 
-    also: further arms, that render stored ones. Returns the task, whose readings are those of the trained arm and of
-    all that render it, and the model in eval mode, None for a baseline. Raises UserError where the trial's weights are
-    not to be had.
+    also: further readings of the same training, by their names. Returns the task, whose readings are those of the
+    trained arm and of all that render it, and the model in eval mode, None for a baseline. Raises UserError where the
+    trial's weights are not to be had.
     """
     trial = session.get_one(Trial, trial_id)
     rows = session.scalars(select(Arm).where(Arm.experiment_id == trial.experiment_id).order_by(Arm.position)).all()
-    arms = {row.name: TypeAdapter(ArmOptions).validate_python(row.options) for row in rows} | dict(also or {})
+    arms = {row.name: TypeAdapter(ArmOptions).validate_python(row.options) for row in rows}
     arm = next(row for row in rows if row.id == trial.arm_id)
     counts = session.scalars(
         select(Dataset.colour_counts).join(Experiment).where(Experiment.id == trial.experiment_id)
     ).one()
     trained = arms[arm.name].renders or arm.name
+    arms |= {name: replace(options, renders=trained) for name, options in (also or {}).items()}
     task = compose(arms, trained, ColourCounts.from_bytes(counts), centers=arm.centers, device=device)
     if task.outputs == 0:
         return task, None
