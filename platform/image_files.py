@@ -40,9 +40,9 @@ PHOTO_GAP = 16  # pixels between two splits that belong to neither: no JPEG bloc
 FOLDER_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 FOLDER_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 FOLDER_VALIDATION_SHARE = 0.2
-SPLIT_FOLDER = re.compile(  # train, Val, test2017, train_images, ...
-    r"(train(ing)?|val(id(ation)?)?|dev|eval(uation)?|test(ing)?)([ _-]?(set|split|data|images|\d+))*", re.IGNORECASE
-)
+SPLIT = r"(train(?:ing)?|val(?:id(?:ation)?)?|dev|eval(?:uation)?|test(?:ing)?)"
+SPLIT_FOLDER = re.compile(SPLIT + r"([ _-]?(set|split|data|images|\d+))*", re.IGNORECASE)  # Val, train2017, test_images
+SPLIT_AMONG_OTHERS = re.compile(rf"(.*[ _-])?{SPLIT}([ _-].*)?", re.IGNORECASE)  # DIV2K_train_HR
 MOST_FAULTS = 20  # that are said at once
 
 # Pillow refuses a PNG with more text than a megabyte. Here nobody reads the text, and pixels have a limit of their own.
@@ -145,8 +145,8 @@ def open_folder(folder: Path) -> Source:
 def _check_not_split(folder: Path, class_names: tuple[str, ...]) -> None:
     """Raise DatasetError where the sub-folders are splits, which would be taken for classes."""
     folders = [name for name in class_names if (folder / name).is_dir()]  # pictures beside them are of class "all"
-    splits = [name for name in folders if SPLIT_FOLDER.fullmatch(name)]
-    trained = max(splits, key=lambda name: name.lower().startswith("train"), default="")
+    splits = [name for name in folders if SPLIT_FOLDER.fullmatch(name)] or _splits_of_one_name(folders)
+    trained = max(splits, key=lambda name: "train" in name.lower(), default="")
     named = {name.lower().rstrip("_- 0123456789") for name in splits}
     unlabelled = [name for name in folders if name.lower() in ("unlabeled", "unlabelled", "extra", "holdout")]
     has_classes = len(folders) == 1 and any(path.is_dir() for path in (folder / trained).iterdir()) if splits else False
@@ -156,6 +156,14 @@ def _check_not_split(folder: Path, class_names: tuple[str, ...]) -> None:
             f"{folder} holds {held}, not classes: name one of them, as in folder:{folder / trained}; HueJury "
             "splits its pictures itself."
         )
+
+
+def _splits_of_one_name(folders: list[str]) -> list[str]:
+    """The folders whose names differ in nothing but the split: "X_train" and "X_valid", but no "test_tube" and
+    "train_station"."""
+    found = {name: match for name in folders if (match := SPLIT_AMONG_OTHERS.fullmatch(name))}
+    rests = {(match[1], match[3]) for match in found.values()}
+    return list(found) if len(rests) == 1 else []
 
 
 def _image_paths(folder: Path) -> tuple[list[Path], int, Path | None]:

@@ -1,6 +1,7 @@
 """Ray itself: a cluster that is joined, or one of this process alone, and what it has for trials."""
 
 import logging
+import os
 import secrets
 import socket
 from collections.abc import Iterator, Mapping
@@ -16,7 +17,7 @@ from db.errors import UserError
 from platform.config import SweepConfig
 from platform.progress import Say
 from platform.storage import StorageError, has_file, locate
-from platform.workers import ray_runtime_env
+from platform.workers import RAY_VARIABLES, ray_runtime_env
 
 AUTO_GPU_SHARE = 0.25  # of a GPU per trial: one of these small models leaves most of it idle
 ATTEMPTS = 3  # to start Ray on a busy machine
@@ -87,7 +88,10 @@ def _mend_of(error: BaseException, address: str) -> str:
         return ": its sockets' paths may have 107 bytes at most; set TMPDIR to a shorter folder, such as /tmp."
     if isinstance(error, OSError) and error.filename is not None:
         return ": set HOME and TMPDIR to folders that you may write."
-    return "." if address == "local" else ": give another --address, or --address local to use this machine alone."
+    if address != "local":
+        return ": give another --address, or --address local to use this machine alone."
+    of_profile = sorted(name for name in os.environ if name.startswith("RAY_") and name not in RAY_VARIABLES)
+    return f": unset what this machine does not need of {', '.join(of_profile)}." if of_profile else "."
 
 
 def take_lack_of_memory_for_death() -> str | None:

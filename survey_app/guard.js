@@ -9,7 +9,7 @@ const DIALOG = '[data-testid="stDialog"]';
 const OURS = ["lang", "class", "translate", "style", "dir"]; // attributes of <html> and <body>
 
 let watching = false;
-let drawn = false;
+let drawn = null; // the element in which React has drawn the page
 let lost = false;
 
 export default function ({ data }) {
@@ -35,14 +35,22 @@ function check(apology) {
   }
   if (!window.huejuryEdited && isEdited()) window.huejuryEdited = true;
   const root = document.getElementById("root");
-  drawn ||= Boolean(root?.childElementCount);
-  const failed = Boolean(document.querySelector(FAILED)) || (drawn && !root?.childElementCount);
+  if (root?.childElementCount) drawn ??= root;
+  const gone = drawn !== null && (drawn !== root || !root.childElementCount || isCopied(root));
+  const failed = gone || document.querySelector(FAILED) !== null;
   if (failed) window.huejuryEdited = true;
   const dialog = document.querySelector(DIALOG);
   lost = Boolean(dialog) || (lost && document.querySelector('[data-test-connection-state="CONNECTED"]') === null);
   dialog?.querySelector("button")?.click(); // its closing one: it would keep the focus from ours
   if (failed || lost) apologise(apology);
   else endApology(); // the connection is back
+}
+
+// An editor that writes the page's HTML anew leaves a picture of it, of which React knows nothing: no button works.
+function isCopied(root) {
+  return [...root.querySelectorAll('[data-testid^="st"]')].some(
+    (element) => !Object.keys(element).some((key) => key.startsWith("__react")),
+  );
 }
 
 // What editors leave: translators <font>, another language and their classes, extensions attributes and elements of their

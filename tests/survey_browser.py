@@ -187,9 +187,20 @@ CONTRAST = """() => {
 }"""
 
 
+def settled(page: Page) -> None:
+    """Wait until the server has run the page; until then Streamlit shows what was there before, faded."""
+    page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for(state="attached")
+    page.wait_for_timeout(250)
+    page.evaluate(
+        """() => Promise.all(document.getAnimations()
+        .filter((fading) => fading.effect.getComputedTiming().endTime < Infinity)
+        .map((fading) => fading.finished.catch(() => {})))"""
+    )
+
+
 def check_looks(page: Page) -> None:
     """Text has contrast, and nothing is wider than the window."""
-    page.wait_for_timeout(250)  # Streamlit fades elements in
+    settled(page)
     poor = page.evaluate(CONTRAST)
     assert not poor, poor
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")

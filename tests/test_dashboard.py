@@ -301,6 +301,7 @@ def test_what_is_chosen_stays_in_the_link_and_tables_can_be_saved(server: Server
     assert "simulated" in page.get_by_role("alert").inner_text()  # nobody else has answered
     page.get_by_text("Show the original study's figures too").click()
     page.get_by_text("published: regression (L2)").wait_for()
+    drawn(page)
     with page.expect_download() as download:
         page.get_by_role("button", name="Save").first.click()
         page.get_by_role("button", name="CSV, all digits").click()

@@ -1,9 +1,12 @@
 """README and docs say what is true: commands, keys, files and the page that a reader follows word by word."""
 
+import io
 import re
+import runpy
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -49,6 +52,17 @@ def test_pages_name_files_that_are_there() -> None:
     assert missing == []
 
 
+def help_of(command: list[str]) -> str:
+    """What `python -m MODULE --help` prints."""
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed), pytest.raises(SystemExit) as end:
+        patch.setattr(sys, "argv", [*command, "--help"])
+        patch.delitem(sys.modules, command[0], raising=False)  # runpy warns of a module that was imported before
+        runpy.run_module(command[0], run_name="__main__")
+    assert end.value.code in (0, None), command
+    return printed.getvalue()
+
+
 def test_options_named_in_commands_are_known() -> None:
     helps: dict[str, str] = {}
     unknown = []
@@ -63,11 +77,7 @@ def test_options_named_in_commands_are_known() -> None:
         sub = words[0] if module == "survey_app.studies" and words and words[0].isalpha() else ""
         key = f"{module} {sub}".strip()
         if key not in helps:
-            done = subprocess.run(
-                [sys.executable, "-m", *key.split(), "--help"], cwd=CHECKOUT, capture_output=True, text=True
-            )
-            assert done.returncode == 0, (key, done.stderr)
-            helps[key] = done.stdout
+            helps[key] = help_of(key.split())
         for option in re.findall(r"(--[a-z][a-z-]*)", command):
             if option not in helps[key]:
                 unknown.append((page, command))

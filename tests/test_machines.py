@@ -123,6 +123,8 @@ def test_deep_tiffs_of_either_byte_order_look_like_their_8_bit_twin(
         ["train", "test", "unlabeled"],
         ["train", "test", "preview.png"],
         ["train/cats", "train/dogs"],
+        ["DIV2K_train_HR", "DIV2K_valid_HR"],
+        ["faces-train", "faces-test"],
     ],
 )
 def test_splits_are_known_by_other_names_and_beside_other_things(tmp_path: Path, names: list[str]) -> None:
@@ -134,10 +136,11 @@ def test_splits_are_known_by_other_names_and_beside_other_things(tmp_path: Path,
     assert f"folder:{tmp_path / names[0].partition('/')[0]}" in refused(tmp_path)
 
 
-def test_a_class_called_train_is_one(tmp_path: Path) -> None:
-    for seed, name in enumerate(("train", "bus", "car")):
+@pytest.mark.parametrize("names", [("bus", "car", "train"), ("test_tube", "train_station"), ("high_test", "low")])
+def test_a_class_whose_name_has_the_word_is_one(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for seed, name in enumerate(names):
         fill(tmp_path / name, seed)
-    assert load_dataset([f"folder:{tmp_path}"], say=lambda line: None).class_names == ("bus", "car", "train")
+    assert load_dataset([f"folder:{tmp_path}"], say=lambda line: None).class_names == names
 
 
 def test_links_that_lead_nowhere_are_named_where_nothing_else_is_there(tmp_path: Path) -> None:

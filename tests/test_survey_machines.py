@@ -142,6 +142,17 @@ def test_whoever_rewrites_the_page_gets_no_trace_goes_on_and_is_flagged(
     assert [vote.flags for vote in votes(engine)] == [["edited"]]
 
 
+@pytest.mark.parametrize("part", ["body", '[data-testid="stMain"]'])
+def test_a_page_whose_html_was_written_anew_is_apologised_for(page: Page, server: Server, part: str) -> None:
+    """It looks as before, and no button of it works."""
+    consent(page, server, "short")
+    button(page, "Next: a short look").wait_for()
+    page.evaluate("(part) => { const e = document.querySelector(part); e.innerHTML = String(e.innerHTML); }", part)
+    page.locator(".huejury-apology button").click()
+    button(page, "Next: a short look").click()
+    button(page, "Next: practice").wait_for()
+
+
 def test_a_trace_of_streamlits_is_covered_by_an_apology(page: Page, server: Server) -> None:
     """However it comes about."""
     consent(page, server, "short")
