@@ -12,10 +12,11 @@ from benchmarks.harness import alternate, goal, ratios, spread, table
 from benchmarks.usual import Images, dense_loss, logits_of, train_epoch
 from platform.arms import ArmOptions, Task, compose
 from platform.color import rgb_to_lab
+from platform.colour_counts import count_colours
 from platform.datasets import Dataset, load_dataset
 from platform.evaluation import features
 from platform.hyperparameters import Hyperparameters
-from platform.palettes import count_colours, grid_palette
+from platform.palettes import grid_palette
 from platform.training import autocast_dtype, build_model, train
 
 TEXT = """\
@@ -65,7 +66,7 @@ def section(tiny: bool) -> list[str]:
         "reachable": ArmOptions(kind="classification", rebalancing=0.5),
         "grid": ArmOptions(kind="classification", rebalancing=0.5, palette="grid"),
     }
-    colours = count_colours(images)
+    colours = count_colours(images, np.zeros(len(images), np.int64), 1)
     reachable, grid = (compose(arms, name, colours) for name in arms)
     rarity = colours.rarity_weights(grid_palette(reachable=False), 0.5).float()
     _check_usual(grid, float32, images[:batch], rarity)

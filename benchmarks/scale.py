@@ -11,9 +11,10 @@ import torch
 from benchmarks.harness import figure, goal, seconds_and_peak_megabytes, table
 from platform.arms import ArmOptions, compose
 from platform.color import rgb_to_lab
+from platform.colour_counts import count_colours
 from platform.datasets import Dataset, DatasetUnavailable, load_dataset
 from platform.hyperparameters import Hyperparameters
-from platform.palettes import count_colours, grid_palette
+from platform.palettes import grid_palette
 from platform.training import train
 
 TEXT = """\
@@ -95,7 +96,9 @@ def _work(kind: str, data: Dataset) -> Callable[[], object]:
     if kind == "encoding":
         return encode
     if kind == "colours":
-        return lambda: count_colours(data.train_images)
+        return lambda: count_colours(data.train_images, data.train_labels, len(data.class_names))
     arms = {"rebalanced": ArmOptions(kind="classification", rebalancing=0.5)}
-    task = compose(arms, "rebalanced", count_colours(data.train_images[:100]))
+    task = compose(
+        arms, "rebalanced", count_colours(data.train_images[:100], data.train_labels[:100], len(data.class_names))
+    )
     return lambda: list(train(task, hyperparameters, data))

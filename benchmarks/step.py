@@ -6,9 +6,9 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.harness import figure, goal, table
 from platform.arms import ArmOptions, compose
+from platform.colour_counts import count_colours
 from platform.datasets import load_dataset
 from platform.hyperparameters import Hyperparameters
-from platform.palettes import count_colours
 from platform.training import train
 
 TEXT = """\
@@ -54,7 +54,7 @@ def _percent(share: float) -> str:
 def _shares(width: int, count: int, batch: int) -> dict[str, float]:
     data = load_dataset(["photos"], train_images=count, tuning_images=1, validation_images=1, say=lambda _: None)
     arms = {"rebalanced": ArmOptions(kind="classification", rebalancing=0.5)}
-    task = compose(arms, "rebalanced", count_colours(data.train_images))
+    task = compose(arms, "rebalanced", count_colours(data.train_images, data.train_labels, len(data.class_names)))
     epochs = train(task, Hyperparameters(learning_rate=1e-3, epochs=2, width=width, batch_size=batch), data)
     next(epochs)  # the first steps set up oneDNN's primitives
     with profile(activities=[ProfilerActivity.CPU]) as recorded:

@@ -17,9 +17,9 @@ from db.results import arm_results
 from db.schema import Arm, Trial
 from db.store import open_database, read_session
 from platform.arms import compose
+from platform.colour_counts import count_colours
 from platform.config import SweepConfig, read_config
 from platform.datasets import load_dataset
-from platform.palettes import count_colours
 from platform.training import train
 from platform.trials import plan_trials
 from platform.workers import CHECKOUT
@@ -115,7 +115,7 @@ def _bare_seconds(config: SweepConfig) -> float:
         seed=config.seed,
         say=lambda _: None,
     )
-    colours = count_colours(data.train_images)
+    colours = count_colours(data.train_images, data.train_labels, len(data.class_names))
     seconds = []
     for planned in plan_trials(config):
         started = time.perf_counter()

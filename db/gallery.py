@@ -45,6 +45,16 @@ def sample_pngs(session: Session, trial_ids: Sequence[int], image_ids: Sequence[
     return {(trial, image): png for trial, image, png in rows}
 
 
+def segment_pngs(session: Session, trial_ids: Sequence[int], image_ids: Sequence[int]) -> dict[tuple[int, int], bytes]:
+    """Pictures of what the trials' models divide the images into, as PNG, by trial id and image id, where they do."""
+    rows = session.execute(
+        select(Sample.trial_id, Sample.image_id, Sample.segments_png).where(
+            Sample.trial_id.in_(trial_ids), Sample.image_id.in_(image_ids), Sample.segments_png.is_not(None)
+        )
+    )
+    return {(trial, image): png for trial, image, png in rows if png is not None}
+
+
 def sample_scores(session: Session, trial_ids: Sequence[int], score: str) -> dict[tuple[int, int], float]:
     """A score of each of the trials' pictures, by trial id and image id, where it was measured."""
     rows = session.execute(

@@ -96,7 +96,7 @@ class Dataset(Base):
     tuning_count: Mapped[int]
     validation_count: Mapped[int]
     validation_class_counts: Mapped[list[int]] = mapped_column(JSON)  # images of each class
-    colour_counts: Mapped[bytes]  # training pixels by their rounded ab, see `platform.palettes.ColourCounts`
+    colour_counts: Mapped[bytes]  # what training pixels tell of colours, see `platform.colour_counts.ColourCounts`
 
 
 class Experiment(Base):
@@ -241,6 +241,7 @@ class Sample(Base):
     decoding: Mapped[str | None]  # how colours were read off the model; NULL where it gives ab directly
     png: Mapped[bytes]
     scores: Mapped[dict[str, float]] = mapped_column(JSON)  # of this picture, by name
+    segments_png: Mapped[bytes | None]  # what the model divides the picture into, see `platform.segments`
 
 
 class Study(Base):

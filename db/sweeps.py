@@ -181,7 +181,7 @@ def swept_palettes(session: Session, experiment_id: int) -> list[SweptPalette]:
     if not found:
         return []
     packed = session.scalars(select(Dataset.colour_counts).join(Experiment).where(Experiment.id == experiment_id)).one()
-    counts = np.frombuffer(zlib.decompress(packed), "<i8")  # as `platform.palettes.ColourCounts.to_bytes` packs them
+    counts = np.frombuffer(zlib.decompress(packed), "<i8", count=65536)  # as `platform.colour_counts` packs them first
     return [SweptPalette(tuple(arms), centers, counts) for arms, centers in found.values()]
 
 

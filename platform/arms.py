@@ -6,12 +6,13 @@ Adding an idea: one file of pure functions, one option of `ArmOptions`, one line
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from platform.colour_counts import ColourCounts, kmeans_centers
 from platform.critic import Adversary, CriticOptions
 from platform.hierarchy import Families, families
 from platform.losses import SoftLabels, dense_cross_entropy, l2_loss, soft_label_cross_entropy
@@ -20,18 +21,17 @@ from platform.palettes import (
     CELL,
     COARSE_GRIDS,
     GRID,
-    ColourCounts,
     Decoding,
     Palette,
     ab_to_bin,
     decode,
     grid_palette,
-    kmeans_centers,
     nearest_palette,
 )
-from platform.segments import SegmentHead, Segments, first_colours
+from platform.segments import SegmentHead, Segments, first_colours, segment_pngs
 
-Kind = Literal["regression", "classification", "most frequent bin", "grey"]
+Trained = Literal["regression", "classification"]
+Baseline = Literal["most frequent bin", "most frequent bin at a place", "grey"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -44,7 +44,7 @@ class KMeans:
 class ArmOptions:
     """An arm as it is configured. What its kind has no use for stays at its default: see `mistakes`."""
 
-    kind: Kind | None = None  # what is trained; None where another arm's training is rendered
+    kind: Trained | Baseline | None = None  # what is trained; None where another arm's training is rendered
     rebalancing: Share = 1.0  # λ of the loss (Zhang et al. 2016); 1 is plain classification
     palette: Literal["reachable", "grid"] | KMeans = "reachable"  # the colours that a classifier can name
     soft_label_sigma: Annotated[float, Field(gt=0)] = 5.0  # Lab units
@@ -60,13 +60,17 @@ class ArmOptions:
 
 SMALLEST_SHARE = 1e-6  # of a colour that no training pixel has, in the first distribution over colours
 
-BASELINES = {"most frequent bin": ArmOptions(kind="most frequent bin"), "grey": ArmOptions(kind="grey")}
+BASELINES = {
+    "most frequent bin": ArmOptions(kind="most frequent bin"),
+    "by class and place": ArmOptions(kind="most frequent bin at a place"),
+    "grey": ArmOptions(kind="grey"),
+}
 """In every experiment, beside the arms of its config; nothing of them is trained."""
 
 
 def trained_arms(arms: Mapping[str, ArmOptions]) -> list[str]:
     """The names of the arms that train, in their order."""
-    return [name for name, options in arms.items() if options.kind in ("regression", "classification")]
+    return [name for name, options in arms.items() if options.kind in get_args(Trained)]
 
 
 def renderings(arms: Mapping[str, ArmOptions], name: str) -> list[str]:
@@ -91,7 +95,8 @@ Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 @dataclass(frozen=True, eq=False)
 class Reading:
     """How an arm's colours are read off what the network's head gives: (pixels, outputs), and the true ab (pixels, 2)
-    or None."""
+    or None. A baseline is given each pixel's image class (-1 where it is not known) and place instead, int64 (pixels,
+    2)."""
 
     read: Read
     decoding: str | None  # in words, as it is recorded; None where the head gives ab
@@ -113,6 +118,8 @@ class Task:
     bin_entropy: float  # nats, of the training pixels' bins
     device: torch.device
     make_adversary: Callable[..., Adversary] | None = None  # with seed=…: a critic that is trained beside it
+    # Of (head, features (pixels, width), (height, width)): PNGs of what the arm divides pictures into, see `segments`.
+    segment_pngs: Callable[[Any, Tensor, tuple[int, int]], list[bytes]] | None = None
 
 
 def compose(
@@ -138,11 +145,15 @@ def compose(
         bin_entropy=float(torch.special.entr(share).sum()),
         device=device,
     )
-    if options.kind in ("most frequent bin", "grey"):
-        ab = grid.centers[share.argmax()] if options.kind == "most frequent bin" else torch.zeros(2)
-        readings = {name: Reading(partial(_read_constant, ab.to(device)), None)}
+    if options.kind not in get_args(Trained):
+        read = _reader_of(options.kind, grid, colours, device)
         return compose_kind(
-            outputs=0, make_head=nn.Identity, loss=None, objective=None, readings=readings, palette=None
+            outputs=0,
+            make_head=nn.Identity,
+            loss=None,
+            objective=None,
+            readings={name: Reading(read, None)},
+            palette=None,
         )
     if options.kind == "regression":
         return compose_kind(
@@ -180,6 +191,7 @@ def compose(
         readings=readings,
         palette=palette,
         make_adversary=_adversary_of(options, partial(_decoder(options), centers=palette.centers), device),
+        segment_pngs=None if options.prior is None else partial(segment_pngs, palette),
     )
 
 
@@ -252,8 +264,23 @@ def _classification_loss(
     return dense_cross_entropy(head, rows.to(ab.dtype), labels)
 
 
-def _read_constant(ab: Tensor, outputs: Tensor, truth: Tensor | None) -> Prediction:
-    return _of_ab(ab.expand(len(outputs), 2))
+def _reader_of(kind: str | None, grid: Palette, colours: ColourCounts, device: torch.device) -> Read:
+    """How a baseline reads colours off a pixel's class and place. grid: of all bins."""
+    if kind == "most frequent bin at a place":
+        log_share = colours.share_at_places().log().float().to(device)
+        grid = grid.to(device)
+        return partial(_read_place, log_share, grid, families(grid, COARSE_GRIDS))
+    ab = grid.centers[colours.share(grid).argmax()] if kind == "most frequent bin" else torch.zeros(2)
+    return partial(_read_constant, ab.to(device))
+
+
+def _read_constant(ab: Tensor, known: Tensor, truth: Tensor | None) -> Prediction:
+    return _of_ab(ab.expand(len(known), 2))
+
+
+def _read_place(log_share: Tensor, grid: Palette, coarse: Families, known: Tensor, truth: Tensor | None) -> Prediction:
+    decoder = partial(decode, decoding="mode")
+    return _read_distribution(grid, coarse, decoder, None, log_share[known[:, 0], known[:, 1]], truth)
 
 
 def _read_ab(outputs: Tensor, truth: Tensor | None) -> Prediction:

@@ -7,6 +7,7 @@ The truth takes the same way through Lab and back as every colourization, so tha
 
 import io
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from platform.arms import Task
 from platform.color import lab_to_rgb, rgb_to_lab
-from platform.evaluation import as_tensor, features, predict
+from platform.evaluation import as_tensor, known_of, predict
 from platform.metrics import delta_e_2000
 from platform.models import Colorizer
 
@@ -25,6 +26,7 @@ from platform.models import Colorizer
 class Picture:
     png: bytes
     scores: dict[str, float]  # of this picture, by name
+    segments_png: bytes | None = None  # what the trained arm divides it into, where it does; see `segments`
 
 
 def sample_indices(labels: np.ndarray, count: int) -> list[int]:
@@ -41,18 +43,26 @@ def truth_pngs(images: np.ndarray) -> list[bytes]:
 
 
 @torch.no_grad()
-def paint(task: Task, model: Colorizer | None, images: np.ndarray) -> dict[str, list[Picture]]:
+def paint(
+    task: Task, model: Colorizer | None, images: np.ndarray, labels: np.ndarray | None = None
+) -> dict[str, list[Picture]]:
     """Colour uint8 images (n, height, width, 3) by every reading of the task, by the arms' names; the model must be in
-    eval mode."""
+    eval mode. labels: the images' classes (n,), of which no model hears, only a baseline."""
     lab = rgb_to_lab(as_tensor(images).to(task.device))
+    rows = known_of(task, model, lab, None if labels is None else torch.tensor(labels, device=task.device))
     result = {}
-    for name, found in predict(task, model, features(task, model, lab)).items():
+    segments: Sequence[bytes | None] = [None] * len(images)
+    if model is not None and task.segment_pngs is not None:
+        segments = task.segment_pngs(model.head, rows, (lab.shape[1], lab.shape[2]))
+    for name, found in predict(task, model, rows).items():
         ab = found.ab.view(*lab.shape[:3], 2)
         errors = delta_e_2000(lab[..., 1:], ab).flatten(1).mean(1).tolist()
         pictures = lab_to_rgb(torch.cat((lab[..., :1], ab), dim=-1))
         result[name] = [
-            Picture(png_bytes(rgb), {"delta_e_2000": error}) for rgb, error in zip(pictures, errors, strict=True)
+            Picture(png_bytes(rgb), {"delta_e_2000": error}, segmented)
+            for rgb, error, segmented in zip(pictures, errors, segments, strict=True)
         ]
+        segments = [None] * len(images)  # the first is the trained arm; what renders it divides nothing anew
     return result
 
 

@@ -1,7 +1,6 @@
 """How good an arm's colours are: every reading of a task, scored on the splits of a dataset in one pass."""
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from platform.arms import Prediction, Task
 from platform.color import rgb_to_lab
+from platform.colour_counts import places
 from platform.datasets import Dataset
 from platform.metrics import ScoreSums
 from platform.models import Colorizer, pixel_rows
@@ -45,19 +45,19 @@ def evaluate_splits(
         for name, scores in _evaluate(task, model, images, labels, len(data.class_names), dtype).items():
             result[name][split] = scores
     if model is not None:
-        loss = sum(
-            float(_loss(task, model, rows, lab)) * len(lab)
-            for _, lab, rows in _batches(task, model, data.tuning_images, dtype)
-        ) / len(data.tuning_images)
+        loss_sum = 0.0
+        for rgb in as_tensor(data.tuning_images).split(IMAGES_AT_A_TIME):
+            lab = rgb_to_lab(rgb.to(task.device))
+            loss_sum += float(_loss(task, model, features(task, model, lab, dtype), lab)) * len(rgb)
         for splits_of_arm in result.values():
-            splits_of_arm["tuning"] = Scores({"loss": loss}, {}, [])
+            splits_of_arm["tuning"] = Scores({"loss": loss_sum / len(data.tuning_images)}, {}, [])
     return result
 
 
 def predict(task: Task, model: Colorizer | None, rows: Tensor, truth: Tensor | None = None) -> dict[str, Prediction]:
-    """Read the colours of pixels off their features, for every reading of the task.
+    """Read the colours of pixels off what is `known_of` them, rows, for every reading of the task.
 
-    rows: (pixels, width). truth: ab float (pixels, 2), where its probability is asked for.
+    truth: ab float (pixels, 2), where its probability is asked for.
     """
     parts: dict[str, list[Prediction]] = {name: [] for name in task.readings}
     size = CPU_PIXELS_AT_A_TIME if rows.device.type == "cpu" else GPU_PIXELS_AT_A_TIME
@@ -69,14 +69,25 @@ def predict(task: Task, model: Colorizer | None, rows: Tensor, truth: Tensor | N
     return {name: _joined(found) for name, found in parts.items()}
 
 
-def features(task: Task, model: Colorizer | None, lab: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+def features(task: Task, model: Colorizer, lab: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """Return the features of every pixel of pictures (n, height, width, 3), (pixels, width), in the precision that they
-    were computed in; without a model they have no width."""
-    if model is None:
-        return lab.new_empty(lab[..., 0].numel(), 0)
+    were computed in."""
     with torch.autocast(task.device.type, dtype=dtype, enabled=dtype is not None):
         found = model(lab[..., 0].unsqueeze(1))
     return pixel_rows(found)
+
+
+def known_of(
+    task: Task, model: Colorizer | None, lab: Tensor, labels: Tensor | None = None, dtype: torch.dtype | None = None
+) -> Tensor:
+    """Return what the task's readings are made of, for every pixel of pictures (n, height, width, 3): a model's
+    features, or, for a baseline, int64 (pixels, 2), the picture's class, of labels (n,), or -1, and the pixel's place.
+    """
+    if model is not None:
+        return features(task, model, lab, dtype)
+    place = places(lab[..., 0])
+    label = place.new_full((len(lab),), -1) if labels is None else labels
+    return torch.stack((label[:, None, None].expand(place.shape), place), dim=-1).view(-1, 2)
 
 
 def as_tensor(images: np.ndarray) -> Tensor:
@@ -92,7 +103,10 @@ def _evaluate(
     sums = {name: ScoreSums(classes, task.bin_rarity, task.bin_entropy) for name in task.readings}
     loss_sum = 0.0
     label_batches = torch.tensor(labels).to(task.device).split(IMAGES_AT_A_TIME)
-    for label, (rgb, lab, rows) in zip(label_batches, _batches(task, model, images, dtype), strict=True):
+    for label, rgb in zip(label_batches, as_tensor(images).split(IMAGES_AT_A_TIME), strict=True):
+        rgb = rgb.to(task.device)
+        lab = rgb_to_lab(rgb)
+        rows = known_of(task, model, lab, label, dtype)
         if model is not None:
             loss_sum += float(_loss(task, model, rows, lab)) * len(rgb)
         shape = lab.shape[:3]
@@ -112,16 +126,6 @@ def _evaluate(
         name: Scores(loss | found.scores(), found.standard_errors(), found.class_bin_accuracy())
         for name, found in sums.items()
     }
-
-
-def _batches(
-    task: Task, model: Colorizer | None, images: np.ndarray, dtype: torch.dtype | None
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """RGB, Lab and features of some images at a time."""
-    for rgb in as_tensor(images).split(IMAGES_AT_A_TIME):
-        rgb = rgb.to(task.device)
-        lab = rgb_to_lab(rgb)
-        yield rgb, lab, features(task, model, lab, dtype)
 
 
 def _loss(task: Task, model: Colorizer, rows: Tensor, lab: Tensor) -> Tensor:

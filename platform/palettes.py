@@ -1,18 +1,15 @@
 """Palettes: the colours that a classifier can name, and everything that follows from them for every pixel.
 
 Soft labels, the right entry and the bin of the grid depend on a pixel's rounded (a, b) alone, of which there are 256 x
-256. So a palette is a table over those, soft labels are looked up, and all that training pixels tell of colours is how
-often each of the 65,536 stands among them: `ColourCounts`.
+256. So a palette is a table over those, and soft labels are looked up.
 """
 
 import functools
 import math
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,8 +24,6 @@ CELL = SIDE / GRID  # 12.8 Lab units
 NEIGHBOURS = 9  # entries of a soft label
 ANNEALED_MEAN_TEMPERATURE = 0.38  # Zhang et al. 2016, section 2.3
 SOFT_LABEL_SIGMA = 5.0  # Lab units, likewise
-KMEANS_STEPS = 100
-IMAGES_AT_A_TIME = 125
 
 Decoding = Literal["mode", "mean", "annealed_mean"]
 
@@ -162,64 +157,6 @@ def _palette(centers: Tensor, entries: Tensor, sigma: float, cells: int | None =
     return Palette(centers.float(), entries.contiguous(), (weights / weights.sum(1, keepdim=True)).float(), cells)
 
 
-@dataclass(frozen=True, eq=False)
-class ColourCounts:
-    """How many training pixels have each rounded ab, int64 (65536,): all that losses and baselines know of the data."""
-
-    counts: Tensor
-
-    def share(self, palette: Palette) -> Tensor:
-        """Return the share of pixels that each entry is the own one of, float64 (Q,)."""
-        hard = torch.bincount(palette.entries[:, 0].cpu(), self.counts.double(), minlength=len(palette.centers))
-        return hard / hard.sum()
-
-    def mean_soft_label(self, palette: Palette) -> Tensor:
-        """Return p̄, the mean of Z over all pixels, float64 (Q,)."""
-        mass = self.counts.double()[:, None] * palette.weights.cpu().double()
-        soft = torch.bincount(palette.entries.cpu().flatten(), mass.flatten(), minlength=len(palette.centers))
-        return soft / soft.sum()
-
-    def rarity_weights(self, palette: Palette, rebalancing: float) -> Tensor:
-        """Return w_λ of the palette's entries, float64 (Q,): see `rarity_weights`."""
-        return rarity_weights(self.mean_soft_label(palette), rebalancing, palette.size)
-
-    def to_bytes(self) -> bytes:
-        return zlib.compress(self.counts.numpy().astype("<i8").tobytes())
-
-    @staticmethod
-    def from_bytes(packed: bytes) -> "ColourCounts":
-        return ColourCounts(torch.from_numpy(np.frombuffer(zlib.decompress(packed), "<i8").astype(np.int64)))
-
-
-def count_colours(images: np.ndarray) -> ColourCounts:
-    """Count the colours of uint8 images (n, height, width, 3)."""
-    counts = torch.zeros(COLOURS, dtype=torch.int64)
-    for start in range(0, len(images), IMAGES_AT_A_TIME):
-        rgb = torch.from_numpy(images[start : start + IMAGES_AT_A_TIME].copy())
-        counts += torch.bincount(ab_to_colour(rgb_to_lab(rgb)[..., 1:]).flatten(), minlength=COLOURS)
-    return ColourCounts(counts)
-
-
-def rarity_weights(mean_soft_label: Tensor, rebalancing: float, size: int) -> Tensor:
-    """Return the weight w of each entry, float64 (Q,): w proportional to 1 / ((1 - λ) p̄ + λ / size).
-
-    mean_soft_label: p̄, non-negative, (Q,). rebalancing: λ in [0, 1]; 1 gives 1 everywhere, 0 full inverse frequency.
-    Normalised so that Σ p̄ w = 1 (Zhang et al. 2016, equation 4, with the soft labels as the smoothing). At λ = 0 an
-    entry that no training pixel touches would get an infinite weight; it gets that of the rarest that was seen.
-
-    Raises ValueError for λ outside [0, 1] or p̄ that is negative or all zero.
-    """
-    if not 0 <= rebalancing <= 1:
-        raise ValueError(f"rebalancing (λ) is {rebalancing}, expected a number from 0 to 1")
-    share = mean_soft_label.double()
-    if bool((share < 0).any()) or not float(share.sum()) > 0:
-        raise ValueError("mean_soft_label must be non-negative with a positive sum")
-    share = share / share.sum()
-    weights = 1 / ((1 - rebalancing) * share + rebalancing / size)
-    weights = weights.masked_fill(weights.isinf(), float(weights[weights.isfinite()].max()))
-    return weights / (share @ weights)
-
-
 def decode(
     logits: Tensor, centers: Tensor, decoding: Decoding, temperature: float = ANNEALED_MEAN_TEMPERATURE
 ) -> Tensor:
@@ -235,45 +172,6 @@ def decode(
     scaled = logits * (1 / (temperature * math.log(2)))
     exponentials = scaled.sub_(scaled.detach().amax(-1, keepdim=True)).exp2_()
     return (exponentials @ centers) / exponentials.sum(-1, keepdim=True)
-
-
-def kmeans_centers(colours: ColourCounts, count: int, seed: int) -> Tensor:
-    """Return `count` centres of the training colours, float32 (count, 2), by K-means on the rounded ab.
-
-    Each colour weighs the square root of its share: by the share itself most centres would lie near grey. A start by
-    k-means++ (Arthur & Vassilvitskii 2007), then Lloyd's steps until nothing moves, KMEANS_STEPS at most. With fewer
-    different colours than centres there is one for each colour.
-    """
-    present = colours.counts > 0
-    points = all_colours()[present].double()
-    weights = colours.counts[present].double().sqrt()
-    if len(points) <= count:
-        return points.float()
-    centers = _spread(points, weights, count, np.random.default_rng(seed))
-    for _ in range(KMEANS_STEPS):
-        distance, own = torch.cdist(points, centers).min(1)
-        mass = torch.bincount(own, weights, minlength=count)
-        sums = [torch.bincount(own, weights * points[:, axis], minlength=count) for axis in (0, 1)]
-        moved = torch.stack(sums, dim=1) / mass[:, None]
-        for empty in (mass == 0).nonzero().flatten().tolist():  # goes to the colour that is served worst
-            worst = int((weights * distance.square()).argmax())
-            moved[empty], distance[worst] = points[worst], 0
-        if torch.equal(moved, centers):
-            break
-        centers = moved
-    return centers[sorted(range(count), key=lambda entry: centers[entry].tolist())].float()
-
-
-def _spread(points: Tensor, weights: Tensor, count: int, chance: np.random.Generator) -> Tensor:
-    """Draw the first centres, each in proportion to the weighted square of the distance to those drawn before."""
-    chosen: list[int] = []
-    nearest = torch.ones_like(weights)
-    for _ in range(count):
-        mass = (weights * nearest).numpy()
-        chosen.append(int(chance.choice(len(points), p=mass / mass.sum())))
-        squares = (points - points[chosen[-1]]).square().sum(1)
-        nearest = squares if len(chosen) == 1 else torch.minimum(nearest, squares)
-    return points[chosen]
 
 
 def centers_as_list(palette: Palette) -> list[list[float]]:

@@ -32,7 +32,7 @@ from db.store import DATABASE_HELP, default_database, read_session
 from platform.arms import ArmOptions
 from platform.color import lab_to_rgb, rgb_to_lab
 from platform.contact_sheet import Cell, drawn, sheet_svg
-from platform.evaluation import features, predict
+from platform.evaluation import known_of, predict
 from platform.image_files import check_known, in_8_bits, on_white
 from platform.results import open_experiment
 from platform.stored_models import load_trial
@@ -242,7 +242,7 @@ def _painter(session: Session, arm: str, trial_id: int, options: argparse.Namesp
         raise UserError(f"{arm} gives colours directly: --tilt and --temperature are for classifications.")
 
     def colour(lab: Tensor) -> Tensor:
-        found = predict(task, model, features(task, model, lab))[reading]
+        found = predict(task, model, known_of(task, model, lab))[reading]
         return found.ab.view(*lab.shape[:3], 2)
 
     return colour, 1 if model is None else 2 ** len(model.encoder)

@@ -25,9 +25,9 @@ from ray.tune.search import Searcher
 
 from platform.arms import ArmOptions, compose
 from platform.colorize import paint
+from platform.colour_counts import ColourCounts
 from platform.config import SweepConfig
 from platform.datasets import Dataset
-from platform.palettes import ColourCounts
 from platform.ray_cluster import busy_resources, cluster_resources, slots
 from platform.recorder import Recorder, score_columns
 from platform.storage import (

@@ -23,10 +23,11 @@ from db.schema import ExperimentStatus, TrialStatus
 from db.store import explain, read_session, shown_name, write_session
 from platform.arms import BASELINES, ArmOptions, Task, rebalancing_of, renderings, trained_arms
 from platform.colorize import paint, sample_indices, truth_pngs
+from platform.colour_counts import ColourCounts
 from platform.config import SweepConfig
 from platform.datasets import Dataset
 from platform.evaluation import Scores, evaluate_splits
-from platform.palettes import ColourCounts, centers_as_list
+from platform.palettes import centers_as_list
 from platform.progress import Progress
 from platform.storage import Painted, delete_folder, read_samples
 from platform.trials import PlannedTrial, Reported, trials_in_all
@@ -74,13 +75,13 @@ class Recorded:
 def record_start(engine: Engine, start: Start) -> Recorded:
     """Record the experiment, a run of the driver, the arms, the samples' ground truth, and the baselines unless they
     have been recorded, each an arm with one trial. Raises ValueError if the experiment was begun with other data."""
-    photographs = start.data.validation_images[start.samples]
+    photographs, labels = (part[start.samples] for part in (start.data.validation_images, start.data.validation_labels))
     truths = truth_pngs(photographs) if start.samples else []
     with read_session(engine) as session:
         known = recording.recorded_baselines(session, start.config.experiment)
     missing = [name for name in BASELINES if known.get(name) != set(start.samples)]
     scores = {name: evaluate_splits(start.tasks[name], None, start.data)[name] for name in missing}
-    pictures = {name: paint(start.tasks[name], None, photographs)[name] if truths else [] for name in missing}
+    pictures = {name: paint(start.tasks[name], None, photographs, labels)[name] if truths else [] for name in missing}
     with write_session(engine) as session:  # all is computed before, as others wait for it to end
         dataset_id = _record_dataset(session, start)
         experiment_id = recording.record_experiment(
@@ -349,6 +350,7 @@ def _record_samples(session: Session, trial_id: int, image_ids: dict[int, int], 
                 decoding=painted.decoding,
                 png=picture.png,
                 scores=picture.scores,
+                segments_png=picture.segments_png,
             )
 
 

@@ -5,15 +5,22 @@ segment k over the palette, learned with everything else. As a whole head it nee
 plain one needs one per colour; as a prior, log p is added to the plain head's logits.
 """
 
+import io
 from dataclasses import dataclass
 from typing import Annotated
 
+import torch
+from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
 
-from platform.palettes import ColourCounts, Palette, kmeans_centers
+from platform.color import lab_to_rgb
+from platform.colour_counts import ColourCounts, kmeans_centers
+from platform.palettes import Palette
 
 SPREAD = 20.0  # Lab units, of a segment's first colours around its centre
+SWATCHES = 4  # colours of a segment in its picture's palette; 256 entries suffice for 64 segments
+SWATCH_LIGHTNESS = 65.0
 SMALLEST = 1e-12  # probability of a colour: its logarithm stays finite
 
 
@@ -37,6 +44,30 @@ class SegmentHead(nn.Module):
         mixed = self.segment(rows).softmax(-1) @ self.colours.softmax(-1)
         log_p: Tensor = mixed.clamp_min(SMALLEST).log()
         return log_p if self.plain is None else self.plain(rows) + log_p
+
+
+@torch.no_grad()
+def segment_pngs(palette: Palette, head: SegmentHead, rows: Tensor, size: tuple[int, int]) -> list[bytes]:
+    """Draw the segment that each pixel belongs to most, for pictures of (height, width) whose features are rows
+    (pixels, width): PNGs with a palette, in which segment k is SWATCHES k, followed by its further swatches.
+
+    Swatches: a segment's likeliest colours, the likeliest first, at one lightness; the numbers of segments are for
+    whoever reads the file, the colours for whoever sees it.
+    """
+    likeliest = head.colours.topk(min(SWATCHES, head.colours.shape[1])).indices
+    likeliest = torch.nn.functional.pad(likeliest, (0, SWATCHES - likeliest.shape[1]), mode="replicate")
+    ab = palette.centers[likeliest]
+    swatches = lab_to_rgb(torch.cat((torch.full_like(ab[..., :1], SWATCH_LIGHTNESS), ab), dim=-1))
+    segments = head.segment(rows.float()).argmax(-1).view(-1, *size)
+    return [_with_palette(SWATCHES * picture, swatches) for picture in segments]
+
+
+def _with_palette(numbers: Tensor, colours: Tensor) -> bytes:
+    picture = Image.fromarray(numbers.to(torch.uint8).cpu().numpy(), mode="P")
+    picture.putpalette(colours.cpu().numpy().tobytes())
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def first_colours(palette: Palette, colours: ColourCounts, segments: int, seed: int) -> Tensor:

@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 from db.errors import UserError
 from db.schema import Arm, Dataset, Experiment, Trial
 from platform.arms import ArmOptions, Task, compose
+from platform.colour_counts import ColourCounts
 from platform.models import Colorizer
-from platform.palettes import ColourCounts
 from platform.storage import CHECKPOINT_FILE, read_file
 from platform.training import load_checkpoint, load_model
 

@@ -29,11 +29,12 @@ from db.schema import Arm, Dataset, Experiment, Run
 from db.store import StoreError, explain, open_database, read_session, shown_name, write_session
 from db.studies import open_study_of
 from platform.arms import BASELINES, ArmOptions, compose, trained_arms
+from platform.colour_counts import ColourCounts, count_colours
 from platform.config import ConfigFile, Hardware, SweepConfig, changes_between, read_config
 from platform.datasets import load_dataset
 from platform.hyperparameters import Hyperparameters
 from platform.options import command_for, command_to_ask, command_to_resume, parse_options
-from platform.palettes import ColourCounts, centers_as_list, count_colours
+from platform.palettes import centers_as_list
 from platform.progress import Progress, Say, open_console, say_on
 from platform.recorder import Recorded, Recorder, Start, complete_samples, record_start
 from platform.results import print_results, report_failures
@@ -203,7 +204,10 @@ def _prepare(
         torch.set_num_threads(1)
     with read_session(engine) as session:
         counts = session.scalar(select(Dataset.colour_counts).where(Dataset.fingerprint == data.fingerprint))
-    colours = ColourCounts.from_bytes(counts) if counts else count_colours(data.train_images)
+    if counts:
+        colours = ColourCounts.from_bytes(counts)
+    else:
+        colours = count_colours(data.train_images, data.train_labels, len(data.class_names))
     arms: dict[str, ArmOptions] = {**config.arms, **BASELINES}
     tasks = {
         name: compose(arms, name, colours, seed=config.seed, centers=centers.get(name))

@@ -21,21 +21,10 @@ from torch import Tensor, nn
 
 from platform.arms import ArmOptions, Task, compose, trained_arms
 from platform.color import rgb_to_lab
+from platform.colour_counts import ColourCounts, count_colours
 from platform.datasets import Dataset
 from platform.hyperparameters import Hyperparameters
-from platform.palettes import (
-    BINS,
-    CELL,
-    COLOURS,
-    ColourCounts,
-    Decoding,
-    Palette,
-    ab_to_bin,
-    all_colours,
-    count_colours,
-    decode,
-    reachable_colours,
-)
+from platform.palettes import BINS, CELL, COLOURS, Decoding, Palette, ab_to_bin, all_colours, decode, reachable_colours
 from platform.training import load_checkpoint, save_checkpoint, train
 
 # float32 everywhere, so that the numbers are the same on every processor that the tests meet.
@@ -70,9 +59,13 @@ def drawn_data() -> Dataset:
     )
 
 
+def colours_of(data: Dataset) -> ColourCounts:
+    return count_colours(data.train_images, data.train_labels, len(data.class_names))
+
+
 @cache
 def drawn_colours() -> ColourCounts:
-    return count_colours(drawn_data().train_images)
+    return colours_of(drawn_data())
 
 
 def dense(palette: Palette, entries: Tensor, weights: Tensor) -> Tensor:

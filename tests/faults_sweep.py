@@ -17,9 +17,9 @@ from db.store import open_database, read_session
 from platform.arms import compose
 from platform.config import read_config
 from platform.datasets import load_dataset
-from platform.palettes import count_colours
 from platform.training import train
 from platform.trials import plan_trials
+from tests.contracts import colours_of
 from tests.faults import TIMES, count
 from tests.processes import check_integrity
 from tests.test_platform_module import ENVIRONMENT
@@ -51,7 +51,7 @@ def test_a_sweep_killed_again_and_again_ends_as_an_undisturbed_one(tmp_path: Pat
     (tmp_path / "tiny.yaml").write_text(CONFIG.replace(", 1e30]", "]").replace("epochs: 3", f"epochs: {EPOCHS}"))
     config = read_config(tmp_path / "tiny.yaml", []).configs["cpu"]
     data = load_dataset(["photos"], train_images=40, validation_images=20, say=lambda line: None)
-    colours = count_colours(data.train_images)
+    colours = colours_of(data)
     expected = {
         (planned.arm, planned.number, report.epoch): report.loss
         for planned in plan_trials(config)

@@ -12,13 +12,13 @@ from db.store import read_session
 from platform.arms import BASELINES, compose, trained_arms
 from platform.config import SweepConfig
 from platform.datasets import Dataset
-from platform.palettes import count_colours
 from platform.progress import Progress
 from platform.ray_trials import run_trials
 from platform.recorder import Recorder, Start, record_start
 from platform.storage import CHECKPOINT_FILE
 from platform.sweep import left_to_do
 from platform.trials import PlannedTrial, epoch_shares, trials_in_all
+from tests.contracts import colours_of
 from tests.test_trials import TRAINING
 
 EPOCHS = 4  # with two rungs below the last, after 1 and 3
@@ -102,7 +102,7 @@ def script() -> Callable[[dict[str, Any], Callable[[int], float]], None]:
 
 def begin(config: SweepConfig, data: Dataset, engine: Engine, folder: Path) -> tuple[Recorder, list[PlannedTrial], str]:
     """Record the start of a run of the driver; return its recorder, what is left to do, and the run's folder."""
-    colours, arms = count_colours(data.train_images), {**config.arms, **BASELINES}
+    colours, arms = colours_of(data), {**config.arms, **BASELINES}
     tasks = {name: compose(arms, name, colours) for name in (*trained_arms(arms), *BASELINES)}
     start = Start(config, "", None, "test", {}, str(folder), data, colours, tasks)
     recorded = record_start(engine, start)

@@ -1,24 +1,25 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from skimage.color import rgb2lab
 from torch import Tensor
 
 from platform.color import rgb_to_lab
+from platform.colour_counts import PLACES, ColourCounts, kmeans_centers, rarity_weights
 from platform.palettes import (
     ANNEALED_MEAN_TEMPERATURE,
     BINS,
-    ColourCounts,
     ab_to_bin,
     ab_to_colour,
     all_colours,
     bin_centers,
     decode,
     grid_palette,
-    kmeans_centers,
     nearest_palette,
-    rarity_weights,
     reachable_colours,
 )
 from tests.contracts import PaletteContract, dense, drawn_colours, drawn_data
@@ -152,12 +153,36 @@ def test_kmeans_is_fixed_by_its_seed_and_serves_colours_better_than_the_grid() -
 def test_kmeans_of_fewer_colours_than_centres_has_one_for_each() -> None:
     counts = torch.zeros(256 * 256, dtype=torch.int64)
     counts[[5, 700, 40_000]] = torch.tensor([1, 10, 100])
-    assert kmeans_centers(ColourCounts(counts), 16, 0).tolist() == all_colours()[[5, 700, 40_000]].tolist()
+    few = replace(drawn_colours(), counts=counts)
+    assert kmeans_centers(few, 16, 0).tolist() == all_colours()[[5, 700, 40_000]].tolist()
+
+
+def test_shares_at_places_are_those_of_the_pixels() -> None:
+    """Pixel by pixel in numpy; smoothing as Bayes would have it, 300 pixels' worth of the coarser share."""
+    data, shares = drawn_data(), drawn_colours().share_at_places()
+    assert shares.shape == (3, PLACES, BINS)
+    torch.testing.assert_close(shares.sum(-1), torch.ones(3, PLACES, dtype=torch.float64))
+    counts = np.zeros((2, PLACES, BINS))
+    lab = rgb2lab(data.train_images)
+    for picture, label in zip(lab, data.train_labels, strict=True):
+        for row, of_row in enumerate(picture):
+            for lightness, *ab in of_row:
+                cell = np.floor(20 * (np.round(ab) + 128) / 256).astype(int)
+                place = 4 * min(int(lightness / 12.5), 7) + row // 4  # of 16 rows
+                counts[label, place, 20 * cell[0] + cell[1]] += 1
+    everywhere = (counts.sum((0, 1)) + 1) / (counts.sum() + BINS)
+    of_place = (counts.sum(0) + 300 * everywhere) / (counts.sum((0, 2))[:, None] + 300)
+    of_class = (counts + 300 * of_place) / (counts.sum(2, keepdims=True) + 300)
+    expected = torch.from_numpy(np.concatenate((of_class, of_place[None])))
+    # A pixel at the edge of a band or bin may fall to either side in float32.
+    assert float((shares - expected).abs().sum(-1).max()) < 1e-2
 
 
 def test_counts_survive_their_bytes() -> None:
     colours = drawn_colours()
-    assert torch.equal(ColourCounts.from_bytes(colours.to_bytes()).counts, colours.counts)
+    unpacked = ColourCounts.from_bytes(colours.to_bytes())
+    assert torch.equal(unpacked.counts, colours.counts)
+    assert torch.equal(unpacked.at_places, colours.at_places)
     assert int(colours.counts.sum()) == drawn_data().train_images[..., 0].size
 
 

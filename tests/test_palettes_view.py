@@ -6,8 +6,9 @@ import pytest
 
 from db.recording import record_arm, record_dataset, record_experiment
 from db.store import open_database, read_session, write_session
+from platform.colour_counts import kmeans_centers
 from platform.metrics import delta_e_2000
-from platform.palettes import all_colours, centers_as_list, grid_palette, kmeans_centers, nearest_palette
+from platform.palettes import all_colours, centers_as_list, grid_palette, nearest_palette
 from survey_app.dashboard import palettes
 from survey_app.dashboard.exhibits import Figure, svg
 from tests.contracts import drawn_colours

@@ -30,12 +30,11 @@ from db.schema import Arm, Dataset, Experiment, Image, Report, Run, Sample, Tria
 from db.store import open_database, read_session, write_session
 from platform import arms as arms_module
 from platform import sweep as sweep_module
-from platform.arms import compose
+from platform.arms import BASELINES, compose
 from platform.colorize import paint, sample_indices
 from platform.config import read_config
 from platform.datasets import load_dataset
 from platform.options import parse_options
-from platform.palettes import count_colours
 from platform.photographs import main as colorize
 from platform.results import main as print_results
 from platform.storage import CHECKPOINT_FILE, SAMPLES_FILE
@@ -43,6 +42,7 @@ from platform.stored_models import load_trial
 from platform.sweep import main as sweep
 from platform.training import train
 from platform.trials import plan_trials
+from tests.contracts import colours_of
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -200,7 +200,7 @@ def test_what_ends_a_sweep_leaves_no_trial_running(interrupted: Path) -> None:
 
 def test_a_resumed_sweep_gives_what_an_uninterrupted_one_would(finished: Finished) -> None:
     data = load_dataset(["photos"], train_images=40, validation_images=20, say=lambda line: None)
-    colours = count_colours(data.train_images)
+    colours = colours_of(data)
     config = read_config(finished.config).configs["cpu"]
     with one_thread(), read_session(finished.engine) as session:
         rows = session.execute(select(Arm.name, Trial).join(Arm, Arm.id == Trial.arm_id).where(~Arm.baseline))
@@ -263,6 +263,7 @@ def test_every_finished_trial_has_the_same_samples_beside_the_truth(finished: Fi
         "tilted": "annealed_mean, tilted by λ = 0.5",
         LONG: "annealed_mean",
         "most frequent bin": None,
+        "by class and place": None,
         "grey": None,
     }
 
@@ -286,7 +287,7 @@ def test_any_stored_model_is_loaded_from_the_database_alone_and_paints_the_store
             pictures = paint(task, model, data.validation_images[indices])[arm]
             assert [(picture.png, picture.scores) for picture in pictures] == [stored[index] for index in indices], arm
             painted.add(arm)
-    assert painted == {*TRAINED, "tilted", "most frequent bin", "grey"}
+    assert painted == {*TRAINED, "tilted", *BASELINES}
 
 
 def test_photographs_are_coloured_by_stored_models(
@@ -357,7 +358,7 @@ def test_every_figure_can_be_traced(finished: Finished) -> None:
         assert centers["regression"] is None
         assert len(centers[LONG] or []) == 16
         results = {result.arm: result for result in arm_results(session, "tiny")}
-    assert list(results) == ["tilted", LONG, "regression", "rebalanced", "most frequent bin", "grey"]
+    assert list(results) == ["tilted", LONG, "regression", "rebalanced", *BASELINES]
     for name in TRAINED:
         assert results[name].trials == {"finished": 3, "failed": 1}
         best = results[name].best

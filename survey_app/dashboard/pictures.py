@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from db.answers import Answers
-from db.gallery import Photograph, photographs, sample_pngs, sample_scores, truth_pngs
+from db.gallery import Photograph, photographs, sample_pngs, sample_scores, segment_pngs, truth_pngs
 from db.pictures import pixels
 from db.results import Contender, ExperimentSummary, arm_names, arm_results, best_contenders, contenders
 from db.store import read_session
@@ -27,6 +27,7 @@ from platform.results import SIMULATED, titled
 from survey_app.dashboard.chosen import Chosen, choose
 from survey_app.dashboard.classes import class_exhibits
 from survey_app.dashboard.exhibits import Exhibit, file_stem, headed, save_drawing, show_exhibits
+from survey_app.dashboard.segments import legend_html, marked_png
 
 ROWS = 12  # a page
 PICTURE_PX = {"narrow": 96, "wide": 128, "large": 256}  # about so wide on a phone, on a wide page, and enlarged
@@ -218,6 +219,8 @@ def _rows(session: Session, gallery: Gallery, rows: Sequence[int], order: str) -
     image_ids = [gallery.photographs[row].image_id for row in rows]
     truths = truth_pngs(session, image_ids)
     pngs = sample_pngs(session, gallery.trial_ids, image_ids)
+    segmented = segment_pngs(session, gallery.trial_ids, image_ids)
+    segmenting = {trial for trial, _ in segmented}
     found = []
     for row, image in zip(rows, image_ids, strict=True):
         named = gallery.name(gallery.photographs[row])
@@ -231,6 +234,11 @@ def _rows(session: Session, gallery: Gallery, rows: Sequence[int], order: str) -
             alternative = f"{named}, coloured by {contender.arm}: {words}"
             png = pngs.get((contender.trial.trial_id, image))
             shown.append(_Shown(contender.arm, png, alternative, lines, chosen=column == leader))
+            if contender.trial.trial_id in segmenting:
+                segments = segmented.get((contender.trial.trial_id, image))
+                alternative = f"{named}, the segments that {contender.arm} divides it into"
+                marked = None if segments is None else marked_png(segments)
+                shown.append(_Shown(f"segments of {contender.arm}", marked, alternative))
         found.append(shown)
     return found
 
@@ -251,6 +259,12 @@ def rows_html(session: Session, gallery: Gallery, rows: Sequence[int], order: st
             f'<section><h4>{named}{button}</h4><div class="pictures" style="{style}">'
             f"{''.join(map(_picture_html, pictures))}</div></section>"
         )
+    image_ids = [gallery.photographs[row].image_id for row in rows]
+    segmented = segment_pngs(session, gallery.trial_ids, image_ids)
+    for contender in gallery.contenders:
+        of_trial = [png for (trial, _), png in segmented.items() if trial == contender.trial.trial_id]
+        if of_trial:
+            sections.append(legend_html(contender.arm, of_trial))
     return "".join(sections)
 
 
