@@ -19,7 +19,7 @@ import pydantic
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError, to_json
 
-from platform.arms import BASELINES, ArmOptions, trained_arms
+from platform.arms import BASELINES, ArmOptions, Baseline, trained_arms
 from platform.datasets import KNOWN_NAMES
 from platform.hyperparameters import Hyperparameters
 from platform.yaml_input import ConfigError, Key, Mistake, messages, nearest, placed, read_text, read_yaml, shown
@@ -204,7 +204,7 @@ def arm_mistakes(arms: Mapping[str, ArmOptions]) -> Iterator[tuple[str, str | No
             yield name, None, "is the name of a baseline, which every experiment has: choose another"
         elif not any(map(_is_visible, name)) or len(name) > 80 or re.search(_NO_NAME_HAS, name):
             yield name, None, "expected a name of 1 to 80 printable characters, without line breaks"
-        if options.kind in BASELINES:
+        if options.kind in get_args(Baseline):
             yield name, "kind", f"is a baseline's, which every experiment has: {_TRAINED_KINDS}"
         elif (options.kind is None) == (options.renders is None):
             yield name, None, f"expected either `kind` ({_TRAINED_KINDS}) or `renders`, the name of another arm"

@@ -256,7 +256,7 @@ def test_arms_that_make_sense() -> None:
         (
             "{kind: regression}",
             "{kind: gray}",
-            ["c.yaml, line 6: arms.regression.kind: expected 'regression', 'classi"],
+            ["c.yaml, line 6: arms.regression.kind: expected 'regression' or 'classi"],
         ),
         ("1e-4", "no", ['c.yaml, line 12: training.weight_decay: expected a number, found "no"']),
         (

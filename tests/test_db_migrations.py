@@ -80,7 +80,7 @@ def test_a_changed_schema_comes_with_a_migration() -> None:
     indexes = sorted((index for table in tables for index in table.indexes), key=lambda index: str(index.name))
     statements: list[Any] = [*map(CreateTable, tables), *map(CreateIndex, indexes)]
     text = "".join(str(statement.compile(dialect=dialect)) for dialect in dialects for statement in statements)
-    assert (REVISIONS[-1], hashlib.sha256(text.encode()).hexdigest()[:16]) == ("0004", "aa5734815f42a0c3"), (
+    assert (REVISIONS[-1], hashlib.sha256(text.encode()).hexdigest()[:16]) == ("0005", "473827adbbe56336"), (
         "db.schema has changed: write a migration for the databases that there are, and note its number and this digest"
     )
 
@@ -104,6 +104,25 @@ def test_a_database_of_development_is_refused_and_left_as_it_is(database: str, r
     assert "\n" not in str(raised.value)
     assert str([(table, inspect(old).get_columns(table)) for table in inspect(old).get_table_names()]) == before
     old.dispose()
+
+
+@pytest.mark.parametrize("on", ["sqlite", "postgresql"])
+def test_a_database_of_0004_is_brought_to_the_newest_schema(tmp_path: Path, postgres: PostgresServer, on: str) -> None:
+    database = str(tmp_path / "old.sqlite") if on == "sqlite" else postgres.new_database()
+    engine = open_database(database)
+    add_experiment(engine, images=12)
+    with engine.begin() as connection:
+        before = rows_of(connection, Base.metadata)
+        connection.exec_driver_sql("ALTER TABLE samples DROP COLUMN segments_png")
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0004'")
+    engine.dispose()
+    said: list[str] = []
+    migrated = open_database(database, say=said.append)
+    assert "from schema 0004 to" in said[0]
+    with migrated.connect() as connection:
+        assert rows_of(connection, Base.metadata) == before
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+    migrated.dispose()
 
 
 @pytest.mark.parametrize("statement", [update(Study).values(seed=1), delete(StudyArm)])
