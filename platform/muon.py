@@ -26,6 +26,8 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             for parameter in group["params"]:
+                if parameter.grad is None:  # nothing of the loss depends on it
+                    continue
                 state: dict[str, Any] = self.state[parameter]
                 if not state:
                     state["momentum"] = torch.zeros_like(parameter)

@@ -284,7 +284,8 @@ def test_any_stored_model_is_loaded_from_the_database_alone_and_paints_the_store
                 index: (png, scores) for index, png, scores in session.execute(found.where(Sample.trial_id == trial.id))
             }
             task, model = load_trial(session, trial.id)
-            pictures = paint(task, model, data.validation_images[indices])[arm]
+            of_indices = data.validation_images[indices], data.validation_labels[indices]
+            pictures = paint(task, model, *of_indices)[arm]
             assert [(picture.png, picture.scores) for picture in pictures] == [stored[index] for index in indices], arm
             painted.add(arm)
     assert painted == {*TRAINED, "tilted", *BASELINES}

@@ -11,7 +11,7 @@ from platform.arms import BASELINES, ArmOptions, Task, compose
 from platform.evaluation import evaluate_splits
 from platform.hyperparameters import Optimizer, Schedule
 from platform.models import Colorizer, pixel_rows
-from platform.muon import orthogonal
+from platform.muon import Muon, orthogonal
 from platform.training import TrainingDiverged, build_model, learning_rate_factor, load_model, train
 from tests.contracts import HYPERPARAMETERS, drawn_colours, drawn_data
 
@@ -75,6 +75,14 @@ def test_muon_steps_along_the_nearest_orthogonal_matrix() -> None:
         found = left.T @ orthogonal(gradient) @ right.T
         assert float((found - torch.diag(found.diag())).abs().max()) < 1e-4
         assert 0.5 < float(found.diag().min()) <= float(found.diag().max()) < 1.3
+
+
+def test_muon_leaves_what_the_loss_does_not_depend_on() -> None:
+    used, unused = (torch.ones(2, 3, requires_grad=True) for _ in range(2))
+    used.sum().backward()
+    Muon([used, unused], lr=0.1).step()
+    assert float((used - 1).abs().max()) > 0
+    assert torch.equal(unused, torch.ones(2, 3))
 
 
 @pytest.mark.parametrize("optimizer", get_args(Optimizer))
