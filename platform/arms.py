@@ -28,7 +28,8 @@ from platform.palettes import (
     grid_palette,
     nearest_palette,
 )
-from platform.segments import SegmentHead, Segments, first_colours, segment_pngs
+from platform.segments import SegmentHead, first_colours, segment_pngs
+from platform.table_prior import TableHead, class_loss, entries_at_places
 
 Trained = Literal["regression", "classification"]
 Baseline = Literal["most frequent bin", "most frequent bin at a place", "grey"]
@@ -41,6 +42,16 @@ class KMeans:
 
 
 @dataclass(frozen=True)
+class Prior:
+    """One of the two: learned segments, or a table."""
+
+    segments: Annotated[int, Field(ge=2, le=64)] | None = None  # how many, each with colours of its own
+    beside: bool = False  # the plain head, to whose logits those of segments are added; else they are all there is
+    # Colours by image class and place; weight of the cross-entropy by which the network learns the class.
+    table: Annotated[float, Field(ge=0, le=1)] | None = None
+
+
+@dataclass(frozen=True)
 class ArmOptions:
     """An arm as it is configured. What its kind has no use for stays at its default: see `mistakes`."""
 
@@ -49,7 +60,7 @@ class ArmOptions:
     palette: Literal["reachable", "grid"] | KMeans = "reachable"  # the colours that a classifier can name
     soft_label_sigma: Annotated[float, Field(gt=0)] = 5.0  # Lab units
     coarse: tuple[Literal[5, 10], ...] = ()  # grids whose cross-entropies are descended as well
-    prior: Segments | None = None  # colours by learned segments
+    prior: Prior | None = None  # what is known of colours
     adversarial: Annotated[float, Field(ge=0)] = 0.0  # weight of a critic's term in what is descended
     critic: CriticOptions = field(default_factory=CriticOptions)
     decoding: Decoding = "annealed_mean"  # from a distribution over colours to one
@@ -118,6 +129,8 @@ class Task:
     bin_entropy: float  # nats, of the training pixels' bins
     device: torch.device
     make_adversary: Callable[..., Adversary] | None = None  # with seed=…: a critic that is trained beside it
+    classes: int = 0  # that the network predicts beside colours; they and the place then follow each pixel's features
+    class_loss: Callable[[Tensor, Tensor], Tensor] | None = None  # of (features, labels), descended as well
     # Of (head, features (pixels, width), (height, width)): PNGs of what the arm divides pictures into, see `segments`.
     segment_pngs: Callable[[Any, Tensor, tuple[int, int]], list[bytes]] | None = None
 
@@ -175,23 +188,15 @@ def compose(
             offset = colours.rarity_weights(palette, arms[other].tilt).log().float().to(device)
         read = partial(_read_distribution, palette, nested, _decoder(arms[other]), offset)
         readings[other] = Reading(read, _in_words(arms[other]))
-    # What minimises the loss where nothing is known of a pixel: steps would be spent on learning it.
-    known = colours.mean_soft_label(palette) * weights
-    first_bias = known.clamp_min(SMALLEST_SHARE).log().float()
-    make_head: Callable[[int], nn.Module] = partial(_linear_head, len(palette.centers), first_bias)
-    if options.prior is not None:
-        first = first_colours(palette, colours, options.prior.segments, seed)
-        make_head = partial(SegmentHead, first=first, beside=options.prior.beside)
     coarse = families(palette, options.coarse) if options.coarse else None
     return compose_kind(
         outputs=len(palette.centers),
-        make_head=make_head,
         loss=partial(_classification_loss, palette, rarity, None),
         objective=partial(_classification_loss, palette, rarity, coarse),
         readings=readings,
         palette=palette,
         make_adversary=_adversary_of(options, partial(_decoder(options), centers=palette.centers), device),
-        segment_pngs=None if options.prior is None else partial(segment_pngs, palette),
+        **_head_of(options, palette, colours, weights, seed),
     )
 
 
@@ -210,6 +215,30 @@ def _palette_of(
         found = kmeans_centers(colours, options.palette.kmeans, seed) if centers is None else torch.tensor(centers)
         return nearest_palette(found, sigma=options.soft_label_sigma)
     return grid_palette(reachable=options.palette == "reachable", sigma=options.soft_label_sigma)
+
+
+def _head_of(
+    options: ArmOptions, palette: Palette, colours: ColourCounts, weights: Tensor, seed: int
+) -> dict[str, Any]:
+    """A classifier's head, and whatever else of a task comes with it. weights: w_λ, (Q,)."""
+    prior = options.prior or Prior()
+    if prior.segments is not None:
+        first = first_colours(palette, colours, prior.segments, seed)
+        return {
+            "make_head": partial(SegmentHead, first=first, beside=prior.beside),
+            "segment_pngs": partial(segment_pngs, palette),
+        }
+    if prior.table is not None:
+        classes = len(colours.at_places)
+        return {
+            "make_head": partial(TableHead, table=entries_at_places(palette, colours)),
+            "classes": classes,
+            "class_loss": partial(class_loss, prior.table, classes),
+        }
+    # What minimises the loss where nothing is known of a pixel: steps would be spent on learning it.
+    known = colours.mean_soft_label(palette) * weights
+    first_bias = known.clamp_min(SMALLEST_SHARE).log().float()
+    return {"make_head": partial(_linear_head, len(palette.centers), first_bias)}
 
 
 def _decoder(options: ArmOptions) -> Callable[..., Tensor]:

@@ -19,7 +19,7 @@ import pydantic
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError, to_json
 
-from platform.arms import BASELINES, ArmOptions, Baseline, trained_arms
+from platform.arms import BASELINES, ArmOptions, Baseline, Prior, trained_arms
 from platform.datasets import KNOWN_NAMES
 from platform.hyperparameters import Hyperparameters
 from platform.yaml_input import ConfigError, Key, Mistake, messages, nearest, placed, read_text, read_yaml, shown
@@ -238,8 +238,14 @@ def _useless(options: ArmOptions, trained: ArmOptions) -> Iterator[tuple[str, st
             yield option, "is of an arm that renders a classification: give it `renders` instead of `kind`"
         elif option == "temperature" and options.decoding != "annealed_mean":
             yield option, "is of the annealed mean: remove it, or the other `decoding`"
+        elif option == "prior" and options.prior is not None and not _is_one(options.prior):
+            yield option, "expected one of {segments: K}, {segments: K, beside: true} and {table: WEIGHT}"
         elif option == "critic" and options.adversarial == 0:
             yield option, "belongs to an adversarial training: give the arm `adversarial`, or remove it"
+
+
+def _is_one(prior: Prior) -> bool:
+    return (prior.segments is None) != (prior.table is None) and not (prior.beside and prior.table is not None)
 
 
 _DEFAULT_OPTIONS = vars(ArmOptions())

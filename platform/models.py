@@ -3,12 +3,16 @@
 from collections.abc import Callable
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from platform.colour_counts import places
+
 
 class Colorizer(nn.Module):
-    """Map lightness (n, 1, height, width), L in [0, 100], to features (n, width, height, width).
+    """Map lightness (n, 1, height, width), L in [0, 100], to features (n, width, height, width); with `classes`, the
+    picture's class logits and the pixel's place (see `colour_counts`) follow them as further channels.
 
     depth: how many times the encoder halves the picture; height and width must be divisible by 2**depth.
     width: channels at full size; they double at each halving. filter_size: odd, of every convolution.
@@ -19,7 +23,9 @@ class Colorizer(nn.Module):
     softmax, chunk by chunk.
     """
 
-    def __init__(self, make_head: Callable[[int], nn.Module], *, filter_size: int, width: int, depth: int) -> None:
+    def __init__(
+        self, make_head: Callable[[int], nn.Module], *, filter_size: int, width: int, depth: int, classes: int = 0
+    ) -> None:
         super().__init__()
         channels = [width * 2**level for level in range(depth + 1)]
         # Without normalisation at full size, where it would cost as much time as the convolutions and gains nothing.
@@ -32,6 +38,7 @@ class Colorizer(nn.Module):
             nn.Conv2d(larger, smaller, 1) for smaller, larger in reversed(list(pairwise(channels)))
         )
         self.decoder = nn.ModuleList(_block(c, c, filter_size, normalised=c > width) for c in reversed(channels[:-1]))
+        self.classify = nn.Linear(channels[-1], classes) if classes else None
         self.head = make_head(width)
 
     def forward(self, lightness: Tensor) -> Tensor:
@@ -40,9 +47,13 @@ class Colorizer(nn.Module):
         for encode in self.encoder:
             skipped.append(x)
             x = encode(x)
+        deepest = x
         for narrow, decode in zip(self.narrow, self.decoder, strict=True):
             x = decode(functional.interpolate(narrow(x), scale_factor=2, mode="nearest") + skipped.pop())
         features: Tensor = x
+        if self.classify is not None:
+            classes = self.classify(deepest.mean((2, 3)))[:, :, None, None].expand(-1, -1, *x.shape[2:])
+            features = torch.cat((x, classes, places(lightness[:, 0])[:, None].to(x.dtype)), dim=1)
         return features
 
 

@@ -6,12 +6,9 @@ plain one needs one per colour; as a prior, log p is added to the plain head's l
 """
 
 import io
-from dataclasses import dataclass
-from typing import Annotated
 
 import torch
 from PIL import Image
-from pydantic import Field
 from torch import Tensor, nn
 
 from platform.color import lab_to_rgb
@@ -22,12 +19,6 @@ SPREAD = 20.0  # Lab units, of a segment's first colours around its centre
 SWATCHES = 4  # colours of a segment in its picture's palette; 256 entries suffice for 64 segments
 SWATCH_LIGHTNESS = 65.0
 SMALLEST = 1e-12  # probability of a colour: its logarithm stays finite
-
-
-@dataclass(frozen=True)
-class Segments:
-    segments: Annotated[int, Field(ge=2, le=64)]  # K
-    beside: bool = False  # the plain head, whose logits log p is then added to; else p is all there is
 
 
 class SegmentHead(nn.Module):

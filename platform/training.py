@@ -75,11 +75,11 @@ def train(
         first_epoch, images_seen, seconds = resume["epoch"] + 1, resume["images_seen"], resume["seconds"]
     device = f"{_device_name(task.device)}, {'float32' if dtype is None else 'bfloat16 autocast'}"
 
-    images = as_tensor(data.train_images).to(task.device)
+    pictures = as_tensor(data.train_images).to(task.device), as_tensor(data.train_labels).to(task.device)
     for epoch in range(first_epoch, hyperparameters.epochs + 1):
         started = time.perf_counter()
         model.train()
-        images_seen += _train_epoch(task, hyperparameters, model, optimizers, adversary, images, epoch, dtype)
+        images_seen += _train_epoch(task, hyperparameters, model, optimizers, adversary, pictures, epoch, dtype)
         scores = evaluate_splits(task, model.eval(), data, dtype)
         loss = next(iter(scores.values()))["tuning"].values["loss"]
         _check_finite(loss, epoch)
@@ -103,11 +103,13 @@ def _train_epoch(
     model: Colorizer,
     optimizers: list[torch.optim.Optimizer],
     adversary: Adversary | None,
-    images: torch.Tensor,
+    pictures: tuple[torch.Tensor, torch.Tensor],
     epoch: int,
     dtype: torch.dtype | None,
 ) -> int:
-    """Descend once through the images, uint8 (n, height, width, 3); return how many were seen."""
+    """Descend once through the pictures, images uint8 (n, height, width, 3) and labels int64 (n,); return how many were
+    seen."""
+    images, labels = pictures
     assert task.objective is not None  # a baseline is not trained
     # Order and flips depend on seed and epoch alone, so that a resumed trial sees what it would have seen.
     generator = torch.Generator().manual_seed(_derived_seed(hyperparameters.seed, epoch))
@@ -126,6 +128,8 @@ def _train_epoch(
         lab = rgb_to_lab(torch.where(flips[part, None, None, None], rgb.flip(2), rgb))
         rows = features(task, model, lab, dtype)
         loss = task.objective(model.head, rows, lab[..., 1:])
+        if task.class_loss is not None:
+            loss = loss + task.class_loss(rows, labels[order[part]])
         if adversary is not None:
             loss = loss + adversary.loss(lab, rows, model.head)
         model.zero_grad(set_to_none=True)
@@ -158,6 +162,7 @@ def build_model(task: Task, hyperparameters: Hyperparameters) -> Colorizer:
             filter_size=hyperparameters.filter_size,
             width=hyperparameters.width,
             depth=hyperparameters.depth,
+            classes=task.classes,
         )
     return model.to(task.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 

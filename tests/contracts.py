@@ -171,7 +171,10 @@ class ArmContract:
         assert task.objective is not None
         generator = torch.Generator().manual_seed(0)
         head = task.make_head(3).double()
-        rows = torch.randn(8, 3, generator=generator, dtype=torch.float64).requires_grad_()
+        rows = torch.randn(8, 3 + task.classes, generator=generator, dtype=torch.float64)
+        if task.classes:  # then the place, a number rounded down
+            rows = torch.cat((rows, torch.arange(8.0, dtype=torch.float64)[:, None] + 0.5), dim=1)
+        rows.requires_grad_()
         names, weights = zip(*head.named_parameters(), strict=True)
         ab = rgb_to_lab(torch.tensor(drawn_data().train_images[:2, :2, :2]))[..., 1:].double()
         assert torch.autograd.gradcheck(

@@ -5,12 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from platform.arms import BASELINES, ArmOptions, KMeans, compose, rebalancing_of
+from platform.arms import BASELINES, ArmOptions, KMeans, Prior, compose, rebalancing_of
 from platform.color import rgb_to_lab
 from platform.critic import CriticOptions
 from platform.evaluation import evaluate_splits
 from platform.palettes import ab_to_bin, bin_centers, grid_palette
-from platform.segments import Segments
 from platform.training import train
 from tests.contracts import (
     HYPERPARAMETERS,
@@ -54,13 +53,17 @@ class TestHierarchicalKMeans(ClassificationContract):
 
 class TestSegments(ClassificationContract):
     arms: ClassVar = {
-        "segments": ArmOptions(kind="classification", prior=Segments(8), rebalancing=0.5),
+        "segments": ArmOptions(kind="classification", prior=Prior(segments=8), rebalancing=0.5),
         "tilted": ArmOptions(renders="segments", tilt=0.5),
     }
 
 
 class TestSegmentsBeside(ClassificationContract):
-    arms: ClassVar = {"segments": ArmOptions(kind="classification", prior=Segments(8, beside=True))}
+    arms: ClassVar = {"segments": ArmOptions(kind="classification", prior=Prior(segments=8, beside=True))}
+
+
+class TestTablePrior(ClassificationContract):
+    arms: ClassVar = {"table": ArmOptions(kind="classification", prior=Prior(table=0.01), rebalancing=0.5)}
 
 
 class TestAdversarialRegression(RegressionContract):

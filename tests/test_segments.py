@@ -14,11 +14,11 @@ from db.pictures import pixels
 from db.results import arm_results, experiment_progress
 from db.schema import Sample
 from db.store import open_database, read_session, write_session
-from platform.arms import ArmOptions, compose
+from platform.arms import ArmOptions, Prior, compose
 from platform.color import lab_to_rgb, rgb_to_lab
 from platform.colorize import paint
 from platform.evaluation import features
-from platform.segments import SWATCH_LIGHTNESS, SegmentHead, Segments, segment_pngs
+from platform.segments import SWATCH_LIGHTNESS, SegmentHead, segment_pngs
 from platform.training import build_model
 from survey_app.dashboard import pictures
 from survey_app.dashboard.segments import SWATCHES, legend_html, marked_png, marks, read_segments
@@ -26,7 +26,7 @@ from tests.contracts import HYPERPARAMETERS, drawn_colours, drawn_data
 from tests.survey_data import add_experiment
 
 ARMS = {
-    "segments": ArmOptions(kind="classification", prior=Segments(12)),
+    "segments": ArmOptions(kind="classification", prior=Prior(segments=12)),
     "tilted": ArmOptions(renders="segments", tilt=0.5),
 }
 
