@@ -238,6 +238,8 @@ def _useless(options: ArmOptions, trained: ArmOptions) -> Iterator[tuple[str, st
             yield option, "is of an arm that renders a classification: give it `renders` instead of `kind`"
         elif option == "temperature" and options.decoding != "annealed_mean":
             yield option, "is of the annealed mean: remove it, or the other `decoding`"
+        elif option == "adversarial" and options.decoding == "mode":
+            yield option, "needs a decoding that learns from the critic: annealed_mean or mean"
         elif option == "prior" and options.prior is not None and not _is_one(options.prior):
             yield option, "expected one of {segments: K}, {segments: K, beside: true} and {table: WEIGHT}"
         elif option == "critic" and options.adversarial == 0:

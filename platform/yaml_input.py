@@ -141,7 +141,7 @@ EXPECTED = {  # where its own words are Python's
 def messages(error: pydantic.ValidationError, data: Any, section: type) -> Iterator[tuple[Key, str]]:
     """A key and a sentence for each thing that pydantic found wrong with `data` as a `section`."""
     by_key: dict[Key, Any] = {}
-    for details in error.errors():
+    for details in _of_branches_meant(error.errors(), data):
         key = _key_in(data, details["loc"], details["type"])
         if key not in by_key or by_key[key]["type"].endswith("_type"):  # of a union's branches the one that says more
             by_key[key] = details
@@ -166,6 +166,28 @@ def messages(error: pydantic.ValidationError, data: Any, section: type) -> Itera
         yield key, message
 
 
+_MISFITS = ("missing", "extra_forbidden", "unexpected_keyword_argument")
+
+
+def _of_branches_meant(errors: Sequence[Any], data: Any) -> Iterator[Any]:
+    """Without what a union's other branches say: those whose keys are not the given ones, where some branch's are, and
+    else what they miss."""
+    misfits: dict[Key, dict[Key, bool]] = {}  # by the union's key, of each branch
+    placed_errors = []
+    for details in errors:
+        key, location = _key_in(data, details["loc"], details["type"]), details["loc"]
+        length = next((at for at, element in enumerate(key) if location[at] != element), len(key))
+        branch = location[length : length + 1] if len(location) > len(key) else ()
+        union = misfits.setdefault(key[:length], {}) if branch else {}
+        elsewhere = details["type"] in _MISFITS or len(location) == length + 1
+        union[branch] = union.get(branch, False) or elsewhere
+        placed_errors.append((details, union, branch))
+    for details, union, branch in placed_errors:
+        if len(union) > 1 and union[branch] and (not all(union.values()) or details["type"] == "missing"):
+            continue
+        yield details
+
+
 def _key_in(data: Any, location: Sequence[str | int], kind: str) -> Key:
     """Pydantic's location without the names of its union's branches."""
     key: list[str | int] = []
@@ -180,11 +202,12 @@ def _key_in(data: Any, location: Sequence[str | int], kind: str) -> Key:
 
 
 def _known_keys(key: Key, section: Any) -> list[str]:
-    """The keys of the section that `key` stands in."""
+    """The keys of the section that `key` stands in, or of all that it may be."""
+    sections = [section]
     for element in key[:-1]:
-        hint = get_type_hints(section).get(str(element))  # None: it is a name of the user's
-        section = next(_sections(hint), section)
-    return [name for name in get_type_hints(section) if name != "model_config"]
+        hints = [get_type_hints(one).get(str(element)) for one in sections]  # None: it is a name of the user's
+        sections = [found for hint in hints for found in _sections(hint)] or sections
+    return [name for one in sections for name in get_type_hints(one) if name != "model_config"]
 
 
 def _sections(hint: Any) -> Iterator[Any]:

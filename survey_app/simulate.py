@@ -41,7 +41,7 @@ EXAMPLES = """\
 examples:
   python -m survey_app.simulate --participants 30
   python -m survey_app.simulate --study rebalance --participants 30 --seed 1
-  python -m survey_app.simulate --power regression "rebalanced 0.25" --participants 30
+  python -m survey_app.simulate --power regression "tilted 0.25" --participants 30
 
 To see what they answered: python -m survey_app.studies show --simulated
 """

@@ -38,7 +38,7 @@ examples:
   python -m survey_app.studies create                            of the newest experiment, as a sweep would
   python -m survey_app.studies create rebalance --name "rebalance, no hurry" --exposure none
   python -m survey_app.studies create rebalance --name glance --exposure 100 --questions 60
-  python -m survey_app.studies create rebalance --name lambda --arm classification=3 --arm "rebalanced 0.25"
+  python -m survey_app.studies create rebalance --name lambda --arm classification=3 --arm "tilted 0.25"
   python -m survey_app.studies show glance
   python -m survey_app.studies export glance --to results/glance
 

@@ -247,10 +247,7 @@ def test_arms_that_make_sense() -> None:
         (
             "rebalancing: 0.25",
             "palette: {kmean: 64}",
-            [
-                "c.yaml, line 7: arms.",
-                'c.yaml, line 7: arms."rebalanced 0.25".palette.kmean: unknown key; did you mean `km',
-            ],
+            ['c.yaml, line 7: arms."rebalanced 0.25".palette.kmean: unknown key; did you mean `km'],
         ),
         ("{kind: regression}", "5", ["c.yaml, line 6: arms.regression: expected keys and values, found 5"]),
         (
@@ -299,6 +296,11 @@ def test_arms_that_make_sense() -> None:
         ("regression: {kind", "grey: {kind", ["c.yaml, line 6: arms.grey: is the name of a baseline"]),
         ("{kind: regression}", "{kind: regression, rebalancing: 0}", ["c.yaml, line 6: arms.regression.rebalancing: "]),
         ("rebalancing: 0.25", "rebalancing: 2", ['c.yaml, line 7: arms."rebalanced 0.25".rebalancing: expected at mo']),
+        (
+            "rebalancing: 0.25",
+            "decoding: mode, adversarial: 1",
+            ['c.yaml, line 7: arms."rebalanced 0.25".adversarial: '],
+        ),
         ("rebalancing: 0.25", "prior: {beside: true}", ['c.yaml, line 7: arms."rebalanced 0.25".prior: expected one']),
         ("experiment: good", "experiment: ../x", ["c.yaml, line 1: experiment: expected at most 80 letters"]),
         ("grace_epochs: 1", "grace_epochs: 10", ["c.yaml, line 21: early_stopping.grace_epochs: expected at most the"]),

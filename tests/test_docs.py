@@ -136,6 +136,10 @@ def test_an_idea_is_added_as_the_page_says(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, done.stdout + done.stderr
     assert "hues" in done.stdout
+    wrong = [sys.executable, "-m", *arguments, "--set", "arms.hues.palette={hues: 2}"]
+    done = subprocess.run(wrong, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 2
+    assert done.stderr.endswith("arms.hues.palette.hues: expected at least 3, found 2\n")
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in HISTORY])
