@@ -298,7 +298,9 @@ def _reader_of(kind: str | None, grid: Palette, colours: ColourCounts, device: t
     if kind == "most frequent bin at a place":
         log_share = colours.share_at_places().log().float().to(device)
         grid = grid.to(device)
-        return partial(_read_place, log_share, grid, families(grid, COARSE_GRIDS))
+        mode = partial(decode, decoding="mode")
+        there = _read_distribution(grid, families(grid, COARSE_GRIDS), mode, None, log_share.flatten(0, 1), None)
+        return partial(_read_place, log_share, grid, there)
     ab = grid.centers[colours.share(grid).argmax()] if kind == "most frequent bin" else torch.zeros(2)
     return partial(_read_constant, ab.to(device))
 
@@ -307,9 +309,12 @@ def _read_constant(ab: Tensor, known: Tensor, truth: Tensor | None) -> Predictio
     return _of_ab(ab.expand(len(known), 2))
 
 
-def _read_place(log_share: Tensor, grid: Palette, coarse: Families, known: Tensor, truth: Tensor | None) -> Prediction:
-    decoder = partial(decode, decoding="mode")
-    return _read_distribution(grid, coarse, decoder, None, log_share[known[:, 0], known[:, 1]], truth)
+def _read_place(log_share: Tensor, grid: Palette, there: Prediction, known: Tensor, truth: Tensor | None) -> Prediction:
+    """log_share: (classes + 1, PLACES, BINS). there: what is read at each class and place, in the same order."""
+    classes, places, _ = log_share.shape
+    row = known[:, 0] % classes * places + known[:, 1]  # -1 is the last, of all classes
+    log_probability = None if truth is None else log_share.flatten(0, 1)[row, grid.own_entry(truth)]
+    return Prediction(there.ab[row], there.bins[row], there.coarse_bins[row], log_probability)
 
 
 def _read_ab(outputs: Tensor, truth: Tensor | None) -> Prediction:

@@ -7,6 +7,7 @@ import torch
 
 from platform.arms import BASELINES, ArmOptions, KMeans, Prior, compose, rebalancing_of
 from platform.color import rgb_to_lab
+from platform.colour_counts import places
 from platform.critic import CriticOptions
 from platform.evaluation import evaluate_splits
 from platform.palettes import ab_to_bin, bin_centers, grid_palette
@@ -192,7 +193,14 @@ def test_baselines_are_their_constants_by_the_same_road() -> None:
     exact = float((ab.round() == center.round()).all(-1).double().mean())
     assert scores["most frequent bin"]["exact_accuracy"] == pytest.approx(exact)
     assert "loss" not in scores["grey"]
-    # Whatever is known of these pictures is their lightness, of which the colour follows.
-    assert scores["by class and place"]["bin_accuracy"] > 3 * share
-    assert scores["by class and place"]["information"] > 0.5
+    place = places(rgb_to_lab(torch.tensor(data.validation_images))[..., 0])
+    known = colours.share_at_places()[torch.tensor(data.validation_labels)[:, None, None], place]
+    right = ab_to_bin(ab)
+    assert scores["by class and place"]["bin_accuracy"] == pytest.approx(
+        float((known.argmax(-1) == right).double().mean())
+    )
+    entropy = float(torch.special.entr(colours.share(grid_palette(reachable=False))).sum())
+    information = entropy + float(known.gather(-1, right[..., None]).log().mean())
+    assert scores["by class and place"]["information"] == pytest.approx(information, abs=1e-5)
+    assert scores["by class and place"]["bin_accuracy"] > 3 * share  # in these pictures colour follows from lightness
     assert scores["grey"]["colourfulness_ratio"] == pytest.approx(0, abs=0.01)
