@@ -24,7 +24,7 @@ class SweepPlan:
     searched: dict[str, tuple[Any, ...] | None]
     log_scaled: frozenset[str]  # those drawn evenly in their logarithm
     epochs: int | None  # of a trial that is not stopped; None, as for trials, where the config does not say
-    rungs: tuple[int, ...]  # after so many epochs ASHA may stop a trial (Li et al. 2020)
+    rungs: tuple[int, ...]  # after so many epochs early stopping may end a trial
     trials: int | None  # in all
     same_draws: bool  # a trial of the same number has the same hyperparameters in every arm
 
@@ -85,7 +85,9 @@ def sweep_plan(session: Session, experiment_id: int) -> SweepPlan:
             name for name, values in space.items() if isinstance(values, dict) and values.get("loguniform")
         ),
         epochs=epochs,
-        rungs=asha_rungs(epochs, stopping["grace_epochs"], stopping["reduction_factor"]) if epochs and stopping else (),
+        rungs=()
+        if not (epochs and stopping)
+        else halving_rungs(epochs, stopping["grace_epochs"], stopping["reduction_factor"]),
         trials=None if each is None else each * len(arms),
         same_draws=search.get("method") != "optuna",
     )
@@ -185,9 +187,9 @@ def swept_palettes(session: Session, experiment_id: int) -> list[SweptPalette]:
     return [SweptPalette(tuple(arms), centers, counts) for arms, centers in found.values()]
 
 
-def asha_rungs(epochs: int, grace_epochs: int, reduction_factor: float) -> tuple[int, ...]:
-    """The epochs after which ASHA may stop a trial, below the last one: the first that reach grace_epochs times a power
-    of reduction_factor (above 1), as in Ray's scheduler."""
+def halving_rungs(epochs: int, grace_epochs: int, reduction_factor: float) -> tuple[int, ...]:
+    """The epochs after which successive halving may stop a trial, below the last one: the first that reach grace_epochs
+    times a power of reduction_factor (above 1), as in Ray's scheduler."""
     rungs, milestone = [grace_epochs], float(grace_epochs)
     while (milestone := milestone * reduction_factor) < epochs:
         if ceil(milestone) > rungs[-1]:

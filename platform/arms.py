@@ -26,6 +26,7 @@ from platform.palettes import (
     ab_to_bin,
     decode,
     grid_palette,
+    likeliest,
     nearest_palette,
 )
 from platform.segments import SegmentHead, first_colours, segment_pngs
@@ -335,13 +336,15 @@ def _read_distribution(
     truth: Tensor | None,
 ) -> Prediction:
     logits = outputs if offset is None else outputs + offset
+    logits = logits - logits.amax(-1, keepdim=True)
+    exponentials = logits.exp()
     log_probability = None
     if truth is not None and palette.cells == GRID:
         own = logits.gather(1, palette.own_entry(truth)[:, None])[:, 0]
-        log_probability = own - logits.logsumexp(1)
+        log_probability = own - exponentials.sum(-1).log()
     return Prediction(
         decoder(logits, centers=palette.centers),
-        palette.bins[logits.argmax(-1)],
-        coarse.likeliest_bins(logits),
+        palette.bins[likeliest(logits)],
+        coarse.likeliest_bins(exponentials),
         log_probability,
     )

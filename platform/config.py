@@ -73,6 +73,8 @@ class Range(_Section):
 
 _Count = Annotated[int, Field(ge=1)]
 
+EPOCHS_OF_MINUTES = 4  # into which a budget of minutes is cut: what early stopping and learning curves see
+
 # What `training` may say for all trials, and `search.space` try: all but what is said elsewhere, and in the space but
 # the precision, in which trials of one arm would have losses that do not compare.
 _TRAINING: dict[str, Any] = {
@@ -116,7 +118,7 @@ class Search(_Section):
 
 
 class EarlyStopping(_Section):
-    """ASHA within each arm: at each rung only the best 1/reduction_factor of an arm's trials go on."""
+    """Successive halving within each arm: at each rung only the best 1/reduction_factor of its trials go on."""
 
     grace_epochs: _Count
     reduction_factor: Annotated[float, Field(gt=1)]
@@ -172,6 +174,7 @@ class SweepConfig(_Section):
     tuning_images: _Count | None = None  # null: as many as validation has, at most a tenth of the training split
     validation_images: _Count | None = None
     epochs: _Count
+    minutes: Annotated[float, Field(gt=0)] | None = None  # of the whole sweep here: it decides train_images and epochs
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     arms: Annotated[dict[str, ArmOptions], BeforeValidator(_arms)]
     training: _Training = _Training()
@@ -283,7 +286,10 @@ def changes_between(old: dict[str, Any], config: SweepConfig) -> list[str]:
     data, which are known by their fingerprint. What there was no key for then had today's default."""
     with suppress(pydantic.ValidationError):  # else it has keys that are gone: they are among the changes
         old = SweepConfig.model_validate(old).model_dump(mode="json")
-    before, now = _flat(old), _flat(config.model_dump(mode="json"))
+    new = config.model_dump(mode="json")
+    if config.minutes is not None and old.get("minutes") == config.minutes:
+        new |= {name: old.get(name) for name in ("train_images", "epochs")}  # as was worked out at the start
+    before, now = _flat(old), _flat(new)
     keys = sorted(key for key in before.keys() | now.keys() if key.split(".")[0] not in ("resources", "dataset"))
     return [f"{key} was {before.get(key)} and is {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
 
@@ -308,7 +314,8 @@ def read_config(path: Path, settings: Sequence[str] = ()) -> ConfigFile:
     """The sweep that `path` describes. All the mistakes of all its profiles are raised together as one ConfigError.
 
     `settings` are "key=value" with YAML values (`training.batch_size=32`, `arms."rebalanced 0.25".rebalancing=0.3`),
-    laid over the file and its profiles.
+    laid over the file and its profiles. What gives `minutes` displaces `train_images` and `epochs` below it, and the
+    other way round.
     """
     text = read_text(path)
     data, places, found = read_yaml(text, str(path))
@@ -326,12 +333,16 @@ def read_config(path: Path, settings: Sequence[str] = ()) -> ConfigFile:
     for hardware in get_args(Hardware):
         here = dict(places)
         here |= {key[2:]: place for key, place in places.items() if len(key) > 2 and key[:2] == ("profiles", hardware)}
-        merged = _merged(data, profiles.get(hardware, {}))
+        merged = _merged(_displaced(data, profiles.get(hardware, {})), profiles.get(hardware, {}))
         for setting, (key, value) in changes.items():
-            merged = _changed(merged, key, value)
+            merged = _changed(_displaced(merged, {str(key[0]): value}), key, value)
             here = {known: place for known, place in here.items() if known[: len(key)] != key}
             for length in range(1, len(key) + 1):
                 here.setdefault(key[:length], (f"--set {setting}", None, key[:length]))
+        if merged.get("minutes") is not None:
+            doubled = [name for name in ("train_images", "epochs") if merged.get(name) is not None]
+            found += [placed((name,), "follows from `minutes`: keep one of the two", here) for name in doubled]
+            merged |= {"epochs": EPOCHS_OF_MINUTES}
         try:
             configs[hardware] = SweepConfig.model_validate(merged)
             found += [placed(key, words, here) for key, words in _disagreements(configs[hardware])]
@@ -340,6 +351,13 @@ def read_config(path: Path, settings: Sequence[str] = ()) -> ConfigFile:
     if found:
         raise ConfigError(found)
     return ConfigFile(text, configs, tuple(profiles))
+
+
+def _displaced(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` without what `over` decides in another way: minutes, or images and epochs."""
+    gone: tuple[str, ...] = ("train_images", "epochs") if over.get("minutes") is not None else ()
+    gone += ("minutes",) if over.get("train_images") is not None or over.get("epochs") is not None else ()
+    return {key: value for key, value in base.items() if key not in gone}
 
 
 def _merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -46,6 +46,13 @@ class Dataset:
     fingerprint: str  # sha256, hex, over class names, shapes, pixels, labels and split of what is held here
     note: str  # one sentence on where the images came from, shown beside results
 
+    def summary(self) -> str:
+        """What it is, in a line or two."""
+        return (
+            f"Data: {self.name}, {len(self.train_labels):,} training, {len(self.tuning_labels):,} tuning and "
+            f"{len(self.validation_labels):,} validation images of {len(self.class_names):,} classes. {self.note}"
+        )
+
 
 def load_dataset(
     names: Sequence[str],
@@ -57,7 +64,7 @@ def load_dataset(
     seed: int = 0,
     say: Say = print,
 ) -> Dataset:
-    """Load the first of the named datasets that can be had, and say which one it is.
+    """Load the first of the named datasets that can be had, and say why not the ones before it.
 
     `names` are "cifar10", "imagenet32", "photos" or "folder:PATH". `data_directory` is where files are looked for and
     downloaded to (default: `default_data_directory()`). `train_images` and `validation_images` limit the splits to
@@ -85,13 +92,7 @@ def load_dataset(
             if position + 1 < len(names):
                 say(f"{reasons[-1]} Trying {names[position + 1]} instead.")
             continue
-        dataset = _build(source, limits, seed)
-        say(
-            f"Data: {dataset.name}, {len(dataset.train_labels):,} training, {len(dataset.tuning_labels):,} tuning and "
-            f"{len(dataset.validation_labels):,} validation images of {len(dataset.class_names):,} classes. "
-            f"{dataset.note}"
-        )
-        return dataset
+        return _build(source, limits, seed)
     raise DatasetUnavailable(" ".join(reasons))
 
 

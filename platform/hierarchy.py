@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from platform.palettes import Palette, ab_to_bin
+from platform.palettes import Palette, ab_to_bin, likeliest
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,11 +22,16 @@ class Families:
     membership: Tensor  # float32 (entries, cells of all grids): 1 where it does
     bins: tuple[Tensor, ...]  # for each grid, int64 (its cells,): their bins in it
 
-    def likeliest_bins(self, logits: Tensor) -> Tensor:
-        """Return each grid's likeliest bin, int64 (pixels, grids), of logits (pixels, entries)."""
-        probability = logits.softmax(-1) @ self.membership
-        parts = probability.split([len(bins) for bins in self.bins], dim=1)
-        return torch.stack([bins[part.argmax(1)] for bins, part in zip(self.bins, parts, strict=True)], dim=1)
+    def likeliest_bins(self, shares: Tensor) -> Tensor:
+        """Return each grid's likeliest bin, int64 (pixels, grids), of entries' probabilities, or multiples of them,
+        (pixels, entries)."""
+        of_entries = shares.T.contiguous()  # rows are added many times as fast as columns or as by a product
+        found, start = [], 0
+        for cell, bins in zip(self.cell, self.bins, strict=True):
+            of_cells = shares.new_zeros(len(bins), len(shares)).index_add_(0, cell - start, of_entries)
+            found.append(bins[likeliest(of_cells, dim=0)])
+            start += len(bins)
+        return torch.stack(found, dim=1)
 
 
 def families(palette: Palette, grids: Sequence[int]) -> Families:

@@ -35,7 +35,9 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="a YAML file, see tune_configs/")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be trained; start nothing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would be trained, and how long that takes here; train nothing"
+    )
     parser.add_argument("--resume", metavar="NAME", help="go on with this experiment, by its config in the database")
     parser.add_argument("--dataset", nargs="+", metavar="NAME", help="use the first of these that can be had")
     parser.add_argument("--database", default=default_database(), help=DATABASE_HELP)
@@ -44,12 +46,17 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--profile", choices=get_args(Hardware), help="of the config (default: by the hardware that Ray has)"
     )
+    parser.add_argument(
+        "--minutes", type=float, metavar="N", help="train as many images as fit; the same as --set minutes=N"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value of the config")
     options = parser.parse_args(arguments)
     if (options.config is None) == (options.resume is None):
         parser.error("give either a CONFIG file, or --resume with an experiment's name")
-    if options.resume is not None and (options.set or options.profile or options.dry_run):
-        parser.error("--set, --profile and --dry-run go with a CONFIG file; an experiment is resumed as it was begun")
+    if options.resume is not None and (options.set or options.profile or options.dry_run or options.minutes):
+        parser.error(
+            "--set, --minutes, --profile and --dry-run go with a CONFIG file; an experiment is resumed as it was begun"
+        )
     return options
 
 

@@ -157,6 +157,16 @@ def _palette(centers: Tensor, entries: Tensor, sigma: float, cells: int | None =
     return Palette(centers.float(), entries.contiguous(), (weights / weights.sum(1, keepdim=True)).float(), cells)
 
 
+def likeliest(values: Tensor, dim: int = -1) -> Tensor:
+    """Return the index of the highest value along a dimension, the first of equals: `argmax`, which takes about three
+    times as long on a CPU."""
+    count = values.shape[dim]
+    places = torch.arange(count, 0, -1, device=values.device, dtype=torch.float32)
+    places = places.view([count if axis == dim % values.ndim else 1 for axis in range(values.ndim)])
+    highest = values == values.amax(dim, keepdim=True)
+    return (count - (highest * places).amax(dim).long()).clamp_(max=count - 1)  # none is the highest beside NaN
+
+
 def decode(
     logits: Tensor, centers: Tensor, decoding: Decoding, temperature: float = ANNEALED_MEAN_TEMPERATURE
 ) -> Tensor:
@@ -166,7 +176,7 @@ def decode(
     5): 1 is the mean, towards 0 the mode.
     """
     if decoding == "mode":
-        return centers[logits.argmax(-1)]
+        return centers[likeliest(logits)]
     temperature = 1.0 if decoding == "mean" else temperature
     # The softmax, to base 2 (see losses.py), divided by its sum at the end, where a pixel has two numbers.
     scaled = logits * (1 / (temperature * math.log(2)))

@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import IO, Any, cast
 
@@ -12,10 +12,16 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from db.schema import TrialStatus
+from platform.budget import in_words
+from platform.config import SweepConfig
 from platform.hyperparameters import Hyperparameters
-from platform.trials import PlannedTrial
+from platform.image_source import Say as Say
+from platform.trials import PlannedTrial, Reported, epoch_counts, expected_seconds, trials_in_all
 
-Say = Callable[[str], None]
+UPDATED_EVERY_S = 2.0  # the bar
+
+EpochSeconds = Callable[[str, Hyperparameters | None], float]
+"""Of an arm and of one of its trials, or None where that is not known."""
 
 
 class _Lasting:
@@ -53,34 +59,32 @@ def say_on(console: Console) -> Say:
 
 
 class Progress:
-    """Counts epochs. The time left is what the epochs still expected cost by those that were measured, at the pace at
-    which seconds of training have passed per second so far (trials run beside each other)."""
+    """Counts epochs, and says how long the rest takes: `trials.expected_seconds` of what trials have reported, at the
+    costs that were measured before the start, corrected by how long each arm's epochs have taken since."""
 
-    def __init__(
-        self,
-        console: Console,
-        trials: int,
-        epoch_shares: Sequence[float],  # how many of the trials train each epoch, see `trials.epoch_shares`
-        searched: Sequence[str],  # the hyperparameters that tell an arm's trials apart
-    ) -> None:
+    def __init__(self, console: Console, config: SweepConfig, reported: Mapping[str, Reported]) -> None:
         self.say = say_on(console)
         self._is_terminal = console.is_terminal
-        self._trials = trials
-        self._shares = epoch_shares
-        self._searched = searched
-        self._at: dict[str, tuple[PlannedTrial, int]] = {}  # trials that have not ended, and their last epochs
-        self._ended = 0
-        self._measured: dict[tuple[int, int], tuple[int, float]] = {}  # epochs and their seconds, by `_kind`
-        self._started = time.monotonic()
+        self._config = config
+        self._trials = trials_in_all(config)
+        self._reported = reported
+        self._cost: EpochSeconds = lambda arm, hyperparameters: 1.0  # until `expect`, then only ratios matter
+        self._is_measured = False
+        self._slots = 1
+        self._taken: dict[str, tuple[float, float]] = {}  # seconds that epochs took and should have, by arm
+        self._counted = 0.0  # when seconds were last counted
         self._bar = Bar(
             TextColumn("{task.description}"), BarColumn(None), TextColumn("{task.fields[left]}"), console=console
         )
-        self._task = self._bar.add_task("", total=trials * sum(epoch_shares), left="")
+        self._task = self._bar.add_task("", total=len(reported) * sum(epoch_counts(config)), left="")
+
+    def expect(self, cost: EpochSeconds, slots: int) -> None:
+        """So many trials run at once, at these costs."""
+        self._cost, self._slots, self._is_measured = cost, slots, True
 
     @contextmanager
     def shown(self) -> Iterator[None]:
         """Show the bar meanwhile, if this is a terminal."""
-        self._started = time.monotonic()
         if not self._is_terminal:
             yield
             return
@@ -88,85 +92,54 @@ class Progress:
         with self._bar:
             yield
 
-    def trials_left(self, planned: Iterable[PlannedTrial], ended: int) -> None:
-        """These have not ended, and so many have."""
-        self._at |= {trial.name: (trial, trial.epochs_done) for trial in planned}
-        self._ended = ended
-        self._update()
-
-    def epoch_trained(self, planned: PlannedTrial, epoch: int, seconds: float) -> None:
+    def epoch_trained(self, planned: PlannedTrial, seconds: float) -> None:
         """It took so many seconds."""
-        self._at[planned.name] = (planned, epoch)
-        epochs, before = self._measured.get(_kind(planned.hyperparameters), (0, 0.0))
-        self._measured[_kind(planned.hyperparameters)] = (epochs + 1, before + seconds)
+        taken, expected = self._taken.get(planned.arm, (0.0, 0.0))
+        self._taken[planned.arm] = taken + seconds, expected + self._cost(planned.arm, planned.hyperparameters)
         self._update()
 
     def trial_ended(
         self, planned: PlannedTrial, status: TrialStatus, reason: str | None, epoch: int, loss: float | None
     ) -> None:
-        self._at.pop(planned.name, None)
-        self._ended += 1
-        self._update()
         after = f" after epoch {epoch}" if status == "stopped_early" else f" ({reason})" if reason else ""
         parts = [f"{status.replace('_', ' ')}{after}"]
         if loss is not None:
             parts.append(f"loss {loss:.4g}")
-        parts += [f"{name} {_short(getattr(planned.hyperparameters, name))}" for name in self._searched]
-        left = f"; {self._left()}" if self._left() and not self._is_terminal else ""
+        parts += [f"{name} {_short(getattr(planned.hyperparameters, name))}" for name in self._config.search.values()]
+        left = f"; {self._left()}" if not self._is_terminal and self._left() else ""
         self.say(f"[{self._ended}/{self._trials}] {planned.name}: {', '.join(parts)}{left}")
+        self._update()
 
     def seconds_left(self) -> float | None:
         """None where nothing was measured yet."""
-        trained = sum(seconds for _, seconds in self._measured.values())
-        if trained <= 0:
+        if not (self._taken or self._is_measured):
             return None
-        known = [self._epochs_left(epoch) * self._cost(planned.hyperparameters) for planned, epoch in self._at.values()]
-        unknown = max(0, self._trials - self._ended - len(known)) * self._epochs_left(0) * self._cost(None)
-        return (sum(known) + unknown) * (time.monotonic() - self._started) / trained
+        in_all = [sum(values) for values in zip((1e-9, 1e-9), *self._taken.values(), strict=True)]
 
-    def _epochs_left(self, epoch: int) -> float:
-        """The epochs that a trial which goes on after this one is expected to train."""
-        ahead = self._shares[epoch:]
-        return sum(ahead) / ahead[0] if ahead else 0.0
+        def epoch_seconds(arm: str, number: int) -> float:
+            taken, expected = self._taken.get(arm, in_all)
+            return self._cost(arm, self._reported[arm].begun.get(number)) * taken / expected
 
-    def _cost(self, hyperparameters: Hyperparameters | None) -> float:
-        """Seconds per epoch: as measured with filters of that size, else in proportion to the networks' work."""
-        epochs = sum(count for count, _ in self._measured.values())
-        seconds = sum(of_kind for _, of_kind in self._measured.values())
-        if hyperparameters is None:
-            return seconds / epochs
-        if (kind := _kind(hyperparameters)) in self._measured:
-            return self._measured[kind][1] / self._measured[kind][0]
-        work = sum(count * _work(measured) for measured, (count, _) in self._measured.items())
-        return seconds / work * _work(kind)
+        return expected_seconds(self._config, self._reported, epoch_seconds, self._slots)
+
+    @property
+    def _ended(self) -> int:
+        return sum(len(reported.ended) for reported in self._reported.values())
 
     def _update(self) -> None:
-        left = sum(self._epochs_left(epoch) for _, epoch in self._at.values())
-        left += max(0, self._trials - self._ended - len(self._at)) * self._epochs_left(0)
+        if not self._is_terminal or time.monotonic() < self._counted + UPDATED_EVERY_S:
+            return
+        self._counted = time.monotonic()
         self._bar.update(
             self._task,
-            completed=self._trials * sum(self._shares) - left,
+            completed=sum(len(losses) for reported in self._reported.values() for losses in reported.losses.values()),
             description=f"{self._ended} of {self._trials} trials",
             left=self._left(),
         )
 
     def _left(self) -> str:
         seconds = self.seconds_left()
-        if seconds is None or self._ended >= self._trials:
-            return ""
-        if seconds < 90:
-            return f"about {seconds:.0f} s left"
-        return f"about {seconds / 60:.0f} min left" if seconds < 5400 else f"about {seconds / 3600:.1f} h left"
-
-
-def _kind(hyperparameters: Hyperparameters) -> tuple[int, int]:
-    """What most decides the cost of an epoch."""
-    return hyperparameters.filter_size, hyperparameters.width
-
-
-def _work(kind: tuple[int, int]) -> int:
-    filter_size, width = kind
-    return filter_size**2 * width**2
+        return "" if seconds is None or self._ended >= self._trials else f"about {in_words(seconds)} left"
 
 
 def _short(value: object) -> str:

@@ -4,7 +4,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,12 +14,12 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from db.errors import UserError
+from platform.budget import AUTO_GPU_SHARE
 from platform.config import SweepConfig
 from platform.progress import Say
 from platform.storage import StorageError, has_file, locate
 from platform.workers import RAY_VARIABLES, ray_runtime_env
 
-AUTO_GPU_SHARE = 0.25  # of a GPU per trial: one of these small models leaves most of it idle
 ATTEMPTS = 3  # to start Ray on a busy machine
 
 
@@ -132,12 +132,6 @@ def environment() -> dict[str, Any]:
         "ray": ray.__version__,
         "cluster": {key: value for key, value in cluster_resources().items() if ":" not in key},
     }
-
-
-def slots(there: Mapping[str, float], cpus: float, gpus: float) -> int:
-    """How many trials with so much each a cluster with these resources runs at once."""
-    by_gpus = there.get("GPU", 0.0) / gpus if gpus else float("inf")
-    return max(1, int(min(there.get("CPU", 1.0) / cpus, by_gpus)))
 
 
 def gpus_per_trial(config: SweepConfig) -> float:

@@ -10,7 +10,7 @@ import re
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,14 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from platform.arms import ArmOptions, compose
+from platform.arms import ArmOptions, compose, trained_arms
+from platform.budget import Costs, kinds_to_measure, mean_costs, measure_costs, part_to_measure, slots
 from platform.colorize import paint
 from platform.colour_counts import ColourCounts
 from platform.config import SweepConfig
 from platform.datasets import Dataset
-from platform.ray_cluster import busy_resources, cluster_resources, slots
+from platform.hyperparameters import Hyperparameters
+from platform.ray_cluster import busy_resources, cluster_resources
 from platform.recorder import Recorder, score_columns
 from platform.storage import (
     CHECKPOINT_FILE,
@@ -40,11 +42,12 @@ from platform.storage import (
     write_samples,
 )
 from platform.training import TrainingDiverged, load_checkpoint, load_model, pick_device, save_checkpoint, train
-from platform.trials import PlannedTrial, hyperparameters_of, propose, stops_early, trials_in_all
+from platform.trials import PlannedTrial, fates, hyperparameters_of, propose, trials_in_all
 from platform.workers import PENDING_VARIABLE
 
 FAILURE = "failure"  # a report with this key has no measurements: the trial gave up, and this is why
 MOST_PENDING = 200  # trials that Ray is told of beforehand
+MOST_MEASURING = 8  # workers
 WAITED_S = 8.0  # for a first trial to start, then it is said
 
 
@@ -122,6 +125,30 @@ def with_setting(setting: Setting) -> Any:
     return tune.with_parameters(run_trial, setting=setting)
 
 
+def _measure(setting: Setting, kinds: list[Hyperparameters], seconds: float) -> Costs:
+    tasks = {
+        arm: compose(
+            setting.arms,
+            arm,
+            setting.colours,
+            seed=setting.seed,
+            centers=setting.centers.get(arm),
+            device=pick_device(),
+        )
+        for arm in trained_arms(setting.arms)
+    }
+    return measure_costs(tasks, kinds, setting.data, seconds, setting.threads)
+
+
+def measure_on_ray(setting: Setting, config: SweepConfig, gpus: float, at_once: int, seconds: float) -> Costs:
+    """See `budget.measure_costs`: of as many workers beside each other as trials will run, up to a few."""
+    kinds = kinds_to_measure(config)
+    part = ray.put(replace(setting, data=part_to_measure(setting.data, kinds)))
+    measure = ray.remote(num_cpus=config.resources.cpu, num_gpus=gpus)(_measure)
+    workers = min(at_once, MOST_MEASURING)
+    return mean_costs(ray.get([measure.remote(part, kinds, seconds) for _ in range(workers)]))
+
+
 # What Ray asks and tells in the driver
 
 
@@ -144,12 +171,13 @@ class _Scheduler(_OfThisProcess, FIFOScheduler):
             return str(TrialScheduler.CONTINUE)
         reported = self._recorder.reported[planned.arm]
         reported.add(planned.number, result["epoch"], result["loss"])
-        stops = stops_early(self._config, reported, planned.number, result["epoch"])
-        return str(TrialScheduler.STOP if stops else TrialScheduler.CONTINUE)
+        goes_on = result["epoch"] < fates(self._config, reported)[planned.number].until
+        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
 
 class _Searcher(_OfThisProcess, Searcher):
-    """Hands out the trials that have not ended and then, with Optuna, those that it proposes, the arms in turn."""
+    """Hands out the trials that have not ended, from rung to rung, and then, with Optuna, those that it proposes, the
+    arms in turn. A trial that waits at a rung occupies nothing: to go on is to be handed out again."""
 
     def __init__(
         self, config: SweepConfig, recorder: Recorder, unfinished: Sequence[PlannedTrial], new: int, at_once: int
@@ -157,7 +185,7 @@ class _Searcher(_OfThisProcess, Searcher):
         super().__init__()
         self._config = config
         self._recorder = recorder
-        self._unfinished = list(unfinished)
+        self._unfinished = list(unfinished)  # not handed out, or waiting at a rung
         self._new = new  # trials that Optuna may still propose
         self._at_once = at_once
         self._running: set[str] = set()
@@ -168,15 +196,30 @@ class _Searcher(_OfThisProcess, Searcher):
     def suggest(self, trial_id: str) -> Any:
         if len(self._running) >= self._at_once:
             return None
-        if self._unfinished:
-            planned = self._unfinished.pop(0)
-        elif self._new:
+        if (planned := self._next_of_unfinished()) is None:
+            if self._new == 0:
+                return None if self._unfinished or self._running else Searcher.FINISHED
             planned = self._propose()
             self._new -= 1
-        else:
-            return Searcher.FINISHED
         self._running.add(trial_id)
         return {"trial": planned}
+
+    def waits(self, planned: PlannedTrial) -> None:
+        """The trial has come to a rung."""
+        self._unfinished.append(planned)
+
+    def _next_of_unfinished(self) -> PlannedTrial | None:
+        """Take the first that may go on; say of those before it that stop where they are that they have ended."""
+        of_arms = {arm: fates(self._config, reported) for arm, reported in self._recorder.reported.items()}
+        for planned in list(self._unfinished):
+            fate = of_arms[planned.arm][planned.number]
+            if planned.epochs_done < fate.until:
+                self._unfinished.remove(planned)
+                return planned
+            if fate.decided:
+                self._unfinished.remove(planned)
+                self._recorder.trial_ended(planned, "stopped_early", None, planned.checkpoint)
+        return None
 
     def _propose(self) -> PlannedTrial:
         arm = min(self._numbers, key=lambda name: len(self._numbers[name]))
@@ -196,8 +239,9 @@ class _Searcher(_OfThisProcess, Searcher):
 
 
 class _Callback(_OfThisProcess, Callback):
-    def __init__(self, recorder: Recorder, storage: str, epochs: int) -> None:
+    def __init__(self, recorder: Recorder, searcher: _Searcher, storage: str, epochs: int) -> None:
         self._recorder = recorder
+        self._searcher = searcher
         self._storage = storage
         self._epochs = epochs
         self._began = time.monotonic()
@@ -226,7 +270,9 @@ class _Callback(_OfThisProcess, Callback):
         elif result.get("epoch", planned.epochs_done) >= self._epochs:
             self._recorder.trial_ended(planned, "finished", None, checkpoint)
         elif result.get("done"):  # Ray's mark that the scheduler stopped it
-            self._recorder.trial_ended(planned, "stopped_early", None, checkpoint)
+            planned = replace(planned, checkpoint=checkpoint, epochs_done=result["epoch"])
+            self._recorder.trial_waits(planned)
+            self._searcher.waits(planned)
         # Otherwise the sweep was interrupted.
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -270,30 +316,33 @@ def run_trials(
     """Run trials until all have ended, or until SIGINT. Whatever happens to them, the recorder is told."""
     system, root = locate(storage)
     arms = list(config.arms)
+
+    def folder_of(planned: PlannedTrial) -> str:
+        return trial_folder(arms.index(planned.arm), planned.arm, planned.number, planned.epochs_done)
+
     new = trials_in_all(config) - len(recorder.ended) - len(unfinished)  # for Optuna to propose
     if not unfinished and not new:
         return
     at_once = config.resources.max_concurrent or MOST_PENDING
     if config.search.method == "optuna":  # a proposal learns from trials that have ended, so none is made in advance
-        at_once = min(at_once, slots(cluster_resources(), config.resources.cpu, gpus))
+        at_once = min(at_once, slots(config, cluster_resources(), gpus))
     os.environ[PENDING_VARIABLE] = str(at_once)
+    searcher = _Searcher(config, recorder, unfinished, new, at_once)
     tune.Tuner(
         tune.with_resources(trainable, {"cpu": config.resources.cpu, "gpu": gpus}),
         tune_config=tune.TuneConfig(
-            search_alg=_Searcher(config, recorder, unfinished, new, at_once),
+            search_alg=searcher,
             scheduler=_Scheduler(config, recorder),
-            num_samples=len(unfinished) + new,
+            num_samples=-1,  # until the searcher says that all is done
             reuse_actors=True,
             trial_name_creator=lambda trial: planned_trial_of(trial).name,
-            trial_dirname_creator=lambda trial: trial_folder(
-                arms.index(planned_trial_of(trial).arm), planned_trial_of(trial).arm, planned_trial_of(trial).number
-            ),
+            trial_dirname_creator=lambda trial: folder_of(planned_trial_of(trial)),
         ),
         run_config=tune.RunConfig(
             name=folder,
             storage_path=f"{root.rstrip('/')}/{config.experiment}",
             storage_filesystem=system,
-            callbacks=[_Callback(recorder, storage, config.epochs)],
+            callbacks=[_Callback(recorder, searcher, storage, config.epochs)],
             failure_config=tune.FailureConfig(max_failures=config.failures.max_retries),
             verbose=0,
         ),

@@ -202,17 +202,18 @@ class Recorder:
         return {
             (arm, number): status
             for arm, reported in self.reported.items()
-            for number, (status, _) in reported.ended.items()
+            for number, status in reported.ended.items()
         }
 
     def had_ended(self, planned: PlannedTrial, status: TrialStatus) -> None:
         """An earlier run of the driver has recorded so."""
-        self.reported[planned.arm].ended[planned.number] = (status, planned.hyperparameters)
+        self.reported[planned.arm].begun[planned.number] = planned.hyperparameters
+        self.reported[planned.arm].ended[planned.number] = status
 
     def trials_planned(self, planned: Sequence[PlannedTrial]) -> None:
         """These have not ended; all that have were said before."""
-        self._begun |= {(trial.arm, trial.number): trial for trial in planned}
-        self.progress.trials_left(planned, len(self.ended))
+        for trial in planned:
+            self._begin(trial)
 
         def write(session: Session) -> None:
             for trial in planned:
@@ -230,8 +231,12 @@ class Recorder:
         self._write(write)
 
     def trial_started(self, planned: PlannedTrial) -> None:
-        self._begun[planned.arm, planned.number] = planned
+        self._begin(planned)
         self._write(lambda session: self._record_trial(session, planned, "running"))
+
+    def trial_waits(self, planned: PlannedTrial) -> None:
+        """It has come to a rung, and goes on or ends when the arm's others are there."""
+        self._write(lambda session: self._record_trial(session, planned, "pending"))
 
     def trial_reported(self, planned: PlannedTrial, report: Report, checkpoint: str) -> None:
         def write(session: Session) -> str | None:
@@ -252,7 +257,7 @@ class Recorder:
         self._write(write)
         if before is not None or report["epoch"] == 1:  # else its first epoch after a resume, begun elsewhere
             seconds = report["seconds"] - (before["seconds"] if before else 0.0)
-            self.progress.epoch_trained(planned, report["epoch"], seconds)
+            self.progress.epoch_trained(planned, seconds)
 
     def trial_ended(
         self, planned: PlannedTrial, status: TrialStatus, reason: str | None, checkpoint: str | None
@@ -263,7 +268,7 @@ class Recorder:
             with suppress(OSError, UserError, ValueError):  # `complete_samples` tries again, and says it
                 painted = read_samples(checkpoint)
         self._begun.pop(key, None)
-        self.reported[planned.arm].ended[planned.number] = (status, planned.hyperparameters)
+        self.reported[planned.arm].ended[planned.number] = status
 
         def write(session: Session) -> None:
             for arm, trial_id in self._record_trial(session, planned, status, reason).items():
@@ -315,6 +320,10 @@ class Recorder:
         waiting = len(self._queue)
         self.unwritten = f"{waiting} records could not be written. {self._reason}" if waiting else None
         return status
+
+    def _begin(self, planned: PlannedTrial) -> None:
+        self._begun[planned.arm, planned.number] = planned
+        self.reported[planned.arm].begun[planned.number] = planned.hyperparameters
 
     def _write(self, write: Callable[[Session], object]) -> None:
         self._queue.append(write)

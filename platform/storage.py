@@ -101,9 +101,11 @@ def delete_all_but(folder: str, kept: Collection[str]) -> None:
                 system.delete_dir(path) if is_folder else system.delete_file(path)
 
 
-def trial_folder(position: int, arm: str, number: int) -> str:
-    """A folder's name for a trial, whatever its arm is called; `position` tells arms apart."""
-    return f"{position:02d}-{re.sub('[^A-Za-z0-9]+', '-', arm)[:LONGEST_FOLDER_NAME]}-{number:03d}"
+def trial_folder(position: int, arm: str, number: int, epochs_done: int) -> str:
+    """A folder's name for what a trial trains after so many epochs, whatever its arm is called; `position` tells arms
+    apart."""
+    words = re.sub("[^A-Za-z0-9]+", "-", arm)[:LONGEST_FOLDER_NAME]
+    return f"{position:02d}-{words}-{number:03d}-{epochs_done:03d}"
 
 
 @contextmanager

@@ -11,11 +11,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.console import Console
@@ -25,13 +27,22 @@ from sqlalchemy.exc import OperationalError
 import platform
 from db import recording
 from db.errors import UserError, run_command
-from db.schema import Arm, Dataset, Experiment, Run
+from db.schema import Arm, Dataset, Experiment, Run, TrialStatus
 from db.store import StoreError, explain, open_database, read_session, shown_name, write_session
 from db.studies import open_study_of
+from platform import datasets
 from platform.arms import BASELINES, ArmOptions, compose, trained_arms
+from platform.budget import (
+    cost_lines,
+    fit_to_seconds,
+    kinds_to_measure,
+    measure_costs,
+    part_to_measure,
+    slots,
+    slots_here,
+)
 from platform.colour_counts import ColourCounts, count_colours
 from platform.config import ConfigFile, Hardware, SweepConfig, changes_between, read_config
-from platform.datasets import load_dataset
 from platform.hyperparameters import Hyperparameters
 from platform.options import command_for, command_to_ask, command_to_resume, parse_options
 from platform.palettes import centers_as_list
@@ -39,11 +50,16 @@ from platform.progress import Progress, Say, open_console, say_on
 from platform.recorder import Recorded, Recorder, Start, complete_samples, record_start
 from platform.results import print_results, report_failures
 from platform.storage import CHECKPOINT_FILE, delete_all_but, has_file, join, lock_experiment
-from platform.trials import PlannedTrial, epoch_shares, plan_lines, plan_trials, stops_early, trials_in_all
+from platform.trials import PlannedTrial, fates, plan_lines, plan_trials, trials_in_all
 from platform.workers import CHECKOUT, set_ray_variables
+
+if TYPE_CHECKING:
+    from platform import ray_trials
 
 # Beside other work two threads were seen to take 40 times as long as one, waiting for each other: only much is shared.
 THREADS_FROM_IMAGES = 100_000
+MEASURED_S = 1.0  # of each arm and kind of training, before the start
+AROUND_S = 15.0  # before a sweep can measure, and after its last trial: imports, samples, tables
 BUSY_TIMEOUT_S = 10.0  # the recorder tries again later, and meanwhile Ray is not kept waiting for long
 
 
@@ -62,23 +78,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_options(arguments)
     console = open_console()
     _take_sigterm_for_interrupt()
-    return run_command(lambda: _sweep_or_say_how_to_go_on(options, console))
+    began = time.monotonic()
+    return run_command(lambda: _sweep_or_say_how_to_go_on(options, console, began))
 
 
-def _sweep_or_say_how_to_go_on(options: argparse.Namespace, console: Console) -> int:
+def _sweep_or_say_how_to_go_on(options: argparse.Namespace, console: Console, began: float) -> int:
     try:
-        return _sweep(options, console)
+        return _sweep(options, console, began)
     except KeyboardInterrupt:  # before or after the trials, or a second time while they ended
         say_on(console)("Interrupted. The same command goes on where this ended.")
         return 130
 
 
-def _sweep(options: argparse.Namespace, console: Console) -> int:
+def _sweep(options: argparse.Namespace, console: Console, began: float) -> int:
     say = say_on(console)
     file = None if options.config is None else read_config(options.config, _settings(options))
     if options.dry_run and file is not None:
-        for line in plan_lines(_choose(file, options, torch.cuda.is_available(), say).config):
-            say(line)
+        _say_plan(_choose(file, options, torch.cuda.is_available(), say).config, options, say)
         return 0
     cluster, source = options.address, ""
     if cluster is None and os.environ.get("RAY_ADDRESS"):
@@ -106,6 +122,9 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
                 start = _prepare(chosen, known, options, storage, engine, say)
                 if cluster in (None, "local"):
                     stack.enter_context(_ray_started("local", "", say))
+                if chosen.config.minutes is not None and known is None:
+                    chosen = replace(chosen, config=_fit_to_minutes(start, began, say))
+                    start = _prepare(chosen, known, options, storage, engine, lambda line: None)
                 return _run(start, known, engine, console, options.address)
         except OperationalError as error:
             raise StoreError(explain(error, shown_name(engine.url))) from None
@@ -148,7 +167,8 @@ def _cluster_has_gpu() -> bool:
 
 
 def _settings(options: argparse.Namespace) -> list[str]:
-    return [*options.set, *([f"dataset={json.dumps(options.dataset)}"] if options.dataset else [])]
+    dataset = [f"dataset={json.dumps(options.dataset)}"] if options.dataset else []
+    return [*options.set, *([f"minutes={options.minutes}"] if options.minutes is not None else []), *dataset]
 
 
 def _choose(file: ConfigFile, options: argparse.Namespace, has_gpu: bool, say: Say) -> Chosen:
@@ -192,16 +212,7 @@ def _prepare(
             names = list(session.scalars(select(Dataset.name).where(Dataset.id == known.dataset_id)))
         found = select(Arm.name, Arm.centers).where(Arm.experiment_id == (known.id if known else None))
         centers = dict(session.execute(found).all())
-    data = load_dataset(
-        options.dataset or names,
-        train_images=config.train_images,
-        tuning_images=config.tuning_images,
-        validation_images=config.validation_images,
-        seed=config.seed,
-        say=say,
-    )
-    if len(data.train_images) < THREADS_FROM_IMAGES:
-        torch.set_num_threads(1)
+    data = _load(config, options.dataset or names, say)
     with read_session(engine) as session:
         counts = session.scalar(select(Dataset.colour_counts).where(Dataset.fingerprint == data.fingerprint))
     if counts:
@@ -224,6 +235,20 @@ def _prepare(
         colours=colours,
         tasks=tasks,
     )
+
+
+def _load(config: SweepConfig, names: list[str], say: Say) -> datasets.Dataset:
+    data = datasets.load_dataset(
+        names,
+        train_images=config.train_images,
+        tuning_images=config.tuning_images,
+        validation_images=config.validation_images,
+        seed=config.seed,
+        say=say,
+    )
+    if len(data.train_images) < THREADS_FROM_IMAGES:
+        torch.set_num_threads(1)
+    return data
 
 
 def _code_version(say: Say) -> str:
@@ -249,6 +274,45 @@ def _environment() -> dict[str, Any]:
     }
 
 
+# What it costs
+
+
+def _say_plan(config: SweepConfig, options: argparse.Namespace, say: Say) -> None:
+    """Say what would be trained and, by a few steps of each kind in this process, how long that takes here."""
+    try:
+        data = _load(config, options.dataset or config.dataset, say)
+    except UserError as error:
+        for line in plan_lines(config):
+            say(line)
+        say(f"  How long it takes is not known: {error}")
+        return
+    colours = count_colours(data.train_images, data.train_labels, len(data.class_names))
+    tasks = {name: compose(config.arms, name, colours, seed=config.seed) for name in trained_arms(config.arms)}
+    kinds = kinds_to_measure(config)
+    measured = measure_costs(tasks, kinds, part_to_measure(data, kinds), MEASURED_S, config.resources.cpu)
+    at_once = slots_here(config)
+    if config.minutes is not None:
+        config = fit_to_seconds(config, measured, data, at_once, 60 * config.minutes - AROUND_S)
+    for line in (*plan_lines(config), *cost_lines(config, measured, data, at_once)):
+        say(line)
+
+
+def _fit_to_minutes(start: Start, began: float, say: Say) -> SweepConfig:
+    """The config with as many images and epochs as fit. Ray has been started."""
+    from platform import ray_cluster, ray_trials
+
+    config = start.config
+    gpus = ray_cluster.gpus_per_trial(config)
+    at_once = slots(config, ray_cluster.cluster_resources(), gpus)
+    costs = ray_trials.measure_on_ray(_setting(start), config, gpus, at_once, MEASURED_S)
+    assert config.minutes is not None
+    left = 60 * config.minutes - (time.monotonic() - began) - AROUND_S
+    fitted = fit_to_seconds(config, costs, start.data, at_once, left)
+    images = fitted.train_images or len(start.data.train_images)
+    say(f"In {config.minutes:g} minutes every trial can train {fitted.epochs} epochs of {images:,} images here.")
+    return fitted
+
+
 # The trials
 
 
@@ -261,17 +325,20 @@ def _run(start: Start, known: Experiment | None, engine: Engine, console: Consol
     ray_cluster.check_storage(start.storage_path)
     recorded = _record_start(engine, start, known)
     folder = _clean_up(engine, recorded, start)
-    progress = Progress(console, trials_in_all(config), epoch_shares(config), list(config.search.values()))
+    progress = Progress(console, config, recorded.reported)
     recorder = Recorder(engine, config, recorded, progress)
     unfinished = left_to_do(config, recorded, recorder, say)
     resumed_by = command_to_resume(config.experiment, engine, address)
     trials, before = trials_in_all(config), len(recorder.ended)
+    say(start.data.summary())
     say(f"Training {trials} trials of at most {config.epochs} epochs; checkpoints go to {start.storage_path}.")
     if before:
         say(f"{before} trials had ended before.")
     say(f"If it is interrupted, this goes on with it: {resumed_by}")
     if busy := ray_cluster.busy_resources(config.resources.cpu, gpus):
         say(f"{busy} Trials start by themselves when other work on the cluster ends.")
+    elif before < trials:
+        _measure_time_left(start, progress, gpus)
     failure = None
     try:
         _train(start, recorder, unfinished, gpus, folder)
@@ -291,6 +358,21 @@ def _run(start: Start, known: Experiment | None, engine: Engine, console: Consol
     return _show(engine, recorded.experiment_id, config.experiment, console, recorder.problems)
 
 
+def _measure_time_left(start: Start, progress: Progress, gpus: float) -> None:
+    """Measure what the trials cost here, and say how long they take."""
+    from platform import ray_cluster, ray_trials
+
+    config = start.config
+    at_once = slots(config, ray_cluster.cluster_resources(), gpus)
+    try:
+        costs = ray_trials.measure_on_ray(_setting(start), config, gpus, at_once, MEASURED_S / 5)
+    except Exception as error:  # of a worker; the trials have retries for that
+        progress.say(f"How long it takes could not be measured ({ray_cluster.first_line(error)}).")
+        return
+    images, validation_images = len(start.data.train_images), len(start.data.validation_images)
+    progress.expect(partial(costs.epoch_seconds, images=images, validation_images=validation_images), at_once)
+
+
 def _record_start(engine: Engine, start: Start, known: Experiment | None) -> Recorded:
     """See `recorder.record_start`. Raises SweepError if the experiment was begun with other data."""
     from platform import ray_cluster
@@ -304,23 +386,28 @@ def _record_start(engine: Engine, start: Start, known: Experiment | None) -> Rec
         raise SweepError(str(error)) from None
 
 
+def _setting(start: Start) -> "ray_trials.Setting":
+    """What all trials share."""
+    from platform import ray_trials
+
+    return ray_trials.Setting(
+        data=start.data,
+        arms=dict(start.config.arms),
+        colours=start.colours,
+        centers={name: centers_as_list(task.palette) for name, task in start.tasks.items() if task.palette},
+        seed=start.config.seed,
+        samples=start.samples,
+        threads=start.config.resources.cpu,
+    )
+
+
 def _train(start: Start, recorder: Recorder, unfinished: list[PlannedTrial], gpus: float, folder: str) -> None:
     from platform import ray_trials
 
-    config = start.config
-    setting = ray_trials.Setting(
-        data=start.data,
-        arms=dict(config.arms),
-        colours=start.colours,
-        centers={name: centers_as_list(task.palette) for name, task in start.tasks.items() if task.palette},
-        seed=config.seed,
-        samples=start.samples,
-        threads=config.resources.cpu,
-    )
-    trainable = ray_trials.with_setting(setting)
+    trainable = ray_trials.with_setting(_setting(start))
     with recorder.progress.shown():
         ray_trials.run_trials(
-            config, trainable, recorder, unfinished, gpus=gpus, storage=start.storage_path, folder=folder
+            start.config, trainable, recorder, unfinished, gpus=gpus, storage=start.storage_path, folder=folder
         )
 
 
@@ -348,16 +435,22 @@ def left_to_do(config: SweepConfig, recorded: Recorded, recorder: Recorder, say:
         ]
     else:
         planned = plan_trials(config)
+    ended: tuple[TrialStatus, ...] = ("finished", "stopped_early", "failed")
+    for trial in planned:
+        before = known.get((trial.arm, trial.number))
+        if before is not None and before.status in ended:
+            recorder.had_ended(trial, before.status)
+        elif before is not None and before.epochs_done >= config.epochs:
+            recorder.trial_ended(trial, "finished", None, before.checkpoint)
     unfinished = []
     for trial in planned:
         before = known.get((trial.arm, trial.number))
+        if (trial.arm, trial.number) in recorder.ended:
+            continue
+        fate = fates(config, recorder.reported[trial.arm])[trial.number]
         if before is None or (before.epochs_done == 0 and before.status in ("pending", "running")):
             unfinished.append(trial)
-        elif before.status in ("finished", "stopped_early", "failed"):
-            recorder.had_ended(trial, before.status)
-        elif before.epochs_done >= config.epochs:
-            recorder.trial_ended(trial, "finished", None, before.checkpoint)
-        elif stops_early(config, recorded.reported[trial.arm], trial.number, before.epochs_done):
+        elif before.epochs_done >= fate.until and fate.decided:
             recorder.trial_ended(trial, "stopped_early", None, before.checkpoint)
         elif before.checkpoint is not None and has_file(before.checkpoint, CHECKPOINT_FILE):
             unfinished.append(replace(trial, checkpoint=before.checkpoint, epochs_done=before.epochs_done))

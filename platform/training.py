@@ -61,7 +61,7 @@ def train(
         torch.backends.cudnn.deterministic = True
     dtype = autocast_dtype(task.device, hyperparameters.precision)
     model = build_model(task, hyperparameters)
-    optimizers = _build_optimizers(hyperparameters, model)
+    optimizers = build_optimizers(hyperparameters, model)
     adversary = (
         None if task.make_adversary is None else task.make_adversary(seed=_derived_seed(hyperparameters.seed, 0))
     )
@@ -79,7 +79,7 @@ def train(
     for epoch in range(first_epoch, hyperparameters.epochs + 1):
         started = time.perf_counter()
         model.train()
-        images_seen += _train_epoch(task, hyperparameters, model, optimizers, adversary, pictures, epoch, dtype)
+        images_seen += train_epoch(task, hyperparameters, model, optimizers, adversary, pictures, epoch, dtype)
         scores = evaluate_splits(task, model.eval(), data, dtype)
         loss = next(iter(scores.values()))["tuning"].values["loss"]
         _check_finite(loss, epoch)
@@ -97,7 +97,7 @@ def train(
         yield EpochReport(epoch, images_seen, seconds, device, loss, scores, checkpoint)
 
 
-def _train_epoch(
+def train_epoch(
     task: Task,
     hyperparameters: Hyperparameters,
     model: Colorizer,
@@ -201,7 +201,7 @@ def load_model(checkpoint: dict[str, Any], task: Task) -> Colorizer:
     return model.eval()
 
 
-def _build_optimizers(hyperparameters: Hyperparameters, model: Colorizer) -> list[torch.optim.Optimizer]:
+def build_optimizers(hyperparameters: Hyperparameters, model: Colorizer) -> list[torch.optim.Optimizer]:
     """Each parameter's in one of them; a group's `rate_share` is what it takes of the learning rate."""
     rate = hyperparameters.learning_rate
     # Decay shrinks filters, not the few shifts and scales.

@@ -1,21 +1,22 @@
 """Which trials a sweep makes, which of them go on, and what Optuna tries next: functions of a config and of what trials
 have reported, and of nothing else. Every arm tries the same hyperparameters with the same seeds: a paired design."""
 
+import heapq
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from db.schema import TrialStatus
-from db.sweeps import asha_rungs
+from db.sweeps import halving_rungs
 from platform.arms import trained_arms
 from platform.config import Range, SweepConfig
 from platform.hyperparameters import Hyperparameters
 
-SIMULATIONS = 200
+SIMULATIONS = 5
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,9 @@ class Reported:
     Trials of different arms are never compared: a loss weighted by one λ says nothing about one weighted by another.
     """
 
-    losses: dict[int, dict[int, float]] = field(default_factory=dict)  # by epoch and number, in the order of arrival
-    ended: dict[int, tuple[TrialStatus, Hyperparameters]] = field(default_factory=dict)  # by number
+    losses: dict[int, dict[int, float]] = field(default_factory=dict)  # by epoch and number
+    begun: dict[int, Hyperparameters] = field(default_factory=dict)  # by number, those that have ended too
+    ended: dict[int, TrialStatus] = field(default_factory=dict)  # by number
 
     def add(self, number: int, epoch: int, loss: float) -> None:
         """The same report twice is one."""
@@ -83,29 +85,50 @@ class Reported:
             losses.pop(number, None)
 
 
-def stops_early(config: SweepConfig, reported: Reported, number: int, epoch: int) -> bool:
-    """Whether asynchronous successive halving (Li et al. 2020) ends the trial after that epoch, which it has reported:
-    at a rung a trial goes on if it is among the best 1/reduction_factor of those that were there before it."""
+@dataclass(frozen=True)
+class Fate:
+    until: int  # the trial may train up to the end of this epoch
+    decided: bool  # False: that is a rung, and what comes after depends on trials that are not there yet
+
+
+def fates(config: SweepConfig, reported: Reported) -> dict[int, Fate]:
+    """How far each trial of an arm may train, by number, as far as that is decided.
+
+    Successive halving (Jamieson & Talwalkar 2016): whoever reaches a rung waits there for the arm's others, and the
+    best 1/reduction_factor of them go on, at least one. Which trials those are depends on the losses alone, not on who
+    comes first or on how many run at once. A trial that failed is not waited for.
+    """
+    result: dict[int, Fate] = {}
+    left = list(range(1, trials_per_arm(config) + 1))
+    for rung in _rungs(config):
+        losses = reported.losses.get(rung, {})
+        if any(number not in losses and reported.ended.get(number) != "failed" for number in left):
+            return result | {number: Fate(rung, decided=False) for number in left}
+        result |= {number: Fate(rung, decided=True) for number in left}
+        there = sorted((number for number in left if number in losses), key=lambda number: (losses[number], number))
+        left = there[: _going_on(config, len(there))]
+    return result | {number: Fate(config.epochs, decided=True) for number in left}
+
+
+def _rungs(config: SweepConfig) -> tuple[int, ...]:
     stopping = config.early_stopping
-    if stopping is None or epoch >= config.epochs:
-        return False
-    if epoch not in asha_rungs(config.epochs, stopping.grace_epochs, stopping.reduction_factor):
-        return False
-    rung = reported.losses[epoch]
-    earlier = list(itertools.takewhile(lambda other: other != number, rung))
-    return is_behind(rung[number], [rung[other] for other in earlier], stopping.reduction_factor)
+    if stopping is None:
+        return ()
+    found = halving_rungs(config.epochs, stopping.grace_epochs, stopping.reduction_factor)
+    return tuple(rung for rung in found if rung < config.epochs)
 
 
-def is_behind(loss: float, earlier: list[float], reduction_factor: float) -> bool:
-    """Whether a loss is not among the best 1/reduction_factor of those that came to its rung before it."""
-    return bool(earlier) and loss > float(np.percentile(earlier, 100 / reduction_factor))
+def _going_on(config: SweepConfig, trials: int) -> int:
+    """How many of so many trials go on after a rung."""
+    assert config.early_stopping is not None
+    return max(1, int(trials / config.early_stopping.reduction_factor))
 
 
 def propose(config: SweepConfig, reported: Reported, number: int) -> dict[str, Any]:
-    """What Optuna (TPE) would try as the arm's trial of that number, after those that have ended.
+    """What Optuna (TPE) would try as the arm's trial of that number, after those that have ended or come to a rung.
 
-    The first few numbers are drawn at random, and the same in every arm. A trial that was stopped early counts as
-    pruned at its last epoch, not as one whose final loss is known; one that failed teaches nothing.
+    The first few numbers are drawn at random, and the same in every arm. A trial that was stopped early, or waits at a
+    rung, counts as pruned at its last epoch, not as one whose final loss is known; one that failed teaches nothing.
     """
     import optuna  # an extra of this project: only a search by Optuna needs it
 
@@ -113,9 +136,10 @@ def propose(config: SweepConfig, reported: Reported, number: int) -> dict[str, A
     distributions = {name: _distribution(values) for name, values in config.search.values().items()}
     sampler = optuna.samplers.TPESampler(seed=trial_seed(config, number))
     study = optuna.create_study(direction="minimize", sampler=sampler)
-    for ended, (status, hyperparameters) in sorted(reported.ended.items()):
-        losses = {epoch: by_number[ended] for epoch, by_number in reported.losses.items() if ended in by_number}
-        if status == "failed" or not losses:
+    for tried, hyperparameters in sorted(reported.begun.items()):
+        losses = {epoch: by_number[tried] for epoch, by_number in reported.losses.items() if tried in by_number}
+        status = reported.ended.get(tried)
+        if status == "failed" or not losses or (status is None and config.early_stopping is None):
             continue
         finished = status == "finished"
         study.add_trial(
@@ -141,30 +165,71 @@ def _distribution(values: list[Any] | Range) -> Any:
 # What is to be expected
 
 
-def epoch_shares(config: SweepConfig) -> list[float]:
-    """The share of an arm's trials that train each epoch, from the first, in the mean.
+def epoch_counts(config: SweepConfig) -> list[int]:
+    """How many of an arm's trials train each epoch, from the first, if none fails."""
+    counts, trials = [], trials_per_arm(config)
+    rungs = _rungs(config)
+    for epoch in range(1, config.epochs + 1):
+        counts.append(trials)
+        if epoch in rungs:
+            trials = _going_on(config, trials)
+    return counts
 
-    Simulated: the trials come one after another and their losses keep the same order throughout.
+
+def expected_seconds(
+    config: SweepConfig,
+    reported: Mapping[str, Reported],  # by trained arm
+    epoch_seconds: Callable[[str, int], float],  # of an epoch of the arm's trial of that number
+    slots: int,  # trials that run at once
+) -> float:
+    """How long the trials take from here to the end of the last, if none fails and Ray itself takes no time.
+
+    Simulated: `slots` workers take the trials in the order of the plan, the losses that are not known yet are drawn at
+    random. The mean of a few such draws.
     """
-    stopping = config.early_stopping
-    if stopping is None:
-        return [1.0] * config.epochs
-    rungs = asha_rungs(config.epochs, stopping.grace_epochs, stopping.reduction_factor)
     generator = np.random.default_rng(0)
-    trained = np.zeros(config.epochs)
-    trials = trials_per_arm(config)
-    for _ in range(SIMULATIONS):
-        seen: dict[int, list[float]] = {rung: [] for rung in rungs}
-        for loss in generator.random(trials):
-            stopped_at = config.epochs
-            for rung in rungs:
-                stopped = is_behind(loss, seen[rung], stopping.reduction_factor)
-                seen[rung].append(loss)
-                if stopped:
-                    stopped_at = rung
-                    break
-            trained[:stopped_at] += 1
-    return [float(share) for share in trained / (SIMULATIONS * trials)]
+    return float(np.mean([_simulate(config, reported, epoch_seconds, slots, generator) for _ in range(SIMULATIONS)]))
+
+
+def _simulate(
+    config: SweepConfig,
+    reported: Mapping[str, Reported],
+    epoch_seconds: Callable[[str, int], float],
+    slots: int,
+    generator: np.random.Generator,
+) -> float:
+    numbers = range(1, trials_per_arm(config) + 1)
+    known = {
+        arm: Reported({epoch: dict(losses) for epoch, losses in one.losses.items()}, {}, dict(one.ended))
+        for arm, one in reported.items()
+    }
+    done = {
+        (arm, number): max((epoch for epoch, losses in one.losses.items() if number in losses), default=0)
+        for arm, one in known.items()
+        for number in numbers
+    }
+    waiting = [(arm, number) for number in numbers for arm in known if number not in known[arm].ended]
+    running: list[tuple[float, str, int, int]] = []  # when it comes to which epoch
+    now = 0.0
+    while waiting or running:
+        of_arms = {arm: fates(config, one) for arm, one in known.items()}
+        for trial in list(waiting):
+            arm, number = trial
+            fate = of_arms[arm][number]
+            if done[trial] >= fate.until and fate.decided:
+                waiting.remove(trial)
+            elif done[trial] < fate.until and len(running) < slots:
+                waiting.remove(trial)
+                seconds = (fate.until - done[trial]) * epoch_seconds(*trial)
+                heapq.heappush(running, (now + seconds, arm, number, fate.until))
+        if not running:
+            return now
+        now, arm, number, until = heapq.heappop(running)
+        done[arm, number] = until
+        if until < config.epochs:
+            known[arm].add(number, until, float(generator.random()))
+            waiting.append((arm, number))
+    return now
 
 
 def plan_lines(config: SweepConfig) -> Iterator[str]:
@@ -193,7 +258,16 @@ def plan_lines(config: SweepConfig) -> Iterator[str]:
 
     yield f"  to be trained: at most {images(trials * config.epochs)}"
     if config.early_stopping:
-        yield f"  with early stopping within each arm: about {images(trials * sum(epoch_shares(config)))}"
+        epochs = len(trained_arms(config.arms)) * sum(epoch_counts(config))
+        yield f"  with early stopping within each arm: {images(epochs)}"
+
+
+def combinations_of(config: SweepConfig) -> list[dict[str, Any]]:
+    """One choice for every combination of what is searched in lists, with the lowest value of every range."""
+    lowest = {
+        name: [values.low] if isinstance(values, Range) else values for name, values in config.search.values().items()
+    }
+    return [dict(zip(lowest, values, strict=True)) for values in itertools.product(*lowest.values())]
 
 
 def _draws(config: SweepConfig) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from platform.ray_trials import run_trials
 from platform.recorder import Recorder, Start, record_start
 from platform.storage import CHECKPOINT_FILE
 from platform.sweep import left_to_do
-from platform.trials import PlannedTrial, epoch_shares, trials_in_all
+from platform.trials import PlannedTrial
 from tests.contracts import colours_of
 from tests.test_trials import TRAINING
 
@@ -49,7 +49,7 @@ def rates(*values: float) -> dict[str, Any]:
     return {"method": "grid", "space": {"learning_rate": list(values)}}
 
 
-ASHA = {"early_stopping": {"grace_epochs": 1, "reduction_factor": 3}}
+EARLY = {"early_stopping": {"grace_epochs": 1, "reduction_factor": 3}}
 BEST_AND_REST = [("finished", EPOCHS), *[("stopped_early", 1)] * 3]
 
 
@@ -106,8 +106,7 @@ def begin(config: SweepConfig, data: Dataset, engine: Engine, folder: Path) -> t
     tasks = {name: compose(arms, name, colours) for name in (*trained_arms(arms), *BASELINES)}
     start = Start(config, "", None, "test", {}, str(folder), data, colours, tasks)
     recorded = record_start(engine, start)
-    progress = Progress(Console(quiet=True), trials_in_all(config), epoch_shares(config), [])
-    recorder = Recorder(engine, config, recorded, progress)
+    recorder = Recorder(engine, config, recorded, Progress(Console(quiet=True), config, recorded.reported))
     return recorder, left_to_do(config, recorded, recorder, lambda line: None), f"run-{recorded.run_id}"
 
 

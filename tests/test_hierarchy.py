@@ -21,7 +21,7 @@ def test_coarse_grids_nest_in_the_fine_one() -> None:
 def test_the_likeliest_family_has_the_largest_sum(palette: object) -> None:
     found = families(palette, COARSE_GRIDS)  # type: ignore[arg-type]
     logits = 2 * torch.randn(300, len(found.membership), generator=torch.Generator().manual_seed(0))
-    bins = found.likeliest_bins(logits)
+    bins = found.likeliest_bins(logits.softmax(1))
     for place, cells in enumerate(COARSE_GRIDS):
         cell = ab_to_bin(palette.centers, cells)  # type: ignore[attr-defined]
         sums = torch.zeros(300, cells * cells).index_add_(1, cell, logits.softmax(1))

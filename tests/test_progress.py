@@ -1,75 +1,78 @@
-"""The time left: what it is made of, on a clock of the test's own."""
+"""The time left: what it is made of."""
+
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from platform import progress as progress_module
+from platform.config import SweepConfig
 from platform.hyperparameters import Hyperparameters
 from platform.progress import Progress
-from platform.trials import PlannedTrial
+from platform.trials import PlannedTrial, Reported, plan_trials
+from tests.test_trials import SPACE, sweep_config
 
 
-class Clock:
-    now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(progress_module, "time", clock)
-    return clock
+def plan(epochs: int = 4, trials: int = 2, **more: Any) -> tuple[SweepConfig, dict[str, Reported], Progress]:
+    config = sweep_config({"method": "random", "trials_per_arm": trials, "space": SPACE}, epochs=epochs, **more)
+    reported = {arm: Reported() for arm in ("regression", "plain", "half")}
+    for trial in plan_trials(config):
+        reported[trial.arm].begun[trial.number] = trial.hyperparameters
+    return config, reported, Progress(Console(quiet=True), config, reported)
 
 
-def trial(number: int, filter_size: int = 3) -> PlannedTrial:
-    hyperparameters = Hyperparameters(learning_rate=0.01, epochs=4, filter_size=filter_size)  # type: ignore[arg-type]
-    return PlannedTrial("arm", number, hyperparameters)
+def train(progress: Progress, reported: dict[str, Reported], trial: PlannedTrial, epoch: int, seconds: float) -> None:
+    reported[trial.arm].add(trial.number, epoch, 1.0)
+    progress.epoch_trained(trial, seconds)
 
 
-def test_all_epochs_of_all_trials_at_the_pace_so_far(clock: Clock) -> None:
-    progress = Progress(Console(quiet=True), 3, [1.0] * 4, [])
-    progress.trials_left([trial(1), trial(2), trial(3)], ended=0)
+def cost(arm: str, of: Hyperparameters | None) -> float:
+    """As if it had been measured."""
+    return 10.0 if arm == "regression" else 20.0
+
+
+def test_before_anything_was_measured_nothing_is_said() -> None:
+    _, _, progress = plan()
     assert progress.seconds_left() is None
-    clock.now = 10.0
-    progress.epoch_trained(trial(1), 1, seconds=10.0)
-    assert progress.seconds_left() == pytest.approx(110.0)
-    progress.epoch_trained(trial(2), 1, seconds=10.0)  # at the same time: twice the pace
-    assert progress.seconds_left() == pytest.approx(50.0)
 
 
-def test_early_stopping_is_expected(clock: Clock) -> None:
-    # A quarter of the trials goes on after the first epoch: 20 trials train 20 + 15 epochs, not 80.
-    progress = Progress(Console(quiet=True), 20, [1.0, 0.25, 0.25, 0.25], [])
-    trials = [trial(number) for number in range(1, 21)]
-    progress.trials_left(trials, ended=0)
-    clock.now = 30.0
-    progress.epoch_trained(trials[0], 1, seconds=30.0)
-    progress.trial_ended(trials[0], "stopped_early", None, 1, 0.5)
-    assert progress.seconds_left() == pytest.approx(19 * 1.75 * 30)
-    clock.now = 60.0
-    progress.epoch_trained(trials[1], 1, seconds=30.0)  # it goes on, with three epochs before it
-    assert progress.seconds_left() == pytest.approx((18 * 1.75 + 3) * 30)
+def test_measured_costs_tell_the_time_before_the_first_epoch() -> None:
+    _, _, progress = plan()
+    progress.expect(cost, slots=1)
+    assert progress.seconds_left() == pytest.approx(2 * 4 * (10 + 20 + 20))
 
 
-def test_larger_filters_cost_more_as_measured_or_else_by_their_size(clock: Clock) -> None:
-    progress = Progress(Console(quiet=True), 4, [1.0], [])
-    small, large = [trial(1), trial(2)], [trial(3, 5), trial(4, 5)]
-    progress.trials_left([*small, *large], ended=0)
-    clock.now = 9.0
-    progress.epoch_trained(small[0], 1, seconds=9.0)
-    assert progress.seconds_left() == pytest.approx(9 + 25 + 25)
-    clock.now = 22.0
-    progress.epoch_trained(large[0], 1, seconds=13.0)
-    assert progress.seconds_left() == pytest.approx(9 + 13)
+def test_what_is_done_is_left_out_and_costs_become_those_that_were_seen() -> None:
+    config, reported, progress = plan()
+    progress.expect(cost, slots=1)
+    first = plan_trials(config)[0]
+    train(progress, reported, first, 1, seconds=15.0)  # half as much again as was measured: all the others will, too
+    assert progress.seconds_left() == pytest.approx(1.5 * (2 * 4 * 50 - 10))
+    second = plan_trials(config)[1]
+    train(progress, reported, second, 1, seconds=20.0)  # but for this arm, now that it was seen
+    seen = 15 / 10 * (8 - 1) * 10 + 20 / 20 * (8 - 1) * 20 + 35 / 30 * 8 * 20
+    assert progress.seconds_left() == pytest.approx(seen)
 
 
-def test_what_optuna_has_not_proposed_yet_counts_and_what_an_earlier_run_did_does_not(clock: Clock) -> None:
-    progress = Progress(Console(quiet=True), 10, [1.0, 1.0], [])
-    going_on = PlannedTrial("arm", 5, trial(5).hyperparameters, "/there", epochs_done=1)
-    progress.trials_left([going_on], ended=4)
-    clock.now = 2.0
-    progress.epoch_trained(going_on, 2, seconds=2.0)
-    progress.trial_ended(going_on, "finished", None, 2, 0.5)
-    assert progress.seconds_left() == pytest.approx(5 * 2 * 2)
+def test_without_measured_costs_the_epochs_that_were_seen_tell_it() -> None:
+    config, reported, progress = plan()
+    train(progress, reported, plan_trials(config)[0], 1, seconds=3.0)
+    assert progress.seconds_left() == pytest.approx(3.0 * (2 * 4 * 3 - 1))
+
+
+def test_early_stopping_is_expected() -> None:
+    config, reported, progress = plan(trials=4, early_stopping={"grace_epochs": 1, "reduction_factor": 4})
+    progress.expect(cost, slots=1)
+    assert progress.seconds_left() == pytest.approx((4 + 3) * 50)
+    for trial in plan_trials(config):
+        train(progress, reported, trial, 1, seconds=cost(trial.arm, None))
+    assert progress.seconds_left() == pytest.approx(3 * 50)
+
+
+def test_larger_filters_take_longer_where_that_was_measured() -> None:
+    config, reported, progress = plan(trials=3)
+    progress.expect(lambda arm, of: float(of.filter_size if of else 0), slots=1)
+    sizes = [trial.hyperparameters.filter_size for trial in plan_trials(config)]
+    assert len(set(sizes)) > 1
+    assert progress.seconds_left() == pytest.approx(4 * sum(sizes))
+    reported["half"].ended[1] = "failed"
+    assert progress.seconds_left() == pytest.approx(4 * (sum(sizes) - sizes[2]))

@@ -21,8 +21,8 @@ from platform.ray_cluster import ray_started
 from platform.storage import CHECKPOINT_FILE, has_file
 from platform.workers import set_ray_variables
 from tests.scripted_sweep import (
-    ASHA,
     BEST_AND_REST,
+    EARLY,
     EPOCHS,
     alike,
     begin,
@@ -67,7 +67,7 @@ def test_early_stopping_compares_within_an_arm_only(
         scale = 1000 if config["trial"].arm == "rebalanced" else 1
         follow(config, lambda epoch: scale * (config["trial"].hyperparameters.learning_rate + 1 / epoch))
 
-    recorder = sweep(sweep_config(rates(0.1, 0.2, 0.3, 0.4), **ASHA), trainable, data, engine, tmp_path)
+    recorder = sweep(sweep_config(rates(0.1, 0.2, 0.3, 0.4), **EARLY), trainable, data, engine, tmp_path)
     assert trials_by_arm(engine) == alike(BEST_AND_REST)
     assert experiment_status(engine) == "finished"
     assert recorder.problems == []
@@ -90,7 +90,7 @@ def test_a_resumed_sweep_stops_what_an_undisturbed_one_would(
 
         follow(config, loss)
 
-    config = sweep_config(rates(0.1, 0.2, 0.3, 0.4), **ASHA)
+    config = sweep_config(rates(0.1, 0.2, 0.3, 0.4), **EARLY)
     sweep(config, trainable, data, engine, tmp_path)
     assert experiment_status(engine) == "interrupted"
     assert ("pending", 0) in trials_by_arm(engine)["regression"]

@@ -11,7 +11,8 @@ from db.store import open_database, read_session
 from platform import recorder as recorder_module
 from platform.datasets import Dataset, load_dataset
 from platform.storage import CHECKPOINT_FILE
-from tests.scripted_sweep import ASHA, EPOCHS, alike, begin, rates, scripted_report, sweep_config, trials_by_arm
+from platform.trials import PlannedTrial
+from tests.scripted_sweep import EARLY, EPOCHS, alike, begin, rates, scripted_report, sweep_config, trials_by_arm
 
 
 @pytest.fixture(scope="module")
@@ -54,34 +55,39 @@ def test_an_arm_that_renders_another_has_its_trials_with_scores_of_its_own(
 
 
 def test_what_a_killed_driver_could_not_say_is_said_by_the_next(data: Dataset, engine: Engine, tmp_path: Path) -> None:
-    """Each trial of the arm was killed at another moment. What was decided of it is decided again, alike."""
-    config = sweep_config(rates(0.1, 0.2, 0.3, 0.4, 0.5), **ASHA)
+    """Each trial was killed at another moment. What was decided of it is decided again, alike."""
+    config = sweep_config(rates(0.1, 0.2, 0.3, 0.4), **EARLY)
     recorder, planned, _ = begin(config, data, engine, tmp_path)
-    whole, worst, stopped, gone, unbegun = [trial for trial in planned if trial.arm == "regression"]
     here = tmp_path / "here"
     here.mkdir()
     (here / CHECKPOINT_FILE).touch()
+
+    def reports(trial: PlannedTrial, epoch: int, loss: float, checkpoint: Path) -> None:
+        arms = [trial.arm] if trial.arm == "regression" else ["rebalanced", "tilted"]
+        recorder.trial_reported(trial, scripted_report(arms, epoch, loss), str(checkpoint))
+
+    whole, *others = [trial for trial in planned if trial.arm == "regression"]  # all have come to the first rung
+    for trial in others:
+        reports(trial, 1, 0.3, Path("/nowhere"))
     for epoch in range(1, EPOCHS + 1):
-        recorder.trial_reported(whole, scripted_report(["regression"], epoch, 0.1), str(tmp_path / f"{epoch}"))
-    recorder.trial_reported(stopped, scripted_report(["regression"], 1, 0.3), "/nowhere")
-    recorder.trial_reported(worst, scripted_report(["regression"], 1, 0.05), str(here))
-    recorder.trial_reported(gone, scripted_report(["regression"], 1, 0.01), "/nowhere")
+        reports(whole, epoch, 0.1, tmp_path / f"{epoch}")
+    waiting, gone, worst, unbegun = [trial for trial in planned if trial.arm == "rebalanced"]  # not all have
+    reports(waiting, 1, 0.05, here)
+    reports(gone, 1, 0.01, Path("/nowhere"))
+    reports(worst, 1, 0.9, here)
     recorder.trial_started(unbegun)
 
     again, left, _ = begin(config, data, engine, tmp_path)
-    assert again.ended == {("regression", whole.number): "finished", ("regression", stopped.number): "stopped_early"}
-    of_arm = {trial.number: trial for trial in left if trial.arm == "regression"}
-    assert of_arm.keys() == {worst.number, gone.number, unbegun.number}
-    assert (of_arm[worst.number].checkpoint, of_arm[worst.number].epochs_done) == (str(here), 1)
-    assert (of_arm[gone.number].checkpoint, of_arm[gone.number].epochs_done) == (None, 0)  # it begins anew
-    assert again.reported["regression"].losses[1].keys() == {whole.number, stopped.number, worst.number}
-    assert trials_by_arm(engine)["regression"] == [
-        ("finished", EPOCHS),
-        ("pending", 1),
-        ("stopped_early", 1),
-        ("pending", 0),
-        ("pending", 0),
+    assert again.ended == {("regression", 1): "finished"} | {("regression", n): "stopped_early" for n in (2, 3, 4)}
+    assert [(trial.number, trial.checkpoint, trial.epochs_done) for trial in left] == [
+        (waiting.number, str(here), 1),
+        (gone.number, None, 0),  # it begins anew
+        (worst.number, str(here), 1),
+        (unbegun.number, None, 0),
     ]
+    assert again.reported["rebalanced"].losses[1].keys() == {waiting.number, worst.number}
+    assert trials_by_arm(engine)["regression"] == [("finished", EPOCHS), *[("stopped_early", 1)] * 3]
+    assert trials_by_arm(engine)["rebalanced"] == [("pending", 1), ("pending", 0), ("pending", 1), ("pending", 0)]
     assert again.close() == "interrupted"
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from platform import sweep as sweep_module
 from platform.options import command_for, command_to_ask, command_to_resume
-from platform.ray_cluster import slots, take_lack_of_memory_for_death
+from platform.ray_cluster import take_lack_of_memory_for_death
 from platform.sweep import main as sweep
 from tests.test_sweep import CHECKOUT, CONFIG, closing_engine, command, run
 
@@ -140,12 +140,6 @@ def test_a_checkout_of_somebody_else_has_a_version_or_a_word(monkeypatch: pytest
     monkeypatch.setattr(sweep_module, "CHECKOUT", tmp_path)
     assert sweep_module._code_version(said.append) == "unknown"
     assert "not a git repository" in said[0]
-
-
-def test_how_many_trials_run_at_once_is_decided_by_cpus_and_gpus() -> None:
-    there = {"CPU": 8.0, "GPU": 1.0}
-    asked = ((1, 0), (1, 0.25), (1, 0.5), (4, 0.25), (1, 1), (9, 0))
-    assert [slots(there, cpus, gpus) for cpus, gpus in asked] == [8, 4, 2, 2, 1, 1]
 
 
 def test_commands_to_go_on_name_the_database_as_it_is_typed(tmp_path: Path) -> None:

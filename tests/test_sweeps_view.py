@@ -16,7 +16,7 @@ from db.recording import finish_experiment, record_arm, record_report, record_tr
 from db.results import arm_results, best_trials, experiment_progress
 from db.schema import TrialStatus
 from db.store import open_database, read_session, write_session
-from db.sweeps import asha_rungs, learning_curves, sweep_plan, sweep_progress, swept_trials
+from db.sweeps import halving_rungs, learning_curves, sweep_plan, sweep_progress, swept_trials
 from platform.scores import SCORES
 from platform.tables import Table
 from survey_app.dashboard import sweep
@@ -328,4 +328,4 @@ def test_rungs_are_where_rays_scheduler_has_them(epochs: int, grace_epochs: int,
     bracket = _Bracket(grace_epochs, epochs, reduction_factor, 0)
     milestones = sorted({math.ceil(milestone) for milestone, _ in bracket._rungs})
     below = tuple(rung for rung in milestones if rung < epochs)
-    assert asha_rungs(epochs, grace_epochs, reduction_factor) == (below or (grace_epochs,))
+    assert halving_rungs(epochs, grace_epochs, reduction_factor) == (below or (grace_epochs,))

@@ -1,26 +1,28 @@
 """Which trials a sweep makes, and which of them go on: the paired design, early stopping, Optuna's proposals."""
 
 import itertools
+import math
 import random
 from collections.abc import Mapping
-from types import SimpleNamespace
-from typing import Any
 
 import optuna
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
-from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
+from db.schema import TrialStatus
 from platform.config import SweepConfig
+from platform.hyperparameters import Hyperparameters
 from platform.trials import (
+    Fate,
     Reported,
-    epoch_shares,
+    epoch_counts,
+    expected_seconds,
+    fates,
     hyperparameters_of,
     plan_lines,
     plan_trials,
     propose,
-    stops_early,
     trial_seed,
     trials_per_arm,
 )
@@ -130,68 +132,82 @@ def early(grace_epochs: int, reduction_factor: float, trials: int = 4, epochs: i
     return sweep_config(search, early_stopping=stopping, epochs=epochs)
 
 
-@pytest.mark.parametrize(
-    ("grace_epochs", "reduction_factor", "epochs"), [(1, 3, 9), (2, 2, 17), (1, 4, 20), (3, 2.5, 9)]
-)
-def test_early_stopping_is_ray_s(grace_epochs: int, reduction_factor: float, epochs: int) -> None:
-    """The same reports in the same order: decision by decision as Ray's scheduler."""
-    config = early(grace_epochs, reduction_factor, epochs=epochs)
+def train_all(config: SweepConfig, quality: dict[int, float], chance: random.Random) -> tuple[Reported, dict[int, int]]:
+    """Let an arm's trials report in a random order, as far as each may go; the last epoch of each."""
+    reported, at = Reported(), dict.fromkeys(quality, 0)
+    while may := [number for number, fate in fates(config, reported).items() if at[number] < fate.until]:
+        number = chance.choice(may)
+        at[number] += 1
+        reported.add(number, at[number], quality[number])
+    return reported, at
+
+
+@pytest.mark.parametrize(("grace_epochs", "reduction_factor", "epochs"), [(1, 3, 9), (2, 2, 17), (1, 4, 20)])
+def test_the_best_go_on_whoever_comes_first(grace_epochs: int, reduction_factor: float, epochs: int) -> None:
+    """Against successive halving as its definition has it: sort at every rung, keep the first part."""
+    config = early(grace_epochs, reduction_factor, trials=12, epochs=epochs)
     chance = random.Random(epochs)
-    stopped = 0
     for _ in range(20):
-        reference: Any = AsyncHyperBandScheduler(
-            time_attr="epoch",
-            metric="loss",
-            mode="min",
-            max_t=epochs,
-            grace_period=grace_epochs,
-            reduction_factor=reduction_factor,
-        )
-        reported = Reported()
         quality = {number: chance.random() for number in range(1, 13)}
-        at = dict.fromkeys(quality, 0)
-        for number in quality:
-            reference.on_trial_add(None, SimpleNamespace(trial_id=str(number)))
-        while at:
-            number = chance.choice(list(at))
-            at[number] += 1
-            loss = quality[number] + chance.random() / at[number]
-            reported.add(number, at[number], loss)
-            ours = stops_early(config, reported, number, at[number])
-            told = {"epoch": at[number], "loss": loss}
-            theirs = reference.on_trial_result(None, SimpleNamespace(trial_id=str(number)), told)
-            if at[number] >= epochs:
-                del at[number]  # it ends by itself, which Ray's calls stopping and we do not
-                continue
-            assert ours == (theirs == TrialScheduler.STOP), (number, at[number])
-            if ours:
-                stopped += 1
-                del at[number]
-    assert stopped > 20
+        expected, left, rung = dict.fromkeys(quality, 0), sorted(quality, key=quality.__getitem__), float(grace_epochs)
+        while left:
+            until = min(math.ceil(rung), epochs)
+            expected |= dict.fromkeys(left, until)
+            left = left[: max(1, int(len(left) / reduction_factor))] if until < epochs else []
+            rung *= reduction_factor
+        reported, at = train_all(config, quality, chance)
+        assert at == expected
+        assert all(fate.decided for fate in fates(config, reported).values())
+        counts = [sum(epoch >= one for epoch in at.values()) for one in range(1, epochs + 1)]
+        assert counts == epoch_counts(config)
 
 
-def test_the_same_report_again_gives_the_same_decision() -> None:
+def test_a_trial_waits_at_a_rung_for_the_others_but_not_for_those_that_failed() -> None:
     config, reported = early(1, 3), Reported()
-    losses = {1: 0.5, 2: 0.4, 3: 0.9, 4: 0.1}
-    decided = {}
-    for number, loss in losses.items():
-        reported.add(number, 1, loss)
-        decided[number] = stops_early(config, reported, number, 1)
-    assert decided == {1: False, 2: False, 3: True, 4: False}
-    for number, loss in losses.items():
-        reported.add(number, 1, loss)
-        assert stops_early(config, reported, number, 1) == decided[number]
-    reported.forget(4)
-    assert reported.losses == {1: {1: 0.5, 2: 0.4, 3: 0.9}}
+    reported.add(2, 1, 0.4)
+    assert fates(config, reported) == dict.fromkeys(range(1, 5), Fate(1, decided=False))
+    reported.add(1, 1, 0.5)
+    reported.add(4, 1, 0.1)
+    reported.ended[3] = "failed"
+    assert fates(config, reported)[2] == Fate(1, decided=True)
+    assert fates(config, reported)[4] == Fate(3, decided=False)
+    reported.forget(1)  # its checkpoint was lost: it has to come again
+    assert fates(config, reported)[4] == Fate(1, decided=False)
+
+
+def test_if_all_fail_none_waits() -> None:
+    config, reported = early(1, 3), Reported(ended=dict.fromkeys(range(1, 5), "failed"))
+    assert all(fate.decided for fate in fates(config, reported).values())
 
 
 def test_how_many_trials_train_an_epoch() -> None:
-    assert epoch_shares(early(1, 3, trials=1)) == [1.0] * 9  # the first is always the best so far
-    assert epoch_shares(early(9, 3)) == [1.0] * 9  # no rung before the end
-    assert epoch_shares(sweep_config({"method": "random", "trials_per_arm": 2, "space": SPACE})) == [1.0] * 9
-    # Two trials: the second goes on past the only rung if it is the better one, so half the time.
-    assert epoch_shares(early(1, 9, trials=2)) == [1.0] + [pytest.approx(0.75, abs=0.05)] * 8
-    assert sum(epoch_shares(early(1, 2, trials=16))) > sum(epoch_shares(early(1, 4, trials=16)))
+    assert epoch_counts(early(1, 3, trials=1)) == [1] * 9
+    assert epoch_counts(early(9, 3)) == [4] * 9  # no rung before the end
+    assert epoch_counts(sweep_config({"method": "random", "trials_per_arm": 2, "space": SPACE})) == [2] * 9
+    assert epoch_counts(early(1, 3)) == [4] + [1] * 8
+    assert epoch_counts(early(2, 2, trials=8)) == [8, 8, 4, 4, 2, 2, 2, 2, 1]
+
+
+def expected(config: SweepConfig, slots: int, reported: dict[str, Reported] | None = None) -> float:
+    seconds = {"regression": 1.0, "plain": 2.0, "half": 2.0}
+    reported = reported or {arm: Reported() for arm in seconds}
+    return expected_seconds(config, reported, lambda arm, number: seconds[arm], slots)
+
+
+def test_the_expected_time_is_that_of_the_plan_on_so_many_slots() -> None:
+    plain = sweep_config({"method": "random", "trials_per_arm": 2, "space": SPACE}, epochs=3)
+    assert expected(plain, 1) == 2 * 3 * (1 + 2 + 2)
+    assert expected(plain, 100) == 3 * 2  # the longest trial
+    # On two, in turn: regression 0-3 and plain 0-6, half 3-9 and regression 6-9, plain and half 9-15.
+    assert expected(plain, 2) == 15
+    stopped = early(1, 3, epochs=3)
+    assert expected(stopped, 1) == (4 + 2) * (1 + 2 + 2)
+    reported = {arm: Reported() for arm in ("regression", "plain", "half")}
+    for number in range(1, 5):
+        reported["regression"].add(number, 1, float(number))
+    assert expected(stopped, 1, reported) == 2 + (4 + 2) * (2 + 2)
+    reported["half"].ended = dict.fromkeys(range(1, 5), "failed")
+    assert expected(stopped, 1, reported) == 2 + (4 + 2) * 2
 
 
 def test_a_plan_names_what_is_trained_and_what_is_rendered() -> None:
@@ -209,7 +225,8 @@ OPTUNA = {"method": "optuna", "trials_per_arm": 30, "space": SPACE}
 def test_optuna_s_first_proposals_are_those_of_every_arm() -> None:
     config, other = sweep_config(OPTUNA), Reported()
     other.add(1, 1, 0.5)
-    other.ended[1] = ("finished", hyperparameters_of(config, 1, propose(config, Reported(), 1)))
+    other.begun[1] = hyperparameters_of(config, 1, propose(config, Reported(), 1))
+    other.ended[1] = "finished"
     proposed = [propose(config, Reported(), number) for number in range(1, 6)]
     assert [propose(config, other, number) for number in range(1, 6)] == proposed
     assert len({tuple(drawn.values()) for drawn in proposed}) == 5
@@ -230,11 +247,12 @@ def test_optuna_proposes_from_reports_alone_what_a_study_of_its_own_would() -> N
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="minimize")
     reports: list[tuple[int, int, float]] = []
-    ended: dict[int, Any] = {}
+    begun: dict[int, Hyperparameters] = {}
+    ended: dict[int, TrialStatus] = {}
     for number in range(1, 31):
         study.sampler = optuna.samplers.TPESampler(seed=trial_seed(config, number))
         trial = study.ask({name: distributions[name] for name in config.search.values()})
-        anew = Reported(ended=dict(reversed(ended.items())))
+        anew = Reported(begun=dict(reversed(begun.items())), ended=ended)
         for report in sorted(reports, key=lambda one: (one[1], one[0])):
             anew.add(*report)
         drawn = propose(config, anew, number)
@@ -246,5 +264,5 @@ def test_optuna_proposes_from_reports_alone_what_a_study_of_its_own_would() -> N
             reports.append((number, epoch, loss))
         state = {0: TrialState.FAIL, 1: TrialState.PRUNED}.get(last, TrialState.COMPLETE)
         study.tell(trial, loss if state == TrialState.COMPLETE else None, state=state)
-        status = {0: "failed", 1: "stopped_early"}.get(last, "finished")
-        ended[number] = (status, hyperparameters_of(config, number, drawn))
+        begun[number] = hyperparameters_of(config, number, drawn)
+        ended[number] = "failed" if last == 0 else "stopped_early" if last == 1 else "finished"

@@ -202,7 +202,7 @@ def _curves_figure(plan: SweepPlan, frame: pd.DataFrame, measured: pd.DataFrame,
     else:
         note = "On validation images. Thick: the model's best trial; dotted, the same on training images."
     rungs = ", ".join(map(str, plan.rungs))
-    stops = f" Early stopping (ASHA) may end a trial after epoch {rungs}, among those of its model." if rungs else ""
+    stops = f" Early stopping may end a trial after epoch {rungs}, among those of its model." if rungs else ""
     return Figure(
         "learning-curves",
         f"Learning curves: {heading}",

@@ -1,0 +1,102 @@
+"""What a sweep costs here, and how much of it fits into minutes."""
+
+import pytest
+
+from platform.arms import compose, trained_arms
+from platform.budget import (
+    BudgetError,
+    Costs,
+    fit_to_seconds,
+    kind_of,
+    kinds_to_measure,
+    measure_costs,
+    part_to_measure,
+    slots,
+    sweep_seconds,
+)
+from platform.colour_counts import count_colours
+from platform.config import EPOCHS_OF_MINUTES, SweepConfig
+from platform.datasets import Dataset, load_dataset
+from tests.test_trials import SPACE, sweep_config
+
+ARMS = ("regression", "plain", "half")
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return load_dataset(["photos"], validation_images=40, say=lambda line: None)
+
+
+def config_of(minutes: float | None = None, trials: int = 2, **more: object) -> SweepConfig:
+    search = {"method": "random", "trials_per_arm": trials, "space": SPACE}
+    return sweep_config(search, minutes=minutes, epochs=EPOCHS_OF_MINUTES, **more)  # type: ignore[arg-type]
+
+
+def costs_of(config: SweepConfig, train: float, score: float = 0.0) -> Costs:
+    factors = {kind_of(kind): float(kind.filter_size) for kind in kinds_to_measure(config)}
+    return Costs(dict.fromkeys(ARMS, train), dict.fromkeys(ARMS, score), factors)
+
+
+def test_every_kind_of_training_and_every_arm_is_measured(data: Dataset) -> None:
+    config = config_of()
+    kinds = kinds_to_measure(config)
+    assert sorted((kind.filter_size, kind.optimizer) for kind in kinds) == [
+        (size, optimizer) for size in (3, 5, 7) for optimizer in ("adamw", "sgd")
+    ]
+    colours = count_colours(data.train_images, data.train_labels, len(data.class_names))
+    tasks = {name: compose(config.arms, name, colours) for name in trained_arms(config.arms)}
+    part = part_to_measure(data, kinds)
+    assert len(part.train_images) == len(part.validation_images) == 40
+    costs = measure_costs(tasks, kinds, part, 0.05, 1)
+    assert costs.train.keys() == costs.score.keys() == set(ARMS)
+    assert costs.kinds.keys() == {kind_of(kind) for kind in kinds}
+    assert all(value > 0 for of in (costs.train, costs.score, costs.kinds) for value in of.values())
+    assert costs.train["plain"] > costs.train["regression"]
+    assert costs.kinds[kind_of(kinds[-1])] > 1  # 7 x 7 pixels, where the first has 3 x 3
+    unknown = costs.epoch_seconds("plain", None, images=100, validation_images=0)
+    each = [costs.epoch_seconds("plain", kind, images=100, validation_images=0) for kind in kinds]
+    assert unknown == pytest.approx(sum(each) / len(each))
+
+
+@pytest.mark.parametrize("stopping", [None, {"grace_epochs": 1, "reduction_factor": 2}])
+@pytest.mark.parametrize("at_once", [1, 2, 5])
+def test_what_fits_takes_nearly_all_of_the_time(data: Dataset, stopping: object, at_once: int) -> None:
+    config = config_of(10, early_stopping=stopping)
+    costs = costs_of(config, train=0.001, score=0.01)
+    fitted = fit_to_seconds(config, costs, data, at_once, 60.0)
+    assert fitted.train_images is not None
+    assert fitted.epochs == EPOCHS_OF_MINUTES
+    taken = sweep_seconds(fitted, costs, fitted.train_images, 40, at_once)
+    assert 0.97 * 60 < taken <= 60
+    assert fitted.minutes == 10  # stays, as what was asked for
+
+
+def test_where_all_images_leave_time_they_are_seen_more_often(data: Dataset) -> None:
+    config = config_of(10)
+    costs = costs_of(config, train=0.0001)
+    fitted = fit_to_seconds(config, costs, data, 2, 300.0)
+    assert fitted.train_images is None
+    assert fitted.epochs > EPOCHS_OF_MINUTES
+    assert sweep_seconds(fitted, costs, len(data.train_images), 40, 2) <= 300
+    longer = fitted.model_copy(update={"epochs": fitted.epochs + 1})
+    assert sweep_seconds(longer, costs, len(data.train_images), 40, 2) > 300
+
+
+def test_too_few_minutes_are_said_with_what_is_missing(data: Dataset) -> None:
+    config = config_of(1)
+    with pytest.raises(BudgetError, match=r"1 minutes are too few for 6 trials here, of which 2 run at once: give \d"):
+        fit_to_seconds(config, costs_of(config, train=0.01), data, 2, 45.0)
+
+
+def test_how_many_trials_run_at_once_is_decided_by_cpus_and_gpus() -> None:
+    there = {"CPU": 8.0, "GPU": 1.0}
+    config = config_of(trials=20)
+
+    def at_once(cpus: int, gpus: float, most: int | None = None) -> int:
+        resources = config.resources.model_copy(update={"cpu": cpus, "max_concurrent": most})
+        return slots(config.model_copy(update={"resources": resources}), there, gpus)
+
+    asked = ((1, 0), (1, 0.25), (1, 0.5), (4, 0.25), (1, 1), (9, 0))
+    assert [at_once(cpus, gpus) for cpus, gpus in asked] == [8, 4, 2, 2, 1, 1]
+    assert at_once(1, 0, most=3) == 3
+    assert slots(config_of(trials=1), there, 0) == len(ARMS)
