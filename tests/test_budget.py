@@ -62,7 +62,7 @@ def test_every_kind_of_training_and_every_arm_is_measured(data: Dataset) -> None
 @pytest.mark.parametrize("at_once", [1, 2, 5])
 def test_what_fits_takes_nearly_all_of_the_time(data: Dataset, stopping: object, at_once: int) -> None:
     config = config_of(10, early_stopping=stopping)
-    costs = costs_of(config, train=0.001, score=0.01)
+    costs = costs_of(config, train=0.0005 * at_once, score=0.01)
     fitted = fit_to_seconds(config, costs, data, at_once, 60.0)
     assert fitted.train_images is not None
     assert fitted.epochs == EPOCHS_OF_MINUTES

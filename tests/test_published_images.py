@@ -224,7 +224,7 @@ def test_download_once_into_a_new_directory(server: Server, tmp_path: Path, capf
         check_is_synthetic_cifar10(load_dataset(["cifar10"], data_directory=directory, say=lines.append))
     assert server.requests == 1
     assert [path.name for path in directory.iterdir()] == ["cifar-10-binary.tar.gz"]
-    assert [line.split(maxsplit=1)[0] for line in lines] == ["Downloading", "Data:", "Data:"]
+    assert [line.split(maxsplit=1)[0] for line in lines] == ["Downloading"]
     assert capfd.readouterr() == ("", "")  # no progress bar where there is no terminal
 
 
@@ -279,7 +279,7 @@ def test_without_network_the_next_dataset_is_used_and_said(server: Server, tmp_p
     assert "ConnectionError" in lines[1]
     assert lines[1].endswith("Trying imagenet32 instead.")
     assert lines[2].startswith("imagenet32: ImageNet 32x32 is not in")
-    assert lines[3].startswith("Data: photos,")
+    assert len(lines) == 3
     with pytest.raises(DatasetUnavailable, match=r"cifar10: .* imagenet32: "):
         load_dataset(["cifar10", "imagenet32"], data_directory=tmp_path, say=lines.append)
 

@@ -21,19 +21,28 @@ def config(tmp_path: Path) -> Path:
     return tmp_path / "tiny.yaml"
 
 
-def test_a_dry_run_starts_nothing(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_trains_nothing_and_says_how_long_it_would_take(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     database = config.parent / "none.sqlite"
-    asha = "early_stopping={grace_epochs: 1, reduction_factor: 2}"
-    more = ["--dry-run", "--profile", "cpu", "--set", "dataset=imagenet32", "--set", asha, "--database", str(database)]
+    halving = "early_stopping={grace_epochs: 1, reduction_factor: 2}"
+    more = ["--dry-run", "--profile", "cpu", "--set", halving, "--database", str(database)]
     assert sweep([str(config), *more]) == 0
     printed = capsys.readouterr().out
     assert "Profile" not in printed  # there is none for a machine without a GPU
     assert "4 trials per arm (grid search), 8 trials in all, of 3 epochs each" in printed
     assert "at most 960 images" in printed
-    expected = re.search(r"about ([\d,]+) images", printed)
-    assert expected is not None
-    assert 8 * 40 < int(expected[1].replace(",", "")) < 960
+    assert f"with early stopping within each arm: {40 * 2 * (4 + 2 + 1)} images" in printed
+    assert re.search(r"at 40 images per epoch: about \d+ s here", printed)
     assert not database.exists()
+
+
+def test_a_dry_run_without_the_data_says_what_it_cannot_know(
+    config: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HUEJURY_DATA", str(tmp_path))
+    assert sweep([str(config), "--dry-run", "--set", "dataset=imagenet32"]) == 0
+    assert "How long it takes is not known: imagenet32: ImageNet 32x32 is not in" in capsys.readouterr().out
 
 
 def test_a_profile_is_chosen_and_said(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
