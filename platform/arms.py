@@ -335,9 +335,7 @@ def _read_distribution(
     outputs: Tensor,
     truth: Tensor | None,
 ) -> Prediction:
-    logits = outputs.T.contiguous().T  # entry by entry in memory: every sum over entries is then one over long rows
-    if offset is not None:
-        logits = logits + offset
+    logits = outputs if offset is None else outputs + offset
     logits = logits - logits.amax(-1, keepdim=True)
     exponentials = logits.exp()
     log_probability = None

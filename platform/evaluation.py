@@ -63,7 +63,8 @@ def predict(task: Task, model: Colorizer | None, rows: Tensor, truth: Tensor | N
     size = CPU_PIXELS_AT_A_TIME if rows.device.type == "cpu" else GPU_PIXELS_AT_A_TIME
     for start in range(0, len(rows), size):
         part = slice(start, start + size)
-        outputs = rows[part] if model is None else model.head(rows[part].float())
+        # Laid out output by output: every sum over a pixel's outputs is then one over long rows, several times as fast.
+        outputs = rows[part] if model is None else model.head(rows[part].float()).T.contiguous().T
         for name, reading in task.readings.items():
             parts[name].append(reading.read(outputs, None if truth is None else truth[part]))
     return {name: _joined(found) for name, found in parts.items()}
