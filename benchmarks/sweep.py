@@ -40,16 +40,16 @@ and the first trial is left out of the other times too. *Trainings in the sweep*
 in `train`, by their own clock: Ray runs them in another process, with lower priority (nice 15) than whatever else the
 machine does.
 """
-ASHA_TEXT = """\
-**What early stopping spares.** Two sweeps per seed, on all cores: every trial to its last epoch, and ASHA (first rung
-after one epoch, a third goes on) with the same trials. The seed decides images, draws, first weights and order. Wall
+HALVING_TEXT = """\
+**What early stopping spares.** Two sweeps per seed, on all cores: every trial to its last epoch, and successive halving
+(first rung after one epoch, a third goes on) with the same trials. The seed decides images, draws, first weights and order. Wall
 time is from the start of the first trial to the end of the last. The validation loss is that of the best trial, which
 is chosen by its loss on the tuning split.
 """
 
 
 def section(tiny: bool) -> list[str]:
-    return [TEXT, *_overhead(tiny), "", ASHA_TEXT, *_early_stopping(tiny)]
+    return [TEXT, *_overhead(tiny), "", HALVING_TEXT, *_early_stopping(tiny)]
 
 
 @dataclass(frozen=True)
@@ -141,12 +141,12 @@ def _early_stopping(tiny: bool) -> list[str]:
     rows, fewer, shorter, differences, bests = [], [], [], [], []
     for seed in seeds:
         full = _swept(settings | {"seed": seed})
-        asha = _swept(settings | stopping | {"seed": seed})
-        fewer.append(full.images_seen / asha.images_seen)
-        shorter.append(full.first_started_to_last_ended_s / asha.first_started_to_last_ended_s)
-        differences.append(asha.best_validation_loss - full.best_validation_loss)
+        halving = _swept(settings | stopping | {"seed": seed})
+        fewer.append(full.images_seen / halving.images_seen)
+        shorter.append(full.first_started_to_last_ended_s / halving.first_started_to_last_ended_s)
+        differences.append(halving.best_validation_loss - full.best_validation_loss)
         bests.append(full.best_validation_loss)
-        for name, outcome in (("to the end", full), ("ASHA", asha)):
+        for name, outcome in (("to the end", full), ("halving", halving)):
             rows.append(
                 [
                     f"seed {seed}, {name}",
@@ -162,10 +162,10 @@ def _early_stopping(tiny: bool) -> list[str]:
         "",
         *table(["sweep", "images trained", "s", "validation loss"], rows),
         "",
-        goal("images that full sweeps train over those of ASHA", [statistics.median(fewer)], at_least=3),
+        goal("images that full sweeps train over those of successive halving", [statistics.median(fewer)], at_least=3),
         "",
-        f"ASHA trained {spread(fewer)} times fewer images and took {spread(shorter)} times less time. Its "
-        f"validation loss was higher by {higher}; full sweeps have a standard deviation of {noise} between seeds.",
+        f"Successive halving trained {spread(fewer)} times fewer images and took {spread(shorter)} times less time. "
+        f"Its validation loss was higher by {higher}; full sweeps have a standard deviation of {noise} between seeds.",
     ]
 
 
