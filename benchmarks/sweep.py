@@ -42,9 +42,9 @@ machine does.
 """
 HALVING_TEXT = """\
 **What early stopping spares.** Two sweeps per seed, on all cores: every trial to its last epoch, and successive halving
-(first rung after one epoch, a third goes on) with the same trials. The seed decides images, draws, first weights and order. Wall
-time is from the start of the first trial to the end of the last. The validation loss is that of the best trial, which
-is chosen by its loss on the tuning split.
+(first rung after one epoch, a third goes on) with the same trials. The seed decides images, draws, first weights and
+order. Wall time is from the start of the first trial to the end of the last. The validation loss is that of the best
+trial, which is chosen by its loss on the tuning split.
 """
 
 
