@@ -74,6 +74,7 @@ class Contender:
     arm: str
     baseline: bool
     rebalancing: float | None  # λ; None where it means nothing
+    options: dict[str, Any]  # as configured
     trial: MeasuredTrial
 
 
@@ -85,6 +86,7 @@ class ArmResult:
     arm: str
     baseline: bool
     rebalancing: float | None
+    options: dict[str, Any]
     trials: dict[TrialStatus, int]
     best: MeasuredTrial | None  # None as long as no trial of the arm has finished
 
@@ -137,6 +139,7 @@ def arm_results(session: Session, experiment: str) -> list[ArmResult]:
             arm=arm.name,
             baseline=arm.baseline,
             rebalancing=arm.rebalancing,
+            options=arm.options,
             trials=trials.get(arm.id, {}),
             best=measured[best[arm.id]] if arm.id in best else None,
         )
@@ -199,13 +202,16 @@ def contenders(session: Session, study: Study) -> list[Contender]:
         .order_by(StudyArm.position)
     ).all()
     trials = measured_trials(session, [trial_id for _, trial_id in rows])
-    return [Contender(arm.id, arm.name, arm.baseline, arm.rebalancing, trials[trial_id]) for arm, trial_id in rows]
+    return [
+        Contender(arm.id, arm.name, arm.baseline, arm.rebalancing, arm.options, trials[trial_id])
+        for arm, trial_id in rows
+    ]
 
 
 def best_contenders(results: Sequence[ArmResult]) -> list[Contender]:
     """What a study asks about unless told otherwise: each arm's best trial, baselines excepted."""
     return [
-        Contender(result.arm_id, result.arm, result.baseline, result.rebalancing, result.best)
+        Contender(result.arm_id, result.arm, result.baseline, result.rebalancing, result.options, result.best)
         for result in results
         if result.best is not None and not result.baseline
     ]

@@ -41,6 +41,7 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto
 h1, h2, h3 { line-height: 1.2; } h2 { margin-top: 3rem; border-bottom: 2px solid #ddd; }
 figure { margin: 1.5rem 0; } figure svg { max-width: 100%; height: auto; }
 figcaption, .note { color: #555; font-size: .9rem; max-width: 50rem; }
+.finding { font-size: 1.25rem; max-width: 50rem; }
 .row { display: flex; flex-wrap: wrap; gap: 1.5rem; } .row > * { flex: 1 1 min(24rem, 100%); min-width: 0; }
 .simulated { background: #fff3cd; border: 1px solid #b58900; padding: .6rem 1rem; }
 nav a { margin-right: 1rem; }
@@ -75,11 +76,13 @@ def report_html(
             sections["Do scores predict people?"] = prediction.exhibits(chosen.answers, chosen)
             sections["How sure"] = certainty.exhibits(chosen.answers, chosen, chosen.study)
         sections["Sweep"] = sweep.exhibits(session, chosen.experiment)
-        answers = None if chosen.answers is None else chosen.answers.of(chosen.inclusion)
-        of_study = chosen.study.view.name if chosen.study else None
-        gallery = pictures.load_gallery(session, chosen.experiment, of_study, answers)
-        sections["Pictures"] = pictures.exhibits(gallery, answers)
-        sheets = {"Pictures": pictures.contact_sheet_html(session, gallery)}
+        gallery = pictures.gallery_of(session, chosen)
+        sections["Pictures"] = pictures.exhibits(gallery, chosen.kept)
+        finding = f'<p class="finding">{_inline(results.said(chosen, gallery))}</p>'
+        sheets = {
+            "Results": finding + pictures.strip_sheet_html(session, gallery),
+            "Pictures": pictures.contact_sheet_html(session, gallery),
+        }
     title = f"{experiment}: colourizations, scores and votes"
     links = "".join(f'<a href="#{_anchor(name)}">{html.escape(name)}</a>' for name in sections)
     body = "".join(

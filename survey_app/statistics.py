@@ -80,6 +80,20 @@ def _times_drawn(participants: int, draws: int) -> np.ndarray:
     return drawn.astype(float)  # products of floats are the fast ones
 
 
+def design_effect(picked: np.ndarray, asked: np.ndarray) -> float:
+    """How many times larger the variance of an arm's share is than if all answers were independent, at least 1: by
+    participant, linearised (Cochran 1977, 6.4), pooled over arms; 1 with fewer than two participants."""
+    total, participants = asked.sum(axis=0), (asked > 0).sum(axis=0)
+    used = (total > 0) & (participants > 1)
+    if not used.any():
+        return 1.0
+    picked, asked, total, participants = picked[:, used], asked[:, used], total[used], participants[used]
+    share = picked.sum(axis=0) / total
+    clustered = ((picked - share * asked) ** 2).sum(axis=0) * participants / (participants - 1) / total**2
+    independent = (share * (1.0 - share) / total).sum()
+    return max(1.0, float(clustered.sum() / independent)) if independent > 0 else 1.0
+
+
 class Difference(NamedTuple):
     """By how much a share is higher than another, with its 95 % interval, and the two-sided p-value that it is not; NaN
     where that cannot be told, see share_difference()."""

@@ -79,8 +79,8 @@ def test_the_results_table_has_votes_scores_and_published_figures(engine: Engine
     answer_all(engine, "cats", wrong={"regression", "classification"})
     what = chosen(engine)
     with read_session(engine) as session:
-        table = tables([*results.exhibits(session, what)])["results"]
-        with_published = tables([*results.exhibits(session, what, published=True)])["results"]
+        table = tables(results.exhibits(session, what))["results"]
+        with_published = tables(results.exhibits(session, what, published=True))["results"]
     assert what.answers is not None
     picked, asked = (counts.sum(0) for counts in what.answers.picked_and_asked())
     rows = table.frame.set_index("model")
@@ -107,7 +107,7 @@ def test_in_protocol_single_the_photographs_have_a_row(engine: Engine) -> None:
     study(engine, "single")
     answer_all(engine, "cats", wrong={"real"})
     with read_session(engine) as session:
-        table = tables([*results.exhibits(session, chosen(engine))])["results"]
+        table = tables(results.exhibits(session, chosen(engine)))["results"]
         questions = session.scalars(
             select(Question).join(Vote).where(Question.phase == "main", Question.kind == "real")
         ).all()
@@ -133,14 +133,14 @@ def test_figures_mark_the_share_at_which_nobody_can_tell(engine: Engine) -> None
     assert drawn_marks
     assert set(drawn_marks) == {mark}
     with read_session(engine) as session:
-        assert tables([*results.exhibits(session, what)])["results"].mark == mark
+        assert tables(results.exhibits(session, what))["results"].mark == mark
 
 
 def test_trials_are_called_by_their_planned_numbers_and_by_the_code_that_trained_them(engine: Engine) -> None:
     """Whatever became of those before them."""
     create_study(engine, "cats", arms=["regression=2", "classification=1"], question_count=5, practice_count=0)
     with read_session(engine) as session:
-        shown = tables([*results.exhibits(session, chosen(engine))])["shown-trials"].frame.set_index("model")
+        shown = tables(results.exhibits(session, chosen(engine)))["shown-trials"].frame.set_index("model")
     assert shown.loc["regression", "shown"] == "#2"
     assert shown.loc["classification", "shown"] == "#1"
     assert set(shown["code"]) == {"test"}
@@ -149,7 +149,7 @@ def test_trials_are_called_by_their_planned_numbers_and_by_the_code_that_trained
 def test_scores_say_which_prediction_they_are_of(engine: Engine) -> None:
     with read_session(engine) as session:
         experiment = experiment_progress(session, "cats")
-        found = tables([*results.exhibits(session, Chosen(engine, experiment, None, simulated=False))])
+        found = tables(results.exhibits(session, Chosen(engine, experiment, None, simulated=False)))
     assert "of the decoded colour, which people see: exact accuracy." in found["results"].note
     assert "Of the likeliest entry of a model's palette, or of its whole distribution: bin accuracy" in (
         found["results"].note
@@ -161,8 +161,8 @@ def test_console_tables_fit_and_cut_no_name(engine: Engine) -> None:
     study(engine)
     answer_all(engine, "cats", wrong={"regression"})
     with read_session(engine) as session:
-        found = [*results.exhibits(session, chosen(engine))]
-    for table in found:
+        found = tables(results.exhibits(session, chosen(engine)))
+    for table in found.values():
         console = Console(width=80, record=True, file=io.StringIO())
         console.print(table.rich(), crop=False)
         printed = console.export_text()

@@ -14,6 +14,7 @@ from platform.results import titled
 from platform.tables import Table
 from survey_app.dashboard.chosen import Chosen, choose
 from survey_app.dashboard.exhibits import COLOURS, Exhibit, Figure, interval_marks, mark_line, show_exhibits
+from survey_app.dashboard.rebalancing import narrowing
 from survey_app.inclusions import inclusions_table
 from survey_app.statistics import bootstrap_shares, contrasts, planning
 
@@ -45,6 +46,7 @@ def exhibits(
     return [
         *([_contrasts(kept)] if len(kept.contenders) > 1 else []),
         _planning(kept, study, difference),
+        *narrowing(kept, difference),
         inclusions_table(answers),
         "### Can the answers be trusted?",
         _checks(answers),

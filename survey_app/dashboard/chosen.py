@@ -27,6 +27,11 @@ class Chosen:
     hidden: str | None = None  # until when it does
     version: tuple[object, ...] = ()  # of the answers, see `db.answers.answers_version`
 
+    @property
+    def kept(self) -> Answers | None:
+        """The answers of those who are counted."""
+        return None if self.answers is None else self.answers.of(self.inclusion)
+
 
 def choose(
     label: str,

@@ -78,15 +78,13 @@ class Gallery:
 
 def show(chosen: Chosen) -> None:
     """Draw the gallery and what can be said of classes."""
-    answers = None if chosen.answers is None else chosen.answers.of(chosen.inclusion)
-    study = None if chosen.study is None else chosen.study.view.name
     with read_session(chosen.engine) as session:
-        gallery = load_gallery(session, chosen.experiment, study, answers)
+        gallery = gallery_of(session, chosen)
         if not gallery.photographs:
             st.markdown(why_empty(gallery))
             return
         _show_gallery(session, gallery, chosen.engine)
-    show_exhibits(exhibits(gallery, answers))
+    show_exhibits(exhibits(gallery, chosen.kept))
 
 
 def exhibits(gallery: Gallery, answers: Answers | None) -> list[Exhibit]:
@@ -94,6 +92,12 @@ def exhibits(gallery: Gallery, answers: Answers | None) -> list[Exhibit]:
     if not gallery.contenders:
         return [why_empty(gallery)]
     return class_exhibits(gallery.experiment, gallery.arms, gallery.contenders, answers)
+
+
+def gallery_of(session: Session, chosen: Chosen) -> Gallery:
+    """The gallery of what is chosen."""
+    study = None if chosen.study is None else chosen.study.view.name
+    return load_gallery(session, chosen.experiment, study, chosen.kept)
 
 
 def load_gallery(
@@ -199,8 +203,49 @@ def contact_sheet_html(session: Session, gallery: Gallery, rows: int = 8) -> str
     """The first rows of the gallery as HTML that needs nothing else, for the report."""
     order = DISAGREE if gallery.asked is None else CONVINCING
     shown = sorted_rows(session, gallery, order)[:rows]
-    grid = rows_html(session, gallery, shown, order, can_enlarge=False)
-    return f'<style>{CSS}</style><div class="gallery">{grid}</div><p>{html.escape(gallery_note(gallery, order))}</p>'
+    return _still(rows_html(session, gallery, shown, order, can_enlarge=False), gallery_note(gallery, order))
+
+
+def strip_sheet_html(session: Session, gallery: Gallery) -> str:
+    """The strip as HTML that needs nothing else, for the report."""
+    return _still(strip_html(session, gallery, can_enlarge=False), strip_note(gallery)) if gallery.photographs else ""
+
+
+def _still(grid: str, note: str) -> str:
+    return f'<style>{CSS}</style><div class="gallery">{grid}</div><p>{html.escape(note)}</p>'
+
+
+def separating_row(gallery: Gallery) -> int:
+    """The place of the photograph whose pictures votes tell apart best, by the spread of (k + 1) / (n + 2), or before
+    there are any by that of ΔE."""
+    marks = np.ma.masked_invalid(gallery.delta_e if gallery.asked is None else _believed(gallery))
+    return int(marks.var(axis=1).filled(0.0).argmax())
+
+
+def strip_html(session: Session, gallery: Gallery, *, can_enlarge: bool) -> str:
+    """That photograph, in grey, and every contender's picture of it."""
+    row = separating_row(gallery)
+    (pictures,) = _rows(session, gallery, [row], IN_ORDER, segments=False)
+    return _section_html(gallery, gallery.photographs[row], pictures, can_enlarge=can_enlarge)
+
+
+def show_strip(session: Session, gallery: Gallery) -> None:
+    """Draw it."""
+    if gallery.photographs:
+        _component(key="strip", data={"html": strip_html(session, gallery, can_enlarge=True)})
+        st.caption(strip_note(gallery))
+
+
+def strip_note(gallery: Gallery) -> str:
+    """Why this photograph."""
+    if gallery.asked is None:
+        return (
+            "The photograph whose pictures differ most in their errors. ΔE: the mean colour difference to it (ΔE2000)."
+        )
+    whom = SIMULATED if gallery.simulated else "participants"
+    return (
+        f"The photograph whose pictures the votes tell apart best. k/n: {whom} who picked it as real, of those asked."
+    )
 
 
 @dataclass(frozen=True)
@@ -214,12 +259,15 @@ class _Shown:
     chosen: bool = False  # the row is sorted by it
 
 
-def _rows(session: Session, gallery: Gallery, rows: Sequence[int], order: str) -> list[list[_Shown]]:
-    """Of each row what a model sees, the photograph, and each contender's picture with its numbers."""
+def _rows(
+    session: Session, gallery: Gallery, rows: Sequence[int], order: str, *, segments: bool = True
+) -> list[list[_Shown]]:
+    """Of each row what a model sees, the photograph, and each contender's picture with its numbers. segments: with what
+    it divides the picture into."""
     image_ids = [gallery.photographs[row].image_id for row in rows]
     truths = truth_pngs(session, image_ids)
     pngs = sample_pngs(session, gallery.trial_ids, image_ids)
-    segmented = segment_pngs(session, gallery.trial_ids, image_ids)
+    segmented = segment_pngs(session, gallery.trial_ids, image_ids) if segments else {}
     segmenting = {trial for trial, _ in segmented}
     found = []
     for row, image in zip(rows, image_ids, strict=True):
@@ -235,9 +283,9 @@ def _rows(session: Session, gallery: Gallery, rows: Sequence[int], order: str) -
             png = pngs.get((contender.trial.trial_id, image))
             shown.append(_Shown(contender.arm, png, alternative, lines, chosen=column == leader))
             if contender.trial.trial_id in segmenting:
-                segments = segmented.get((contender.trial.trial_id, image))
+                divided = segmented.get((contender.trial.trial_id, image))
                 alternative = f"{named}, the segments that {contender.arm} divides it into"
-                marked = None if segments is None else marked_png(segments)
+                marked = None if divided is None else marked_png(divided)
                 shown.append(_Shown(f"segments of {contender.arm}", marked, alternative))
         found.append(shown)
     return found
@@ -245,20 +293,10 @@ def _rows(session: Session, gallery: Gallery, rows: Sequence[int], order: str) -
 
 def rows_html(session: Session, gallery: Gallery, rows: Sequence[int], order: str, *, can_enlarge: bool) -> str:
     """The rows of the gallery: grey, the photograph, and each contender's picture, with their numbers."""
-    wide = "wide" if len(gallery.contenders) <= MOST_WIDE else "narrow"
-    sections = []
-    for row, pictures in zip(rows, _rows(session, gallery, rows, order), strict=True):
-        truth = pictures[1].png or b""
-        height, width = pixels(truth).shape[:2]
-        scales = {name: box_px(truth, target)[0] // width for name, target in PICTURE_PX.items()}
-        sizes = {"width": width, "height": height, **scales, "wide": scales[wide]}
-        style = ";".join(f"--{name}:{size}" for name, size in sizes.items())
-        named = html.escape(gallery.name(gallery.photographs[row]))
-        button = f'<button aria-label="Enlarge {named}">Enlarge</button>' if can_enlarge else ""
-        sections.append(
-            f'<section><h4>{named}{button}</h4><div class="pictures" style="{style}">'
-            f"{''.join(map(_picture_html, pictures))}</div></section>"
-        )
+    sections = [
+        _section_html(gallery, gallery.photographs[row], pictures, can_enlarge=can_enlarge)
+        for row, pictures in zip(rows, _rows(session, gallery, rows, order), strict=True)
+    ]
     image_ids = [gallery.photographs[row].image_id for row in rows]
     segmented = segment_pngs(session, gallery.trial_ids, image_ids)
     for contender in gallery.contenders:
@@ -266,6 +304,21 @@ def rows_html(session: Session, gallery: Gallery, rows: Sequence[int], order: st
         if of_trial:
             sections.append(legend_html(contender.arm, of_trial))
     return "".join(sections)
+
+
+def _section_html(gallery: Gallery, photograph: Photograph, pictures: Sequence[_Shown], *, can_enlarge: bool) -> str:
+    wide = "wide" if len(gallery.contenders) <= MOST_WIDE else "narrow"
+    truth = pictures[1].png or b""
+    height, width = pixels(truth).shape[:2]
+    scales = {name: box_px(truth, target)[0] // width for name, target in PICTURE_PX.items()}
+    sizes = {"width": width, "height": height, **scales, "wide": scales[wide]}
+    style = ";".join(f"--{name}:{size}" for name, size in sizes.items())
+    named = html.escape(gallery.name(photograph))
+    button = f'<button aria-label="Enlarge {named}">Enlarge</button>' if can_enlarge else ""
+    return (
+        f'<section><h4>{named}{button}</h4><div class="pictures" style="{style}">'
+        f"{''.join(map(_picture_html, pictures))}</div></section>"
+    )
 
 
 def _picture_html(shown: _Shown) -> str:

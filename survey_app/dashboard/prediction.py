@@ -1,4 +1,4 @@
-"""Do scores predict people? The share of votes that each arm's pictures took, against each score and against λ."""
+"""Do scores predict people? The share of votes that each arm's pictures took, against each score."""
 
 import math
 from dataclasses import asdict
@@ -15,7 +15,6 @@ from platform.scores import SCORES
 from platform.tables import Table
 from survey_app.dashboard.chosen import Chosen
 from survey_app.dashboard.exhibits import (
-    NEUTRAL,
     Exhibit,
     Figure,
     arm_scale,
@@ -40,8 +39,8 @@ def show(chosen: Chosen) -> None:
 
 
 def exhibits(answers: Answers, chosen: Chosen) -> list[Exhibit]:
-    """The table of rank correlations, a figure for λ, and one for each score; the loss is no score of theirs, as its
-    unit differs between models."""
+    """The table of rank correlations, and a figure for each score; the loss is no score of theirs, as its unit differs
+    between models."""
     kept = answers.of(chosen.inclusion)
     if not kept.participants:
         return ["No votes yet: the figures appear with the first answers."]
@@ -49,7 +48,7 @@ def exhibits(answers: Answers, chosen: Chosen) -> list[Exhibit]:
     points = {name: _points(name, kept, votes) for name in SCORES if name != "loss"}
     figures = [_score_figure(name, kept, of) for name, of in points.items() if of["score"].notna().any()]
     pairs: list[Exhibit] = [tuple(figures[start : start + 2]) for start in range(0, len(figures), 2)]
-    return [_correlations(kept, points), *_rebalancing_figure(kept, next(iter(points.values()))), *pairs]
+    return [_correlations(kept, points), *pairs]
 
 
 def _points(name: str, kept: Answers, votes: list[dict[str, Any]]) -> pd.DataFrame:
@@ -60,10 +59,7 @@ def _points(name: str, kept: Answers, votes: list[dict[str, Any]]) -> pd.DataFra
         error = contender.trial.standard_errors.get("validation", {}).get(name, 0.0)
         limits = (value - SCORE_LIMITS * error, value, value + SCORE_LIMITS * error)
         low, value, high = (SCORES[name].factor * limit for limit in limits)
-        rows.append(
-            {"model": contender.arm, "λ": contender.rebalancing, **of_contender, "score": value}
-            | {"score low": low, "score high": high}
-        )
+        rows.append({"model": contender.arm, **of_contender, "score": value} | {"score low": low, "score high": high})
     frame = pd.DataFrame(rows)
     return frame.astype(dict.fromkeys(frame.columns.difference(["model", "count", "total"]), float))
 
@@ -115,44 +111,14 @@ def _score_figure(name: str, kept: Answers, points: pd.DataFrame) -> Figure:
         title=titled(f"Votes against {score.words}", simulated=kept.simulated),
         alternative=f"Share picked as real against {score.heading}, {BETTER[score.higher_is_better]} is better: "
         f"{summary}.",
-        chart=_votes_against(x, shown, kept, [limits]),
+        chart=votes_against(x, shown, kept, [limits]),
         data=points.rename(columns={"score": name, "score low": f"{name} low", "score high": f"{name} high"}),
         note="Vertical: 95 % Wilson. Horizontal: 95 % over the choice of validation images, where measured. "
         f"{mark_note(kept.mark, kept.protocol)}",
     )
 
 
-def _rebalancing_figure(kept: Answers, points: pd.DataFrame) -> list[Figure]:
-    """None where there is no λ to be compared."""
-    points = points.dropna(subset=["share"])[["model", "λ", "count", "total", "share", "low", "high"]]
-    shown, without = points.dropna(subset=["λ"]).sort_values("λ"), points[points["λ"].isna()]
-    if len(shown) < 2:
-        return []
-    title = "λ (1: plain classification, 0: full inverse frequency)"
-    x = alt.X("λ:Q", title=title, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(tickCount=5))
-    lines = [
-        alt.Chart(without)
-        .mark_rule(color=NEUTRAL, strokeDash=[6, 4])
-        .encode(y="share:Q", tooltip=["model:N", alt.Tooltip("share:Q", format=".1%")])
-    ]
-    if shown["λ"].is_unique:  # where there are several kinds of model, no line joins them
-        lines.append(alt.Chart(shown).mark_line(color=NEUTRAL).encode(x=x, y="share:Q"))
-    summary = "; ".join(
-        f"λ = {row['λ']:g} {100 * row['share']:.0f} % ({row['count']} of {row['total']})" for _, row in shown.iterrows()
-    )
-    others = f" Long dashes: {', '.join(without['model'])}, without λ." if len(without) else ""
-    figure = Figure(
-        name="votes-by-rebalancing",
-        title=titled("Votes against rebalancing λ", simulated=kept.simulated),
-        alternative=f"Share picked as real by rebalancing: {summary}.",
-        chart=_votes_against(x, shown, kept, lines),
-        data=points,
-        note=f"95 % Wilson intervals. {mark_note(kept.mark, kept.protocol)}{others}",
-    )
-    return [figure]
-
-
-def _votes_against(x: alt.X, shown: pd.DataFrame, kept: Answers, below: list[Any]) -> Any:
+def votes_against(x: alt.X, shown: pd.DataFrame, kept: Answers, below: list[Any]) -> Any:
     """Votes with their intervals, over the line where nobody can tell, and what else stands below them."""
     arms = arm_scale(kept.arms, shown["model"])
     highest = min(1.0, max((kept.mark or 0.0) + 0.1, float(shown["high"].max()) + 0.05))

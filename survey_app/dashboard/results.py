@@ -1,25 +1,39 @@
-"""The original study's table, live: scores on both splits, and how often pictures were taken for the photograph."""
+"""The finding; then the original study's table, live: scores on both splits, and how often pictures were taken for the
+photograph, also over λ."""
 
 import streamlit as st
 from sqlalchemy.orm import Session
 
 from db.store import read_session
 from platform.results import results_tables
-from platform.tables import Table
+from survey_app.dashboard import pictures, rebalancing
 from survey_app.dashboard.chosen import Chosen
-from survey_app.dashboard.exhibits import show_exhibits
+from survey_app.dashboard.exhibits import Exhibit, show_exhibits
+from survey_app.finding import finding, nobody_asked
 
 
 def show(chosen: Chosen) -> None:
     """Draw the view."""
-    published = st.toggle("Show the original study's figures too", key="published", bind="query-params")
     with read_session(chosen.engine) as session:
+        gallery = pictures.gallery_of(session, chosen)
+        st.markdown(f"#### {said(chosen, gallery)}")
+        pictures.show_strip(session, gallery)
+        published = st.toggle("Show the original study's figures too", key="published", bind="query-params")
         show_exhibits(exhibits(session, chosen, published=published))
 
 
-def exhibits(session: Session, chosen: Chosen, *, published: bool = False) -> list[Table]:
-    """The tables of accuracies and votes, of the other scores, and of the trials behind them."""
+def said(chosen: Chosen, gallery: pictures.Gallery) -> str:
+    """The finding as Markdown, or why there is none."""
+    if chosen.answers is None or chosen.study is None:
+        return chosen.hidden or nobody_asked(gallery.contenders)
+    return finding(chosen.answers.of(chosen.inclusion), chosen.study.plan.questions_per_arm)
+
+
+def exhibits(session: Session, chosen: Chosen, *, published: bool = False) -> list[Exhibit]:
+    """The table of accuracies and votes, votes over λ, and tables of the other scores and of the trials behind them."""
     no_votes = chosen.hidden or "No study asks people about it yet."
-    return results_tables(
+    votes, *others = results_tables(
         *(session, chosen.experiment.name, chosen.answers, chosen.inclusion), no_votes=no_votes, published=published
     )
+    curve = [] if chosen.answers is None else rebalancing.exhibits(chosen.answers.of(chosen.inclusion))
+    return [votes, *curve, *others]

@@ -1,0 +1,169 @@
+"""The curve of picked-as-real over λ: a Gaussian process through the log odds of a study's shares, of arms that differ
+in λ alone.
+
+Laplace's approximation with a binomial likelihood (Rasmussen & Williams 2006, algorithms 3.1 and 3.2), a Matérn 5/2
+covariance and a constant of its own; what is not known of the covariance, its length and height, is averaged over a
+grid by its marginal likelihood. Answers of one participant go together: counts are divided by the design effect (Rao &
+Scott 1992).
+"""
+
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from db.answers import Answers
+from db.results import Contender
+from survey_app.statistics import design_effect
+
+LAMBDAS = np.linspace(0.0, 1.0, 51)  # that the curve is drawn at
+LENGTHS = np.geomspace(0.15, 2.4, 5)  # of the covariance, in λ; all as likely beforehand, as are
+HEIGHTS = np.geomspace(0.05, 1.6, 6)  # the curve's standard deviations about its mean, in log odds
+LEVEL = 2.0  # standard deviation of the mean in log odds, about a share of one half: 2 to 98 % with 95 %
+DRAWS = 4000  # of curves
+MOST_TIMES = 1000  # more participants than so far, that are ever planned
+STEPS = 100  # of Newton's method, at most
+
+
+def one_family(contenders: Sequence[Contender]) -> list[int]:
+    """The places of the contenders that one curve may join, sorted by λ: those that differ in λ alone.
+
+    Tilts: one trained classification with λ = 1, and what renders it by the same decoding. Or else trainings: all whose
+    other options are the same. Of several such families the one of most values of λ, tilts before trainings.
+    """
+    tilts: dict[str, list[int]] = {}
+    trainings: dict[str, list[int]] = {}
+    for place, contender in enumerate(contenders):
+        if contender.rebalancing is None:
+            continue
+        options = contender.options
+        read_by = f"{options.get('decoding')} {options.get('temperature')}"
+        if options.get("renders") is not None:
+            tilts.setdefault(f"{options['renders']}: {read_by}", []).append(place)
+            continue
+        if contender.rebalancing == 1:
+            tilts.setdefault(f"{contender.arm}: {read_by}", []).append(place)
+        alike = {name: value for name, value in options.items() if name != "rebalancing"}
+        trainings.setdefault(repr(alike), []).append(place)
+
+    def values(family: list[int]) -> list[float]:
+        return sorted({contenders[place].rebalancing or 0.0 for place in family})
+
+    families = [family for family in (*tilts.values(), *trainings.values()) if len(values(family)) == len(family)]
+    largest = max(families, key=len, default=[])
+    return sorted(largest, key=lambda place: contenders[place].rebalancing or 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """What is known of the curve, as draws from its posterior distribution."""
+
+    asked_at: np.ndarray  # float (values,), λ's that people were asked about, rising
+    at: np.ndarray  # float (points,): LAMBDAS and asked_at, rising
+    draws: np.ndarray  # float (DRAWS, points), shares from 0 to 1
+
+    def interval(self, quantiles: Sequence[float] = (2.5, 50.0, 97.5)) -> np.ndarray:
+        """Low end, middle and high end of the band, float (3, points)."""
+        return np.asarray(np.percentile(self.draws, quantiles, axis=0))
+
+    def places(self, values: Sequence[float] | np.ndarray) -> np.ndarray:
+        """Where λ's lie in `at`."""
+        return np.asarray(np.searchsorted(self.at, np.asarray(values) - 1e-9))
+
+    def probability_best(self, values: Sequence[float] | np.ndarray) -> np.ndarray:
+        """That each of these λ's is the best of them, float (values,)."""
+        best = self.draws[:, self.places(values)].argmax(axis=1)
+        return np.bincount(best, minlength=len(values)) / len(best)
+
+    def best_of_all(self) -> np.ndarray:
+        """The best λ of each draw, float (DRAWS,)."""
+        return self.at[self.draws.argmax(axis=1)]
+
+
+def fit_curve(values: np.ndarray, picked: np.ndarray, asked: np.ndarray, *, times: float = 1.0) -> Curve:
+    """values: float (arms,), the λ of each, rising; picked, asked: int (participants, arms). times: as if there were so
+    many times the participants, and their answers like those so far."""
+    effective = asked.sum(axis=0) * times / design_effect(picked, asked)
+    with np.errstate(invalid="ignore"):
+        shares = np.nan_to_num(picked.sum(axis=0) / asked.sum(axis=0))
+    at = np.union1d(LAMBDAS, values)
+    fits = [
+        _laplace(_covariance(values, values, *shape), _covariance(values, at, *shape), shares * effective, effective)
+        for shape in ((length, height) for length in LENGTHS for height in HEIGHTS)
+    ]
+    evidence = np.array([evidence for evidence, *_ in fits])
+    weights = np.exp(evidence - evidence.max())
+    counts = np.random.default_rng(0).multinomial(DRAWS, weights / weights.sum())
+    draws = []
+    for number, ((_, middle, explained), count) in enumerate(zip(fits, counts, strict=True)):
+        if count:
+            prior = _covariance(at, at, LENGTHS[number // len(HEIGHTS)], HEIGHTS[number % len(HEIGHTS)])
+            spread = np.linalg.cholesky(prior - explained + 1e-8 * np.eye(len(at)))
+            noise = np.random.default_rng(number).standard_normal((count, len(at)))
+            draws.append(middle + noise @ spread.T)
+    return Curve(values, at, 1.0 / (1.0 + np.exp(-np.concatenate(draws))))
+
+
+def _covariance(first: np.ndarray, second: np.ndarray, length: float, height: float) -> np.ndarray:
+    """Of log odds: of the constant, and Matérn 5/2 about it."""
+    distance = math.sqrt(5.0) * np.abs(first[:, None] - second) / length
+    matern: np.ndarray = (1.0 + distance + distance**2 / 3.0) * np.exp(-distance)
+    return LEVEL**2 + height**2 * matern
+
+
+def _laplace(
+    among: np.ndarray, across: np.ndarray, picked: np.ndarray, asked: np.ndarray
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """among: covariance (arms, arms) of the arms' log odds; across: (arms, points). The log marginal likelihood but for
+    a constant; the posterior mean at the points; what the answers take off their prior covariance, (points, points)."""
+    odds = np.zeros(len(picked))
+    for _ in range(STEPS):
+        share = 1.0 / (1.0 + np.exp(-odds))
+        root = np.sqrt(asked * share * (1.0 - share))
+        lower = np.linalg.cholesky(np.eye(len(odds)) + root[:, None] * among * root)
+        pull = root**2 * odds + picked - asked * share
+        weight = pull - root * np.linalg.solve(lower.T, np.linalg.solve(lower, root * (among @ pull)))
+        before, odds = odds, among @ weight
+        if np.abs(odds - before).max() < 1e-6:
+            break
+    likelihood = picked @ odds - asked @ np.logaddexp(0.0, odds)
+    evidence = -0.5 * weight @ odds + likelihood - np.log(np.diag(lower)).sum()
+    explained = np.linalg.solve(lower, root[:, None] * across)
+    return float(evidence), across.T @ weight, explained.T @ explained
+
+
+def curve_of(kept: Answers) -> tuple[list[int], Curve] | None:
+    """The places among its contenders that a study's curve joins, and the curve; None where it asked about fewer than
+    two λ's that one curve may join."""
+    places = one_family(kept.contenders)
+    picked, asked = (counts[:, places] for counts in kept.picked_and_asked())
+    if len(places) < 2 or (asked.sum(axis=0) > 0).sum() < 2:
+        return None
+    return places, fit_curve(_values(kept, places), picked, asked)
+
+
+def incumbent(curve: Curve) -> float:
+    """The λ that is highest on the curve among those asked about."""
+    return float(curve.asked_at[curve.draws.mean(axis=0)[curve.places(curve.asked_at)].argmax()])
+
+
+def _values(kept: Answers, places: Sequence[int]) -> np.ndarray:
+    return np.array([kept.contenders[place].rebalancing for place in places])
+
+
+def participants_for_width(kept: Answers, places: Sequence[int], value: float, width: float) -> int | None:
+    """How many participants in all would make the curve's 95 % band at λ = value no wider than `width`, were their
+    answers like those so far; None if MOST_TIMES as many are too few."""
+    picked, asked = (counts[:, places] for counts in kept.picked_and_asked())
+    values, participants = _values(kept, places), int(asked.any(axis=1).sum())
+
+    def negative_width(count: int) -> float:
+        curve = fit_curve(values, picked, asked, times=count / participants)
+        low, _, high = curve.interval()[:, curve.places([value])[0]]
+        return float(low - high)
+
+    candidates = range(1, MOST_TIMES * participants + 1)
+    needed = bisect_left(candidates, -width, key=negative_width)
+    return candidates[needed] if needed < len(candidates) else None

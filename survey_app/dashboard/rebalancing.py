@@ -1,0 +1,142 @@
+"""Picked as real over λ: the arms' own shares, the curve through those that differ in λ alone, and where it peaks."""
+
+from dataclasses import asdict
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from db.answers import Answers
+from platform.intervals import range_text, wilson
+from platform.results import titled
+from platform.tables import Table
+from survey_app.curve import Curve, curve_of, incumbent, participants_for_width
+from survey_app.dashboard.exhibits import NEUTRAL, Exhibit, Figure, mark_note
+from survey_app.dashboard.prediction import votes_against
+
+CURVE = "curve"  # what its rows are called among those of the models
+BINS = np.linspace(0.0, 1.0, 11)  # of λ, in the histogram of the best one
+OPTIMISTIC = (
+    "The best of several looks better than it is: only another study, of it and of what it is to beat, tells by how "
+    "much."
+)
+
+
+def exhibits(kept: Answers) -> list[Exhibit]:
+    """Two figures and a table; nothing where no curve can be drawn. kept: of those who are counted."""
+    found = curve_of(kept)
+    if found is None:
+        return []
+    places, curve = found
+    return [(_curve_figure(kept, places, curve), _best_figure(kept, curve)), _table(kept, places, curve)]
+
+
+def _curve_figure(kept: Answers, places: list[int], curve: Curve) -> Figure:
+    points = pd.DataFrame(
+        [
+            {"model": contender.arm, "λ": contender.rebalancing, **asdict(wilson(count.count, count.total))}
+            for contender, count in zip(kept.contenders, kept.picked_as_real(), strict=True)
+            if count.total
+        ]
+    ).astype({"λ": float})
+    shown, without = points.dropna(subset=["λ"]).sort_values("λ"), points[points["λ"].isna()]
+    low, middle, high = curve.interval()
+    band = pd.DataFrame({"model": CURVE, "λ": curve.at, "share": middle, "low": low, "high": high})
+    x = alt.X("λ:Q", title="λ (1: plain classification, 0: full inverse frequency)", axis=alt.Axis(tickCount=5))
+    below = alt.Chart(band).encode(x=x)
+    lines = [
+        below.mark_area(color=NEUTRAL, opacity=0.25).encode(y="low:Q", y2="high:Q"),
+        below.mark_line(color=NEUTRAL).encode(y="share:Q"),
+        alt.Chart(without)
+        .mark_rule(color=NEUTRAL, strokeDash=[6, 4])
+        .encode(y="share:Q", tooltip=["model:N", alt.Tooltip("share:Q", format=".1%")]),
+    ]
+    joined = [kept.contenders[place].arm for place in places]
+    beside = [model for model in shown["model"] if model not in joined]
+    summary = "; ".join(
+        f"{row['model']} (λ = {row['λ']:g}) {100 * row['share']:.0f} %, {row['count']} of {row['total']}"
+        for _, row in shown.iterrows()
+    )
+    others = f" Points beside the curve: {', '.join(beside)}, which differ in more than λ." if beside else ""
+    others += f" Long dashes: {', '.join(without['model'])}, without λ." if len(without) else ""
+    return Figure(
+        name="votes-by-rebalancing",
+        title=titled("Votes against λ", simulated=kept.simulated),
+        alternative=f"Share picked as real by λ: {summary}.",
+        chart=votes_against(x, shown, kept, lines),
+        data=pd.concat([points, band], ignore_index=True),
+        note=f"Points: 95 % Wilson. The curve, a Gaussian process with its 95 % band, through {', '.join(joined)}, "
+        f"which differ in λ alone.{others} {mark_note(kept.mark, kept.protocol)}",
+    )
+
+
+def _best_figure(kept: Answers, curve: Curve) -> Figure:
+    shares = np.histogram(curve.best_of_all(), BINS)[0] / len(curve.draws)
+    data = pd.DataFrame({"λ from": BINS[:-1], "λ to": BINS[1:], "probability": shares})
+    likeliest = data.iloc[int(shares.argmax())]
+    chart = (
+        alt.Chart(data)
+        .mark_bar(color=NEUTRAL)
+        .encode(
+            x=alt.X("λ from:Q", title="λ", axis=alt.Axis(tickCount=5), scale=alt.Scale(domain=[0, 1])),
+            x2="λ to:Q",
+            y=alt.Y("probability:Q", title="probability that the best λ lies here", axis=alt.Axis(format="%")),
+            tooltip=["λ from:Q", "λ to:Q", alt.Tooltip("probability:Q", format=".0%")],
+        )
+    )
+    where = f"between {likeliest['λ from']:.1f} and {likeliest['λ to']:.1f} ({100 * likeliest['probability']:.0f} %)"
+    return Figure(
+        name="best-rebalancing",
+        title=titled("Where the best λ is", simulated=kept.simulated),
+        alternative=f"Probability that the λ picked as real most often lies in each tenth; likeliest {where}.",
+        chart=chart.properties(height=380),
+        data=data,
+        note="How probable it is, by all curves that the answers leave possible, that the highest point lies in a "
+        f"tenth of λ: likeliest {where}.",
+    )
+
+
+def _table(kept: Answers, places: list[int], curve: Curve) -> Table:
+    values = curve.asked_at
+    low, middle, high = 100 * curve.interval()[:, curve.places(values)]
+    frame = pd.DataFrame(
+        {
+            "model": [kept.contenders[place].arm for place in places],
+            "λ": values,
+            "by the curve (%)": middle,
+            "95 % from": low,
+            "95 % to": high,
+            "best of these (%)": 100 * curve.probability_best(values),
+        }
+    )
+    return Table(
+        name="best-of-rebalancings",
+        title=titled("Which λ is best?", simulated=kept.simulated),
+        frame=frame,
+        formats={"λ": "g"}
+        | dict.fromkeys(["by the curve (%)", "95 % from", "95 % to"], ".1f")
+        | {"best of these (%)": ".0f"},
+        note="The curve's share picked as real, to which neighbours in λ contribute, and the probability that each is "
+        f"the best of these. {OPTIMISTIC}",
+    )
+
+
+def narrowing(kept: Answers, width: float) -> list[str]:
+    """A sentence that says how many participants would narrow the band at the curve's best arm to `width`, a share."""
+    found = curve_of(kept)
+    if found is None:
+        return []
+    places, curve = found
+    best = incumbent(curve)
+    low, _, high = curve.interval()[:, curve.places([best])[0]]
+    needed = participants_for_width(kept, places, best, width)
+    if high - low <= width:
+        more = f"{100 * width:.0f} points are reached"
+    elif needed is None:
+        more = f"no number of participants that can be planned would make it {100 * width:.0f} points"
+    else:
+        more = f"about {needed} in all would make it {100 * width:.0f} points wide, if they answer like those so far"
+    return [
+        f"**The curve over λ:** at λ = {best:g}, its highest of those asked about, the band reaches from "
+        f"{range_text(float(low), float(high))} with {kept.participants} participants; {more}."
+    ]
