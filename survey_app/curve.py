@@ -1,10 +1,10 @@
 """The curve of picked-as-real over λ: a Gaussian process through the log odds of a study's shares, of arms that differ
 in λ alone.
 
-Laplace's approximation with a binomial likelihood (Rasmussen & Williams 2006, algorithms 3.1 and 3.2), a Matérn 5/2
-covariance and a constant of its own; what is not known of the covariance, its length and height, is averaged over a
-grid by its marginal likelihood. Answers of one participant go together: counts are divided by the design effect (Rao &
-Scott 1992).
+Laplace's approximation with a binomial likelihood (Rasmussen & Williams 2006, 3.4), a Matérn 5/2 covariance and an
+unknown mean. What is not known of the covariance, its length and its height, is averaged over a grid by its marginal
+likelihood. Answers of one participant go together: counts are divided by the design effect (Rao & Scott 1992), and what
+moves all shares alike is an error of the whole curve's level.
 """
 
 import math
@@ -16,13 +16,13 @@ import numpy as np
 
 from db.answers import Answers
 from db.results import Contender
-from survey_app.statistics import design_effect
+from survey_app.statistics import clustering
 
 LAMBDAS = np.linspace(0.0, 1.0, 51)  # that the curve is drawn at
-LENGTHS = np.geomspace(0.15, 2.4, 5)  # of the covariance, in λ; all as likely beforehand, as are
+LENGTHS = np.geomspace(0.25, 2.0, 4)  # of the covariance, in λ; all as likely beforehand, as are
 HEIGHTS = np.geomspace(0.05, 1.6, 6)  # the curve's standard deviations about its mean, in log odds
 LEVEL = 2.0  # standard deviation of the mean in log odds, about a share of one half: 2 to 98 % with 95 %
-DRAWS = 4000  # of curves
+DRAWS = 2000  # of curves
 MOST_TIMES = 1000  # more participants than so far, that are ever planned
 STEPS = 100  # of Newton's method, at most
 
@@ -79,59 +79,59 @@ class Curve:
 
     def best_of_all(self) -> np.ndarray:
         """The best λ of each draw, float (DRAWS,)."""
-        return self.at[self.draws.argmax(axis=1)]
+        return np.asarray(self.at[self.draws.argmax(axis=1)])
 
 
 def fit_curve(values: np.ndarray, picked: np.ndarray, asked: np.ndarray, *, times: float = 1.0) -> Curve:
     """values: float (arms,), the λ of each, rising; picked, asked: int (participants, arms). times: as if there were so
     many times the participants, and their answers like those so far."""
-    effective = asked.sum(axis=0) * times / design_effect(picked, asked)
+    effect, together = clustering(picked, asked)
+    effective = asked.sum(axis=0) * times / effect
     with np.errstate(invalid="ignore"):
         shares = np.nan_to_num(picked.sum(axis=0) / asked.sum(axis=0))
     at = np.union1d(LAMBDAS, values)
-    fits = [
-        _laplace(_covariance(values, values, *shape), _covariance(values, at, *shape), shares * effective, effective)
-        for shape in ((length, height) for length in LENGTHS for height in HEIGHTS)
-    ]
-    evidence = np.array([evidence for evidence, *_ in fits])
+    prior = _covariances(at)
+    evidence, middle, left = _laplace(prior, np.searchsorted(at, values), shares * effective, effective)
     weights = np.exp(evidence - evidence.max())
-    counts = np.random.default_rng(0).multinomial(DRAWS, weights / weights.sum())
-    draws = []
-    for number, ((_, middle, explained), count) in enumerate(zip(fits, counts, strict=True)):
-        if count:
-            prior = _covariance(at, at, LENGTHS[number // len(HEIGHTS)], HEIGHTS[number % len(HEIGHTS)])
-            spread = np.linalg.cholesky(prior - explained + 1e-8 * np.eye(len(at)))
-            noise = np.random.default_rng(number).standard_normal((count, len(at)))
-            draws.append(middle + noise @ spread.T)
-    return Curve(values, at, 1.0 / (1.0 + np.exp(-np.concatenate(draws))))
+    chance = np.random.default_rng(0)
+    shape = chance.choice(len(weights), DRAWS, p=weights / weights.sum())
+    spread = np.linalg.cholesky(left + 1e-8 * np.eye(len(at)))
+    noise = np.stack(
+        [spread[of] @ normal for of, normal in zip(shape, chance.normal(size=(DRAWS, len(at))), strict=True)]
+    )
+    level = together / math.sqrt(times) * chance.normal(size=(DRAWS, 1))
+    return Curve(values, at, 1.0 / (1.0 + np.exp(-(middle[shape] + noise + level))))
 
 
-def _covariance(first: np.ndarray, second: np.ndarray, length: float, height: float) -> np.ndarray:
-    """Of log odds: of the constant, and Matérn 5/2 about it."""
-    distance = math.sqrt(5.0) * np.abs(first[:, None] - second) / length
-    matern: np.ndarray = (1.0 + distance + distance**2 / 3.0) * np.exp(-distance)
-    return LEVEL**2 + height**2 * matern
+def _covariances(at: np.ndarray) -> np.ndarray:
+    """Of log odds, for each length and height, float (shapes, points, points): of the mean, and Matérn 5/2 about it."""
+    distance = math.sqrt(5.0) * np.abs(at[:, None] - at) / LENGTHS[:, None, None, None]
+    matern = (1.0 + distance + distance**2 / 3.0) * np.exp(-distance)
+    covariances = LEVEL**2 + HEIGHTS[:, None, None] ** 2 * matern
+    return np.asarray(covariances.reshape(-1, len(at), len(at)))
 
 
 def _laplace(
-    among: np.ndarray, across: np.ndarray, picked: np.ndarray, asked: np.ndarray
-) -> tuple[float, np.ndarray, np.ndarray]:
-    """among: covariance (arms, arms) of the arms' log odds; across: (arms, points). The log marginal likelihood but for
-    a constant; the posterior mean at the points; what the answers take off their prior covariance, (points, points)."""
-    odds = np.zeros(len(picked))
-    for _ in range(STEPS):
+    prior: np.ndarray, arms: np.ndarray, picked: np.ndarray, asked: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each shape: the log marginal likelihood but for a constant, (shapes,); mean (shapes, points) and covariance
+    (shapes, points, points) of the log odds, given the answers. arms: the arms' places among the points."""
+    among, across = prior[:, arms[:, None], arms], prior[:, arms]
+    odds = np.zeros(across.shape[:2])
+    for _ in range(STEPS):  # Newton's
         share = 1.0 / (1.0 + np.exp(-odds))
         root = np.sqrt(asked * share * (1.0 - share))
-        lower = np.linalg.cholesky(np.eye(len(odds)) + root[:, None] * among * root)
+        inner = np.eye(len(arms)) + root[:, :, None] * among * root[:, None, :]
         pull = root**2 * odds + picked - asked * share
-        weight = pull - root * np.linalg.solve(lower.T, np.linalg.solve(lower, root * (among @ pull)))
-        before, odds = odds, among @ weight
+        weight = pull - root * np.linalg.solve(inner, root[:, :, None] * (among @ pull[:, :, None]))[:, :, 0]
+        before, odds = odds, (among @ weight[:, :, None])[:, :, 0]
         if np.abs(odds - before).max() < 1e-6:
             break
-    likelihood = picked @ odds - asked @ np.logaddexp(0.0, odds)
-    evidence = -0.5 * weight @ odds + likelihood - np.log(np.diag(lower)).sum()
-    explained = np.linalg.solve(lower, root[:, None] * across)
-    return float(evidence), across.T @ weight, explained.T @ explained
+    likelihood = odds @ picked - np.logaddexp(0.0, odds) @ asked
+    evidence = likelihood - 0.5 * (weight * odds).sum(axis=1) - 0.5 * np.linalg.slogdet(inner)[1]
+    scaled = root[:, :, None] * across
+    left = prior - scaled.transpose(0, 2, 1) @ np.linalg.solve(inner, scaled)
+    return evidence, (weight[:, None] @ across)[:, 0], left
 
 
 def curve_of(kept: Answers) -> tuple[list[int], Curve] | None:

@@ -122,4 +122,5 @@ def _to_settle(kept: Answers, found: tuple[Difference, float], name: str, questi
     more = plan.participants_needed - plan.participants
     if more <= 0:
         return f"Against {name} it is not settled, though so many {who} would probably find a difference as large."
-    return f"About {more:,} more {who} would settle it against {name}, if the difference is as it looks."
+    about = f"{float(f'{more:.2g}'):,.0f}"
+    return f"About {about} more {who} would settle it against {name}, if the difference is as it looks."

@@ -80,18 +80,27 @@ def _times_drawn(participants: int, draws: int) -> np.ndarray:
     return drawn.astype(float)  # products of floats are the fast ones
 
 
-def design_effect(picked: np.ndarray, asked: np.ndarray) -> float:
-    """How many times larger the variance of an arm's share is than if all answers were independent, at least 1: by
-    participant, linearised (Cochran 1977, 6.4), pooled over arms; 1 with fewer than two participants."""
-    total, participants = asked.sum(axis=0), (asked > 0).sum(axis=0)
-    used = (total > 0) & (participants > 1)
-    if not used.any():
-        return 1.0
-    picked, asked, total, participants = picked[:, used], asked[:, used], total[used], participants[used]
+def clustering(picked: np.ndarray, asked: np.ndarray) -> tuple[float, float]:
+    """How answers of one participant go together, pooled over arms: linearised (Cochran 1977, 6.4), by participant.
+
+    The design effect, at least 1: how many times larger the variance of an arm's share is than if all answers were
+    independent, apart from what moves all arms' shares alike. And the standard error that this adds to all of them, in
+    log odds. With fewer than two participants they cannot be told, and are 1 and 0.
+    """
+    total, participants = asked.sum(axis=0), len(asked)
+    if participants < 2 or not total.any():
+        return 1.0, 0.0
+    picked, asked, total = picked[:, total > 0], asked[:, total > 0], total[total > 0]
     share = picked.sum(axis=0) / total
-    clustered = ((picked - share * asked) ** 2).sum(axis=0) * participants / (participants - 1) / total**2
-    independent = (share * (1.0 - share) / total).sum()
-    return max(1.0, float(clustered.sum() / independent)) if independent > 0 else 1.0
+    influence = (picked - share * asked) / total
+    covariance = influence.T @ influence * participants / (participants - 1)
+    arms, own = len(total), np.trace(covariance)
+    together = max(0.0, (covariance.sum() - own) / (arms * (arms - 1))) if arms > 1 else 0.0
+    variance = share * (1.0 - share)
+    if not variance.any():
+        return 1.0, 0.0
+    effect = (own / arms - together) / (variance / total).mean()
+    return max(1.0, float(effect)), math.sqrt(together) / float(variance.mean())
 
 
 class Difference(NamedTuple):

@@ -42,10 +42,10 @@ def _curve_figure(kept: Answers, places: list[int], curve: Curve) -> Figure:
     shown, without = points.dropna(subset=["λ"]).sort_values("λ"), points[points["λ"].isna()]
     low, middle, high = curve.interval()
     band = pd.DataFrame({"model": CURVE, "λ": curve.at, "share": middle, "low": low, "high": high})
-    x = alt.X("λ:Q", title="λ (1: plain classification, 0: full inverse frequency)", axis=alt.Axis(tickCount=5))
+    x = alt.X("λ:Q", title="λ (1: plain classification)", axis=alt.Axis(tickCount=5))
     below = alt.Chart(band).encode(x=x)
     lines = [
-        below.mark_area(color=NEUTRAL, opacity=0.25).encode(y="low:Q", y2="high:Q"),
+        below.mark_area(color=NEUTRAL, opacity=0.25, clip=True).encode(y="low:Q", y2="high:Q"),
         below.mark_line(color=NEUTRAL).encode(y="share:Q"),
         alt.Chart(without)
         .mark_rule(color=NEUTRAL, strokeDash=[6, 4])
@@ -57,7 +57,7 @@ def _curve_figure(kept: Answers, places: list[int], curve: Curve) -> Figure:
         f"{row['model']} (λ = {row['λ']:g}) {100 * row['share']:.0f} %, {row['count']} of {row['total']}"
         for _, row in shown.iterrows()
     )
-    others = f" Points beside the curve: {', '.join(beside)}, which differ in more than λ." if beside else ""
+    others = f" In more than λ differs {', '.join(beside)}, beside the curve." if beside else ""
     others += f" Long dashes: {', '.join(without['model'])}, without λ." if len(without) else ""
     return Figure(
         name="votes-by-rebalancing",
@@ -81,6 +81,7 @@ def _best_figure(kept: Answers, curve: Curve) -> Figure:
             x=alt.X("λ from:Q", title="λ", axis=alt.Axis(tickCount=5), scale=alt.Scale(domain=[0, 1])),
             x2="λ to:Q",
             y=alt.Y("probability:Q", title="probability that the best λ lies here", axis=alt.Axis(format="%")),
+            y2=alt.datum(0),
             tooltip=["λ from:Q", "λ to:Q", alt.Tooltip("probability:Q", format=".0%")],
         )
     )
@@ -137,6 +138,6 @@ def narrowing(kept: Answers, width: float) -> list[str]:
     else:
         more = f"about {needed} in all would make it {100 * width:.0f} points wide, if they answer like those so far"
     return [
-        f"**The curve over λ:** at λ = {best:g}, its highest of those asked about, the band reaches from "
+        f"**The curve over λ:** at λ = {best:g}, its highest of those asked about, the band is "
         f"{range_text(float(low), float(high))} with {kept.participants} participants; {more}."
     ]
