@@ -21,6 +21,7 @@ from db.results import arm_results, best_contenders, experiment_and_dataset, exp
 from db.schedule import Plan
 from db.schema import (
     Arm,
+    Experiment,
     Image,
     Participant,
     Protocol,
@@ -217,6 +218,7 @@ def open_study_of(engine: Engine, experiment: str, *, say: Callable[[str], None]
     with read_session(engine) as session:
         experiment_id = experiment_progress(session, experiment).id
         known = next(iter(studies_of(session, experiment_id)), None)
+        planned = session.get_one(Experiment, experiment_id).config.get("participants", PLANNED_PARTICIPANTS)
         taken = set(session.scalars(select(Study.name)))
         contenders = _contenders(session, experiment, None)
         images = len(_common_images(session, contenders)) if contenders else 0
@@ -229,7 +231,14 @@ def open_study_of(engine: Engine, experiment: str, *, say: Callable[[str], None]
     questions = min(QUESTIONS, images - practice)
     name = next(name for name in (experiment, *(f"{experiment} {n}" for n in range(2, 10_000))) if name not in taken)
     try:
-        return create_study(engine, experiment, name=name, question_count=questions, practice_count=practice)
+        return create_study(
+            engine,
+            experiment,
+            name=name,
+            question_count=questions,
+            practice_count=practice,
+            planned_participants=planned,
+        )
     except UserError as error:
         say(f"No survey was opened: {error}")
         return None

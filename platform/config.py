@@ -183,6 +183,7 @@ class SweepConfig(_Section):
     resources: Resources = Resources()
     samples: Samples = Samples()
     failures: Failures = Failures()
+    participants: _Count = 30  # planned, of the study that the finished sweep opens
 
     def fixed(self) -> dict[str, Any]:
         """The hyperparameters that are the same for every trial, defaults included (but epochs and seed)."""

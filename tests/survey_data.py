@@ -31,6 +31,7 @@ from db.store import read_session, write_session
 from db.votes import finish_instructions, progress, record_check, record_comment, record_vote, take_break
 
 ARMS = ("regression", "classification", "rebalanced 0.25")
+LAMBDAS = {"classification": 1.0, "rebalanced 0.25": 0.25}
 
 
 def png(rgb: np.ndarray) -> bytes:
@@ -114,6 +115,7 @@ def add_experiment(
                 name=arm,
                 position=position,
                 options={} if baseline else {"kind": "regression" if arm == "regression" else "classification"},
+                rebalancing=LAMBDAS.get(arm),
                 baseline=baseline,
             )
             shown = [png(colourized(picture, -1 if baseline else position % len(ARMS))) for picture in pictures]

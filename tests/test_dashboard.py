@@ -4,6 +4,7 @@ engines by tests/test_report.py."""
 import io
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote_plus
 
@@ -25,7 +26,7 @@ from db.schema import Protocol, Question, Vote
 from db.store import open_database, read_session, write_session
 from db.studies import create_study, find_study, study_summary
 from platform.tables import Table
-from survey_app.dashboard import certainty, prediction, results
+from survey_app.dashboard import certainty, pictures, prediction, results
 from survey_app.dashboard.chosen import Chosen, what_is_shown
 from survey_app.dashboard.exhibits import Exhibit, Figure, arm_scale, png, svg
 from survey_app.dashboard.page import VIEWS
@@ -267,6 +268,56 @@ def test_without_votes_the_views_say_so(engine: Engine) -> None:
     assert "No votes yet" in str(certainty.exhibits(what.answers, what, what.study))
     with read_session(engine) as session:
         assert set(tables(list(results.exhibits(session, what)))["results"].text()["k/n"]) == {"–"}
+
+
+def test_the_finding_stands_first_and_where_the_study_is_blinded_it_tells_nothing(engine: Engine) -> None:
+    with read_session(engine) as session:
+        experiment = experiment_progress(session, "cats")
+    nobody = Chosen(engine, experiment, None, simulated=False)
+    with read_session(engine) as session:
+        assert results.said(nobody, pictures.gallery_of(session, nobody)) == "Nobody has been asked yet."
+    study(engine)
+    answer_all(engine, "cats", wrong={"regression"})
+    what = chosen(engine)
+    with read_session(engine) as session:
+        gallery = pictures.gallery_of(session, what)
+        assert results.said(what, gallery).startswith(
+            "Of one person's 10 answers, **regression** was picked as real in "
+        )
+        blinded = replace(what, answers=None, hidden="The study is blinded.")
+        assert results.said(blinded, gallery) == "The study is blinded."
+        # What was asked about is what the strip is chosen by: a photograph on which the answers differ.
+        row = pictures.separating_row(gallery)
+        assert gallery.asked is not None
+        assert gallery.asked[row].any()
+        strip = pictures.strip_html(session, gallery, can_enlarge=False)
+        assert strip.count("<img") == 2 + len(ARMS)
+        assert "the photograph" in strip
+
+
+def test_the_curve_over_lambda_has_the_arms_own_shares(engine: Engine) -> None:
+    study(engine)
+    simulate(engine, "cats", 12, Observer(), seed=0)
+    what = chosen(engine, simulated=True)
+    assert what.answers is not None
+    shown = exhibits(engine, what)
+    points = next(figure for figure in figures(shown) if figure.name == "votes-by-rebalancing").data.set_index("model")
+    for contender, count in zip(what.answers.contenders, what.answers.picked_as_real(), strict=True):
+        assert (points.loc[contender.arm, "count"], points.loc[contender.arm, "total"]) == (count.count, count.total)
+    table = tables(shown)["best-of-rebalancings"].frame
+    assert table["model"].tolist() == ["rebalanced 0.25", "classification"]
+    assert table["best of these (%)"].sum() == pytest.approx(100)
+    curve = points.loc["curve"].set_index("λ")
+    for row in table.to_dict("records"):
+        assert 100 * curve.loc[row["λ"], ["low", "share", "high"]].to_numpy() == pytest.approx(
+            [row["95 % from"], row["by the curve (%)"], row["95 % to"]]
+        )
+    best = next(figure for figure in figures(shown) if figure.name == "best-rebalancing").data
+    assert best["probability"].sum() == pytest.approx(1)
+    sentence = next(part for part in shown if isinstance(part, str) and "The curve over λ" in part)
+    needed = re.search(r"about (\d+) in all would make it 10 points wide", sentence)
+    assert needed is not None
+    assert int(needed[1]) > 12
 
 
 # In a browser

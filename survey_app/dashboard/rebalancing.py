@@ -28,7 +28,7 @@ def exhibits(kept: Answers) -> list[Exhibit]:
     if found is None:
         return []
     places, curve = found
-    return [(_curve_figure(kept, places, curve), _best_figure(kept, curve)), _table(kept, places, curve)]
+    return [(_curve_figure(kept, places, curve), _best_figure(kept, curve)), best_table(kept, places, curve)]
 
 
 def _curve_figure(kept: Answers, places: list[int], curve: Curve) -> Figure:
@@ -97,7 +97,8 @@ def _best_figure(kept: Answers, curve: Curve) -> Figure:
     )
 
 
-def _table(kept: Answers, places: list[int], curve: Curve) -> Table:
+def best_table(kept: Answers, places: list[int], curve: Curve) -> Table:
+    """What the curve says of the arms that it joins."""
     values = curve.asked_at
     low, middle, high = 100 * curve.interval()[:, curve.places(values)]
     frame = pd.DataFrame(
