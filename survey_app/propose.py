@@ -65,7 +65,8 @@ def next_config(
         "early_stopping": None,
         "participants": participants,
     }
-    return {key: value for key, value in (config | changed).items() if value is not None}
+    # The images and epochs that fitted into the minutes of the first sweep: rounds are compared.
+    return {key: value for key, value in (config | changed).items() if value is not None and key != "minutes"}
 
 
 def next_arms(

@@ -94,11 +94,13 @@ def truths(chance: np.random.Generator) -> dict[str, Truth]:
     }
 
 
-def simulated(chance: np.random.Generator, truth: Truth, participants: int) -> tuple[np.ndarray, np.ndarray]:
-    """Eight answers about each λ; what moves all those of a participant has a standard deviation of 0.4 in log odds."""
+def simulated(
+    chance: np.random.Generator, truth: Truth, values: np.ndarray, participants: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """40 answers in all; what moves all those of a participant has a standard deviation of 0.4 in log odds."""
     own = chance.normal(0, 0.4, (participants, 1))
-    asked = np.full((participants, len(VALUES)), 8)
-    return chance.binomial(asked, expit(truth(VALUES) + own)), asked
+    asked = np.full((participants, len(values)), 40 // len(values))
+    return chance.binomial(asked, expit(truth(values) + own)), asked
 
 
 @pytest.mark.parametrize("participants", [15, 30])
@@ -110,7 +112,7 @@ def test_bands_and_probabilities_hold_in_simulated_studies(participants: int) ->
     surplus = []
     for _ in range(40):
         for name, truth in truths(chance).items():
-            found = fit_curve(VALUES, *simulated(chance, truth, participants))
+            found = fit_curve(VALUES, *simulated(chance, truth, VALUES, participants))
             share = expit(truth(found.at) + spread).mean(axis=0)
             low, _, high = found.interval()
             covered.setdefault(name, []).append(float(((low <= share) & (share <= high)).mean()))
@@ -124,7 +126,7 @@ def test_bands_and_probabilities_hold_in_simulated_studies(participants: int) ->
 
 
 def test_more_participants_narrow_the_band() -> None:
-    picked, asked = simulated(np.random.default_rng(0), truths(np.random.default_rng(0))["one peak"], 30)
+    picked, asked = simulated(np.random.default_rng(0), truths(np.random.default_rng(0))["one peak"], VALUES, 30)
 
     def width(found: Curve) -> float:
         low, _, high = found.interval()[:, found.places([0.5])[0]]

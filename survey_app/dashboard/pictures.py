@@ -218,7 +218,9 @@ def _still(grid: str, note: str) -> str:
 def separating_row(gallery: Gallery) -> int:
     """The place of the photograph whose pictures votes tell apart best, by the spread of (k + 1) / (n + 2), or before
     there are any by that of ΔE."""
-    marks = np.ma.masked_invalid(gallery.delta_e if gallery.asked is None else _believed(gallery))
+    marks = np.ma.masked_invalid(gallery.delta_e)
+    if gallery.picked is not None and gallery.asked is not None:
+        marks = np.ma.asarray((gallery.picked + 1) / (gallery.asked + 2))  # one half where nobody was asked
     return int(marks.var(axis=1).filled(0.0).argmax())
 
 
