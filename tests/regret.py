@@ -1,9 +1,9 @@
 """How far from the best λ the proposals end: `python -m tests.regret`, a minute; docs/log.md has what came out.
 
 Truths are drawn as in tests/test_curve.py (one peak, a cliff, rising), votes as there. The same number of votes is
-spent in four ways: all on five λ's, of which the one with the best raw share is taken, or the best on the curve between them;
-or half of them so and half on what `survey_app.propose` proposes then, of which the best of the second round alone is
-taken, or the best on a curve of both rounds' votes.
+spent in four ways: all on five λ's, of which the one with the best raw share is taken, or the best on the curve between
+them; or half of them so and half on what `survey_app.propose` proposes then, of which the best of the second round
+alone is taken, or the best on a curve of both rounds' votes.
 """
 
 import numpy as np
