@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from platform.colour_counts import ColourCounts, kmeans_centers
+from platform.colour_counts import ColourCounts, kmeans_centers, rarity_weights
 from platform.critic import Adversary, CriticOptions
 from platform.hierarchy import Families, families
 from platform.losses import SoftLabels, dense_cross_entropy, l2_loss, soft_label_cross_entropy
@@ -112,6 +112,7 @@ class Reading:
 
     read: Read
     decoding: str | None  # in words, as it is recorded; None where the head gives ab
+    offset: Tensor | None = None  # float32 (outputs,), that `read` adds to logits: of the tilt
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +130,8 @@ class Task:
     bin_rarity: Tensor  # float64 (400,), w_0 of the training pixels: weights of the rebalanced AuC
     bin_entropy: float  # nats, of the training pixels' bins
     device: torch.device
+    # A reading with another tilt, temperature or decoding; None where the head gives ab.
+    reread: Callable[[ArmOptions], Reading] | None = None
     make_adversary: Callable[..., Adversary] | None = None  # with seed=…: a critic that is trained beside it
     classes: int = 0  # that the network predicts beside colours; they and the place then follow each pixel's features
     class_loss: Callable[[Tensor, Tensor], Tensor] | None = None  # of (features, labels), descended as well
@@ -182,19 +185,14 @@ def compose(
     palette = _palette_of(options, colours, seed, centers).to(device)
     weights = colours.rarity_weights(palette, options.rebalancing)
     rarity = None if options.rebalancing == 1 else weights.float().to(device)
-    nested, readings = families(palette, COARSE_GRIDS), {}
-    for other in (name, *renderings(arms, name)):
-        offset = None
-        if arms[other].tilt != 1:
-            offset = colours.rarity_weights(palette, arms[other].tilt).log().float().to(device)
-        read = partial(_read_distribution, palette, nested, _decoder(arms[other]), offset)
-        readings[other] = Reading(read, _in_words(arms[other]))
+    reread = partial(_reading_of, palette, families(palette, COARSE_GRIDS), colours.mean_soft_label(palette))
     coarse = families(palette, options.coarse) if options.coarse else None
     return compose_kind(
         outputs=len(palette.centers),
         loss=partial(_classification_loss, palette, rarity, None),
         objective=partial(_classification_loss, palette, rarity, coarse),
-        readings=readings,
+        readings={other: reread(arms[other]) for other in (name, *renderings(arms, name))},
+        reread=reread,
         palette=palette,
         make_adversary=_adversary_of(options, partial(_decoder(options), centers=palette.centers), device),
         **_head_of(options, palette, colours, weights, seed),
@@ -244,6 +242,16 @@ def _head_of(
 
 def _decoder(options: ArmOptions) -> Callable[..., Tensor]:
     return partial(decode, decoding=options.decoding, temperature=options.temperature)
+
+
+def _reading_of(palette: Palette, nested: Families, mean_soft_label: Tensor, options: ArmOptions) -> Reading:
+    """How an arm's options have colours read off logits. mean_soft_label: p̄ of the training pixels."""
+    offset = None
+    if options.tilt != 1:
+        weights = rarity_weights(mean_soft_label, options.tilt, palette.size)
+        offset = weights.log().float().to(palette.centers.device)
+    read = partial(_read_distribution, palette, nested, _decoder(options), offset)
+    return Reading(read, _in_words(options), offset)
 
 
 def _in_words(options: ArmOptions) -> str:

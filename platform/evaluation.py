@@ -1,6 +1,7 @@
 """How good an arm's colours are: every reading of a task, scored on the splits of a dataset in one pass."""
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,14 +61,19 @@ def predict(task: Task, model: Colorizer | None, rows: Tensor, truth: Tensor | N
     truth: ab float (pixels, 2), where its probability is asked for.
     """
     parts: dict[str, list[Prediction]] = {name: [] for name in task.readings}
-    size = CPU_PIXELS_AT_A_TIME if rows.device.type == "cpu" else GPU_PIXELS_AT_A_TIME
-    for start in range(0, len(rows), size):
-        part = slice(start, start + size)
-        # Laid out output by output: every sum over a pixel's outputs is then one over long rows, several times as fast.
-        outputs = rows[part] if model is None else model.head(rows[part].float()).T.contiguous().T
+    start = 0
+    for outputs in outputs_of(model, rows):
+        part = slice(start, start := start + len(outputs))
         for name, reading in task.readings.items():
             parts[name].append(reading.read(outputs, None if truth is None else truth[part]))
     return {name: _joined(found) for name, found in parts.items()}
+
+
+def outputs_of(model: Colorizer | None, rows: Tensor) -> Iterator[Tensor]:
+    """Yield what the head makes of some pixels at a time, float32 (pixels, outputs); without a model, what is known."""
+    for part in rows.split(CPU_PIXELS_AT_A_TIME if rows.device.type == "cpu" else GPU_PIXELS_AT_A_TIME):
+        # Laid out output by output: every sum over a pixel's outputs is then one over long rows, several times as fast.
+        yield part if model is None else model.head(part.float()).T.contiguous().T
 
 
 def features(task: Task, model: Colorizer, lab: Tensor, dtype: torch.dtype | None = None) -> Tensor:

@@ -12,8 +12,9 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -33,7 +34,8 @@ from platform.arms import ArmOptions
 from platform.color import lab_to_rgb, rgb_to_lab
 from platform.contact_sheet import Cell, drawn, sheet_svg
 from platform.evaluation import known_of, predict
-from platform.image_files import check_known, in_8_bits, on_white
+from platform.image_files import FOLDER_FORMATS, check_known, in_8_bits, on_white
+from platform.models import Colorizer
 from platform.results import open_experiment
 from platform.stored_models import load_trial
 from platform.yaml_input import nearest
@@ -50,18 +52,24 @@ Colour = Callable[[Tensor], Tensor]
 """From Lab pictures (n, height, width, 3), of which it looks at L alone, to their ab (n, height, width, 2)."""
 
 
-def read_photograph(path: Path) -> tuple[np.ndarray, bytes | None]:
+def read_photograph(
+    path: Path, file: IO[bytes] | None = None, *, check: Callable[[Image.Image], None] | None = None
+) -> tuple[np.ndarray, bytes | None]:
     """Read any picture that Pillow reads: upright, in sRGB, uint8 (height, width, 3), clear pixels on white; and its
     EXIF data, without the place. Of an animation the first picture.
 
-    Raises UserError, one sentence, for what is no picture, is damaged, or has more than MOST_PIXELS.
+    file: what to read where it is not on the disk; `path` is then its name. check: what else has to hold of it before
+    it is decoded; it raises UserError. Raises UserError, one sentence, for what is no picture, is damaged, or has more
+    than MOST_PIXELS.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(file or path, formats=FOLDER_FORMATS if file else None) as image:
                 if image.width * image.height > MOST_PIXELS:
-                    raise UserError(f"{path} has more than {MOST_PIXELS:,} pixels; make it smaller.")
+                    raise Image.DecompressionBombError
+                if check is not None:
+                    check(image)
                 check_known(image)
                 upright = ImageOps.exif_transpose(image)
                 exif = upright.getexif() if "exif" in image.info else Image.Exif()
@@ -69,6 +77,8 @@ def read_photograph(path: Path) -> tuple[np.ndarray, bytes | None]:
                 return np.asarray(on_white(_in_srgb(in_8_bits(upright)))), exif.tobytes() if exif else None
     except UserError:
         raise
+    except Image.DecompressionBombError:
+        raise UserError(f"{path} has more than {MOST_PIXELS:,} pixels; make it smaller.") from None
     except FileNotFoundError:
         raise UserError(f"There is no file {path}; check its name.") from None
     except UnidentifiedImageError:
@@ -96,37 +106,56 @@ def colour_photograph(rgb: np.ndarray, colour: Colour, *, parts: int, short_side
     parts: sides of what `colour` gets divide by it. A picture whose short side is at most `short_side` is coloured at
     its own size, and nothing is filtered.
     """
-    height, width = rgb.shape[:2]
-    lightness = torch.cat([rgb_to_lab(torch.from_numpy(rows.copy()))[..., 0] for rows in _in_rows(rgb)])
-    scale = min(1.0, short_side / min(height, width))
-    size = tuple(max(1, round(extent * scale)) for extent in (height, width))
-    small = lightness
-    if scale < 1:
-        small = functional.interpolate(lightness[None, None], size, mode="area")[0, 0]
-    ab = _coloured(small, colour, parts)
-    if scale == 1:
-        return _to_rgb(lightness, ab)
-    slope, shift = _guided(small, ab)
-    result = np.empty_like(rgb)
-    for top in range(0, height, ROWS_AT_A_TIME):
-        rows = slice(top, min(top + ROWS_AT_A_TIME, height))
-        a, b = (_enlarged(part, rows, (height, width)) for part in (slope, shift))
-        result[rows] = _to_rgb(lightness[rows], a * lightness[rows, :, None] + b)
+    lightness = lightness_of(rgb)
+    small = reduced(lightness, short_side)
+    height, width = small.shape
+    ab = colour(filled(small, parts))[0, :height, :width].float()
+    return painted(lightness, small, ab)
+
+
+def lightness_of(rgb: np.ndarray) -> Tensor:
+    """L, float32 (height, width), of uint8 (height, width, 3)."""
+    return torch.cat([rgb_to_lab(torch.from_numpy(rows.copy()))[..., 0] for rows in _in_rows(rgb)])
+
+
+def reduced(lightness: Tensor, short_side: int) -> Tensor:
+    """L (height, width) at the size that colours are predicted at."""
+    scale = short_side / min(lightness.shape)
+    if scale >= 1:
+        return lightness
+    size = [max(1, round(extent * scale)) for extent in lightness.shape]
+    return functional.interpolate(lightness[None, None], size, mode="area")[0, 0]
+
+
+def filled(lightness: Tensor, parts: int) -> Tensor:
+    """L (height, width), its sides filled up to multiples of `parts` by its edge, as a grey Lab picture (1, ..., 3)."""
+    height, width = lightness.shape
+    whole = functional.pad(lightness[None, None], (0, -width % parts, 0, -height % parts), mode="replicate")
+    return functional.pad(whole.movedim(1, -1), (0, 2))
+
+
+@torch.no_grad()
+def painted(lightness: Tensor, small: Tensor, ab: Tensor) -> np.ndarray:
+    """Give L (height, width) the colours that were predicted of the reduced one: ab (its height, its width, 2), brought
+    to full size along L's edges. Returns uint8 (height, width, 3)."""
+    planes = ab.movedim(-1, 0)
+    if small.shape == lightness.shape:
+        return _to_rgb(lightness, planes)
+    lines = torch.cat(_guided(small, planes))
+    down, across = (_bilinear(new, old) for new, old in zip(lightness.shape, small.shape, strict=True))
+    wide = lines @ across.T
+    result = np.empty((*lightness.shape, 3), np.uint8)
+    for top in range(0, len(lightness), ROWS_AT_A_TIME):
+        rows = slice(top, top + ROWS_AT_A_TIME)
+        slope, shift = (down[rows] @ wide).chunk(2)
+        result[rows] = _to_rgb(lightness[rows], slope.mul_(lightness[rows]).add_(shift))
     return result
 
 
-def _coloured(lightness: Tensor, colour: Colour, parts: int) -> Tensor:
-    """ab (height, width, 2) of L (height, width), whose sides are filled up to multiples of `parts` by its edge."""
-    height, width = lightness.shape
-    filled = functional.pad(lightness[None, None], (0, -width % parts, 0, -height % parts), mode="replicate")[0, 0]
-    lab = torch.stack((filled, torch.zeros_like(filled), torch.zeros_like(filled)), dim=-1)
-    return colour(lab[None])[0, :height, :width].float()
-
-
-def _guided(lightness: Tensor, ab: Tensor) -> tuple[Tensor, Tensor]:
+def _guided(lightness: Tensor, planes: Tensor) -> tuple[Tensor, Tensor]:
     """Slope and shift, each (2, height, width), of ab as linear functions of L around each pixel (He, Sun & Tang 2013,
     equations 5, 6 and 8)."""
-    guide, values = lightness[None, None], ab.movedim(-1, 0)[:, None]
+    guide, values = lightness[None, None], planes[:, None]
     count = _window_mean(torch.ones_like(guide))
 
     def mean(x: Tensor) -> Tensor:
@@ -143,18 +172,13 @@ def _window_mean(x: Tensor) -> Tensor:
     return functional.avg_pool2d(x, 2 * RADIUS + 1, stride=1, padding=RADIUS)
 
 
-def _enlarged(small: Tensor, rows: slice, size: tuple[int, int]) -> Tensor:
-    """Some rows of a small picture (2, height, width) enlarged to a size, bilinearly: (rows, width, 2)."""
-    height, width = size
-    y = (torch.arange(rows.start, rows.stop) + 0.5) / height * 2 - 1
-    x = (torch.arange(width) + 0.5) / width * 2 - 1
-    grid = torch.stack((x.expand(len(y), -1), y[:, None].expand(-1, width)), dim=-1)
-    found = functional.grid_sample(small[None], grid[None], mode="bilinear", padding_mode="border", align_corners=False)
-    return found[0].movedim(0, -1)
+def _bilinear(new: int, old: int) -> Tensor:
+    """What enlarges an axis bilinearly, as a matrix (new, old)."""
+    return functional.interpolate(torch.eye(old)[None], new, mode="linear", align_corners=False)[0].T
 
 
-def _to_rgb(lightness: Tensor, ab: Tensor) -> np.ndarray:
-    rgb: np.ndarray = lab_to_rgb(torch.cat((lightness[..., None], ab), dim=-1)).numpy()
+def _to_rgb(lightness: Tensor, planes: Tensor) -> np.ndarray:
+    rgb: np.ndarray = lab_to_rgb(torch.cat((lightness[None], planes)).movedim(0, -1)).numpy()
     return rgb
 
 
@@ -229,34 +253,46 @@ def _painters(engine: Engine, experiment: str, options: argparse.Namespace) -> d
 
 def _painter(session: Session, arm: str, trial_id: int, options: argparse.Namespace) -> tuple[Colour, int]:
     asked = {key: value for key in ("tilt", "temperature") if (value := getattr(options, key)) is not None}
-    reading, also = arm, {}
-    if asked:
-        reading = f"{arm} as asked"
+    task, model = load_trial(session, trial_id)
+    reading = task.readings[arm]
+    if asked and task.reread is None:
+        raise UserError(f"{arm} gives colours directly: --tilt and --temperature are for classifications.")
+    if asked and task.reread is not None:
         try:
-            also = {reading: TypeAdapter(ArmOptions).validate_python(asked)}
+            reading = task.reread(TypeAdapter(ArmOptions).validate_python(asked))
         except ValidationError as error:
             [first, *_] = error.errors()
             raise UserError(f"--{first['loc'][0]} is {first['input']}: {first['msg'].lower()}.") from None
-    task, model = load_trial(session, trial_id, also=also)
-    if asked and task.palette is None:
-        raise UserError(f"{arm} gives colours directly: --tilt and --temperature are for classifications.")
+    task = replace(task, readings={arm: reading})
 
     def colour(lab: Tensor) -> Tensor:
-        found = predict(task, model, known_of(task, model, lab))[reading]
+        found = predict(task, model, known_of(task, model, lab))[arm]
         return found.ab.view(*lab.shape[:3], 2)
 
-    return colour, 1 if model is None else 2 ** len(model.encoder)
+    return colour, parts_of(model)
+
+
+def parts_of(model: Colorizer | None) -> int:
+    """What the sides of a model's pictures divide by."""
+    return 1 if model is None else 2 ** len(model.encoder)
 
 
 def _save(rgb: np.ndarray, path: Path, original: Path, exif: bytes | None) -> Path:
     if path.resolve() == original.resolve():
         raise UserError(f"{path} is the photograph itself, which is not overwritten; give another --out.")
-    more: dict[str, Any] = {} if exif is None else {"exif": exif}
-    if path.suffix == ".jpg":
-        more |= {"quality": 95, "subsampling": 0}
     with _written(path):
-        Image.fromarray(rgb).save(path, **more)
+        path.write_bytes(photograph_file(rgb, path.suffix, exif))
     return path
+
+
+def photograph_file(rgb: np.ndarray, suffix: str, exif: bytes | None = None) -> bytes:
+    """A file of uint8 (height, width, 3), as the suffix says: ".jpg" or ".png"."""
+    buffer = io.BytesIO()
+    more: dict[str, Any] = {} if exif is None else {"exif": exif}
+    if suffix == ".jpg":
+        more |= {"quality": 95, "subsampling": 0}
+    Image.fromarray(rgb).save(buffer, "JPEG" if suffix == ".jpg" else "PNG", **more)
+    return buffer.getvalue()
 
 
 @contextmanager

@@ -1,8 +1,6 @@
 """The model of any trial, from the database alone."""
 
 import io
-from collections.abc import Mapping
-from dataclasses import replace
 
 import torch
 from pydantic import TypeAdapter
@@ -22,14 +20,11 @@ def load_trial(
     session: Session,
     trial_id: int,
     device: torch.device | str = "cpu",
-    *,
-    also: Mapping[str, ArmOptions] | None = None,
 ) -> tuple[Task, Colorizer | None]:
     """Rebuild what a trial trained, from the database and the checkpoint that it names.
 
-    also: further readings of the same training, by their names. Returns the task, whose readings are those of the
-    trained arm and of all that render it, and the model in eval mode, None for a baseline. Raises UserError where the
-    trial's weights are not to be had.
+    Returns the task, whose readings are those of the trained arm and of all that render it, and the model in eval mode,
+    None for a baseline. Raises UserError where the trial's weights are not to be had.
     """
     trial = session.get_one(Trial, trial_id)
     rows = session.scalars(select(Arm).where(Arm.experiment_id == trial.experiment_id).order_by(Arm.position)).all()
@@ -39,7 +34,6 @@ def load_trial(
         select(Dataset.colour_counts).join(Experiment).where(Experiment.id == trial.experiment_id)
     ).one()
     trained = arms[arm.name].renders or arm.name
-    arms |= {name: replace(options, renders=trained) for name, options in (also or {}).items()}
     task = compose(arms, trained, ColourCounts.from_bytes(counts), centers=arm.centers, device=device)
     if task.outputs == 0:
         return task, None
