@@ -62,11 +62,7 @@ class Look:
     tilt: Share  # λ
     temperature: Annotated[float, Field(ge=0.05, le=2)]  # of the annealed mean
     hints: Annotated[tuple[Hint, ...], Field(max_length=50)] = ()  # a later one lies over the earlier ones
-
-
-def read_look(sent: Any) -> Look:
-    """Raises pydantic's ValidationError for what is none."""
-    return TypeAdapter(Look).validate_python(sent)
+    place: Place | None = None  # whose distribution is asked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,9 +139,16 @@ class Canvas:
         """As the arm itself has its colours read; None where its head gives colours, and there is nothing to try."""
         return None if self.task.reread is None else Look(self.options.tilt, self.options.temperature)
 
+    def look(self, sent: object) -> Look:
+        """What a browser sent as one. Raises ValueError for what is none."""
+        look = TypeAdapter(Look).validate_python(sent)
+        if any(hint.entry >= self.task.outputs for hint in look.hints):
+            raise ValueError("that colour is not in the palette")
+        return look
+
     @torch.no_grad()
     def ab(self, look: Look | None) -> Tensor:
-        """Read the colours, float32 (height, width, 2). Raises UserError for a hint that names no colour."""
+        """Read the colours, float32 (height, width, 2)."""
         reading = self._reading(look)
         parts = [reading.read(part, None).ab for part in self._hinted(reading, look)]
         height, width = self.small.shape
@@ -173,8 +176,6 @@ class Canvas:
         """The outputs, with each hint's colour raised above all others in its segment."""
         if look is None or not look.hints:
             return self.outputs
-        if max(hint.entry for hint in look.hints) >= self.task.outputs:
-            raise UserError("That colour is not in the model's palette; choose another.")
         parts = [part.clone() for part in self.outputs]
         offset = torch.zeros(self.task.outputs) if reading.offset is None else reading.offset
         for hint in look.hints:

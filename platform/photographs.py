@@ -44,7 +44,7 @@ MOST_PIXELS = 50_000_000
 SHORT_SIDE = 64  # pixels, that colours are predicted at
 RADIUS = 4  # pixels at that size, of the guided filter's windows
 SMOOTHNESS = 16.0  # squared Lab units: lightness that varies by less is no edge
-ROWS_AT_A_TIME = 256
+ROWS_AT_A_TIME = 128
 PLACE = 0x8825  # the EXIF tag of where a photograph was taken
 SHEET_PX = 320  # the longer side of a picture on a sheet
 

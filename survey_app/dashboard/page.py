@@ -16,7 +16,7 @@ from db.results import list_experiments
 from db.store import StoreError, read_session
 from db.studies import StudySummary, find_study, studies_of, study_summary
 from platform.results import SIMULATED
-from survey_app.dashboard import access, certainty, pictures, prediction, results, sweep
+from survey_app.dashboard import access, certainty, photograph, pictures, prediction, results, sweep
 from survey_app.dashboard.chosen import SIMULATED_VOTES, Chosen, choose, what_is_shown
 from survey_app.database import database
 
@@ -29,6 +29,7 @@ VIEWS: dict[str, Callable[[Chosen], None]] = {
     "How sure": certainty.show,
     "Sweep": sweep.show,
     "Pictures": pictures.show,
+    "Your photograph": photograph.show,
 }
 
 FOLLOWING_VOTES = ("Results", "Do scores predict people?", "How sure")  # not Pictures: they would close under readers
