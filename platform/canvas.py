@@ -33,8 +33,9 @@ SHORTEST_PX, MOST_OBLONG = 8, 8  # the shorter side; how many times as long the 
 PREVIEW_PX, THUMB_PX = 720, 192  # the longer sides of what is drawn
 EXAMPLES = {**PHOTOS, "cameraman, in grey": "camera.png"}  # that scikit-image's wheel contains
 
-REACH_PX = 32  # how far a hint reaches where nothing is in its way, of the pixels that colours are predicted at
+REACH_PX = 48  # how far a hint reaches where nothing is in its way, of the pixels that colours are predicted at
 EDGE = 20.0  # Lab units: so much change of lightness on the way ends it, too
+TEXTURE = 3.0  # Lab units a pixel: slower changes are none
 CERTAINTY = 4.0  # nats by which a hint's colour is likelier than any other, in the middle of its segment
 
 Ratio = Annotated[float, Field(ge=0, lt=1)]
@@ -194,7 +195,8 @@ class Canvas:
         whose length grows with the pixels and with the lightness that changes on it."""
         if pixel not in self.reaches:
             height, width = self.small.shape
-            steps = 1 / REACH_PX + np.hypot(*np.gradient(self.small.numpy())) / EDGE
+            slopes = np.hypot(*np.gradient(self.small.numpy()))
+            steps = 1 / REACH_PX + np.maximum(slopes - TEXTURE, 0) / EDGE
             distances, _ = MCP_Geometric(steps).find_costs([pixel])
             reach = (2 - 2 * torch.from_numpy(distances).float()).clamp(0, 1)
             padding = (0, self.size[1] - width, 0, self.size[0] - height)

@@ -41,7 +41,7 @@ GROUPS = {
         "test_sweep",
         "test_sweep_command",
     ],
-    "browser": ["test_access", "test_dashboard", "test_pictures_view", "test_survey_flow"],
+    "browser": ["test_access", "test_dashboard", "test_photograph_view", "test_pictures_view", "test_survey_flow"],
 }
 GROUP_OF = {file: group for group, files in GROUPS.items() for file in files}
 

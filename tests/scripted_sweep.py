@@ -1,4 +1,4 @@
-"""A sweep whose trials report what a script says: all of Ray and of the database, no training."""
+"""Sweeps without training or without Ray: trials that report what a script says, and trials trained in this process."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,7 @@ from sqlalchemy import Engine, select
 
 from db.schema import Arm, Experiment, Report, Trial
 from db.store import read_session
-from platform.arms import BASELINES, compose, trained_arms
+from platform.arms import BASELINES, compose, renderings, trained_arms
 from platform.config import SweepConfig
 from platform.datasets import Dataset
 from platform.progress import Progress
@@ -17,8 +17,9 @@ from platform.ray_trials import run_trials
 from platform.recorder import Recorder, Start, record_start
 from platform.storage import CHECKPOINT_FILE
 from platform.sweep import left_to_do
+from platform.training import save_checkpoint, train
 from platform.trials import PlannedTrial
-from tests.contracts import colours_of
+from tests.contracts import colours_of, drawn_colours, drawn_data
 from tests.test_trials import TRAINING
 
 EPOCHS = 4  # with two rungs below the last, after 1 and 3
@@ -116,6 +117,23 @@ def sweep(config: SweepConfig, trainable: Trainable, data: Dataset, engine: Engi
     run_trials(config, trainable, recorder, unfinished, storage=str(folder), folder=name)
     recorder.close()
     return recorder
+
+
+def trained_sweep(engine: Engine, folder: Path) -> None:
+    """Record a finished sweep of a regression, a classification and its tilt, trained here on drawn pictures."""
+    training = {"width": 8, "depth": 2, "batch_size": 16, "precision": "float32"}
+    config = sweep_config(rates(3e-3), epochs=2, training=training)
+    recorder, planned, _ = begin(config, drawn_data(), engine, folder)
+    for trial in planned:
+        names = [trial.arm, *renderings(config.arms, trial.arm)]
+        task = compose(config.arms, trial.arm, drawn_colours())
+        kept = folder / trial.arm
+        kept.mkdir(parents=True)
+        for report in train(task, trial.hyperparameters, drawn_data()):
+            save_checkpoint(kept / CHECKPOINT_FILE, report.checkpoint)
+            recorder.trial_reported(trial, scripted_report(names, report.epoch, 1.0), str(kept))
+        recorder.trial_ended(trial, "finished", None, str(kept))
+    assert recorder.close() == "finished"
 
 
 def trials_by_arm(engine: Engine) -> dict[str, list[tuple[str, int]]]:
