@@ -51,13 +51,16 @@ function makeEasel(root) {
     }
     coloured.alt = data.name;
     coloured.src = data.coloured;
-    const shown = data.turn;
+    const shown = data.turn ?? 0;
     coloured.decode().then(
-      () => (stage.dataset.turn = shown ?? 0),
+      () => {
+        stage.dataset.turn = shown;
+        stage.ariaBusy = String(shown !== turn);
+      },
       () => {}, // a newer picture has taken its place
     );
     if (look === null) return;
-    if (data.turn === turn) asking = 0;
+    if (shown === turn) asking = 0;
     if (!asking && newer) ask();
     drawSwatches();
     drawSettings();
@@ -68,6 +71,7 @@ function makeEasel(root) {
     if (newer) return;
     asking = performance.now();
     turn += 1;
+    stage.ariaBusy = "true";
     send({ turn, look });
   }
 

@@ -108,9 +108,7 @@ def _chosen_photograph() -> Opened | None:
     with first:
         upload = st.file_uploader("A photograph of yours", key=UPLOAD, on_change=_from, args=(UPLOAD,))
     with second:
-        name = st.selectbox(
-            "or an example", list(EXAMPLES), None, key=EXAMPLE, placeholder="Choose", on_change=_from, args=(EXAMPLE,)
-        )
+        name = st.segmented_control("or an example", EXAMPLES, key=EXAMPLE, on_change=_from, args=(EXAMPLE,))
     state = st.session_state
     if upload is not None and (state.get(SOURCE) == UPLOAD or name is None):
         identity, file_name = (UPLOAD, upload.file_id), re.sub(r"[^\w .-]", "", upload.name)[-60:] or "photograph"
