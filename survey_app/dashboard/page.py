@@ -41,7 +41,7 @@ logger = logging.getLogger("huejury.dashboard")
 STYLE = """<style>
 [data-testid="stHeader"] { display: none; }
 [data-testid="stMainBlockContainer"] { padding-top: 1.5rem; }
-[data-testid="stFileUploader"] [data-testid="stIconMaterial"] { color: inherit; }
+[data-testid="stFileUploader"] button, [data-testid="stFileUploader"] button * { color: inherit; }
 [data-testid="stButtonGroup"] [role="radio"][aria-checked="true"] { color: inherit; font-weight: 600; }
 </style>"""
 
