@@ -27,7 +27,7 @@ from torch.nn import functional
 
 from db.errors import UserError, run_command
 from db.pictures import encoded
-from db.results import arm_results
+from db.results import MeasuredTrial, arm_results
 from db.store import DATABASE_HELP, default_database, read_session
 from platform.arms import ArmOptions
 from platform.color import lab_to_rgb, rgb_to_lab
@@ -200,7 +200,7 @@ def _colour_all(options: argparse.Namespace) -> int:
             coloured = {}
             for arm, (colour, parts) in painters.items():
                 coloured[arm] = colour_photograph(rgb, colour, parts=parts, short_side=options.short_side)
-                print(_save(coloured[arm], folder / f"{path.stem}-{_file_name(arm)}{_suffix(path)}", path, exif))
+                print(_save(coloured[arm], folder / f"{path.stem}-{file_name(arm)}{_suffix(path)}", path, exif))
             if options.all_arms:
                 print(_save_sheet(rgb, coloured, folder / f"{path.stem}-all.png", experiment))
         except UserError as error:
@@ -212,19 +212,27 @@ def _colour_all(options: argparse.Namespace) -> int:
 def _painters(engine: Engine, experiment: str, options: argparse.Namespace) -> dict[str, tuple[Colour, int]]:
     """For each arm that was asked for, or the best, what colours, and what the sides of its pictures divide by."""
     with read_session(engine) as session:
-        results = [result for result in arm_results(session, experiment) if not result.baseline]
-        finished = {result.arm: result.best for result in results if result.best is not None}
-        if not finished:
-            raise UserError(f"No trial of {experiment!r} has finished yet: wait for one, or name another --experiment.")
-        if options.arm is not None and options.arm not in finished:
-            near, there = nearest(options.arm, list(finished)), ", ".join(finished)
-            raise UserError(f"{experiment!r} has no finished model {options.arm!r}, but {there}{near or '.'}")
-        names = [options.arm] if options.arm else list(finished)
+        finished = finished_models(session, experiment, options.arm)
+        names = list(finished)
         if not options.arm and not options.all_arms:
             names = [min(finished, key=lambda arm: finished[arm].scores["validation"]["delta_e_2000"])]
             print(f"Coloured by {names[0]}, the model of {experiment} with the least colour error; "
                   f"--arm names another: {', '.join(finished)}.")  # fmt: skip
         return {name: _painter(session, name, finished[name].trial_id, options) for name in names}
+
+
+def finished_models(session: Session, experiment: str, arm: str | None = None) -> dict[str, MeasuredTrial]:
+    """The best trial of each arm that has a finished one, or of one arm; baselines are no models. Raises UserError."""
+    results = [result for result in arm_results(session, experiment) if not result.baseline]
+    finished = {result.arm: result.best for result in results if result.best is not None}
+    if not finished:
+        raise UserError(f"No trial of {experiment!r} has finished yet: wait for one, or name another experiment.")
+    if arm is None:
+        return finished
+    if arm not in finished:
+        near, there = nearest(arm, list(finished)), ", ".join(finished)
+        raise UserError(f"{experiment!r} has no finished model {arm!r}, but {there}{near or '.'}")
+    return {arm: finished[arm]}
 
 
 def _painter(session: Session, arm: str, trial_id: int, options: argparse.Namespace) -> tuple[Colour, int]:
@@ -294,6 +302,6 @@ def _suffix(path: Path) -> str:
     return ".jpg" if path.suffix.lower() in (".jpg", ".jpeg") else ".png"
 
 
-def _file_name(arm: str) -> str:
+def file_name(arm: str) -> str:
     """An arm's name, of which a file's may hold some letters only, and not many."""
     return re.sub(r"[^\w.-]+", "-", arm).encode()[:60].decode(errors="ignore").strip("-.") or "coloured"
