@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from platform.stored_models import load_trial
 from platform.yaml_input import nearest
 
 MOST_PIXELS = 50_000_000
+PILLOWS_MOST_PIXELS = 178_956_970  # what it opens
 SHORT_SIDE = 64  # pixels, that colours are predicted at
 RADIUS = 4  # pixels at that size, of the guided filter's windows
 SMOOTHNESS = 16.0  # squared Lab units: lightness that varies by less is no edge
@@ -50,25 +52,37 @@ Colour = Callable[[Tensor], Tensor]
 """From Lab pictures (n, height, width, 3), of which it looks at L alone, to their ab (n, height, width, 2)."""
 
 
-def read_photograph(path: Path) -> tuple[np.ndarray, bytes | None]:
+def read_photograph(
+    path: Path,
+    *,
+    location: bool = False,
+    most_pixels: int | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> tuple[np.ndarray, bytes | None]:
     """Read any picture that Pillow reads: upright, in sRGB, uint8 (height, width, 3), clear pixels on white; and its
-    EXIF data, without the place. Of an animation the first picture.
+    EXIF data, without the location unless it is asked for. Of an animation the first picture, and it is said.
 
-    Raises UserError, one sentence, for what is no picture, is damaged, or has more than MOST_PIXELS.
+    Raises UserError, one sentence, for what is no picture, is damaged, or has more than most_pixels (MOST_PIXELS).
     """
+    most = most_pixels or MOST_PIXELS
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as image:
-                if image.width * image.height > MOST_PIXELS:
-                    raise UserError(f"{path} has more than {MOST_PIXELS:,} pixels; make it smaller.")
+                if image.width * image.height > most:
+                    raise Image.DecompressionBombError
                 check_known(image)
+                if (count := getattr(image, "n_frames", 1)) > 1:
+                    say(f"{path} holds {count} pictures, of which the first is taken.")
                 upright = ImageOps.exif_transpose(image)
                 exif = upright.getexif() if "exif" in image.info else Image.Exif()
-                exif.pop(PLACE, None)
+                if not location:
+                    exif.pop(PLACE, None)
                 return np.asarray(on_white(_in_srgb(in_8_bits(upright)))), exif.tobytes() if exif else None
     except UserError:
         raise
+    except Image.DecompressionBombError:
+        raise UserError(f"{path} has more than {most:,} pixels; make it smaller.") from None
     except FileNotFoundError:
         raise UserError(f"There is no file {path}; check its name.") from None
     except UnidentifiedImageError:
@@ -84,7 +98,7 @@ def _in_srgb(image: Image.Image) -> Image.Image:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except ImageCms.PyCMSError:
+    except (ImageCms.PyCMSError, OSError):
         return image  # a profile that is damaged or of another mode says nothing
     return converted or image
 
@@ -179,6 +193,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--temperature", type=float, metavar="T", help="of the annealed mean: lower is more colourful")
     parser.add_argument("--short-side", type=int, default=SHORT_SIDE, metavar="PIXELS", help="that colours are "
                         "predicted at (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--most-pixels", type=int, default=MOST_PIXELS, metavar="N", help="of a photograph (default: "
+                        "%(default)s)")  # fmt: skip
+    parser.add_argument("--location", action="store_true", help="keep where it was taken, which is left out otherwise")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where to (default: beside each photograph)")
     parser.add_argument("--database", default=default_database(), help=DATABASE_HELP)
     options = parser.parse_intermixed_args(arguments)  # photographs may stand among the options
@@ -188,21 +205,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _colour_all(options: argparse.Namespace) -> int:
     if options.short_side < 8:
         raise UserError(f"--short-side is {options.short_side}; give at least 8 pixels.")
+    if not 1 <= options.most_pixels <= PILLOWS_MOST_PIXELS:
+        raise UserError(f"--most-pixels is {options.most_pixels}; give 1 to {PILLOWS_MOST_PIXELS:,}.")
     engine, experiment = open_experiment(options.database, options.experiment)
     painters = _painters(engine, experiment, options)
     if options.out is not None:
         _make_folder(options.out)
     faults = 0
+    taken = {path.resolve() for path in options.photographs}  # what is read and what was written, for nothing to cover
     for path in options.photographs:
         try:
-            rgb, exif = read_photograph(path)
-            folder = path.parent if options.out is None else options.out
+            rgb, exif = read_photograph(
+                path, location=options.location, most_pixels=options.most_pixels, say=partial(print, file=sys.stderr)
+            )
+            beside = (path.parent if options.out is None else options.out) / path.stem
             coloured = {}
             for arm, (colour, parts) in painters.items():
+                target = _free(beside.with_name(f"{beside.name}-{file_name(arm)}{_suffix(path)}"), taken)
                 coloured[arm] = colour_photograph(rgb, colour, parts=parts, short_side=options.short_side)
-                print(_save(coloured[arm], folder / f"{path.stem}-{file_name(arm)}{_suffix(path)}", path, exif))
+                print(_save(coloured[arm], target, exif))
             if options.all_arms:
-                print(_save_sheet(rgb, coloured, folder / f"{path.stem}-all.png", experiment))
+                target = _free(beside.with_name(f"{beside.name}-all.png"), taken)
+                print(_save_sheet(rgb, coloured, target, experiment))
         except UserError as error:
             print(error, file=sys.stderr)
             faults += 1
@@ -256,9 +280,15 @@ def _painter(session: Session, arm: str, trial_id: int, options: argparse.Namesp
     return colour, 1 if model is None else 2 ** len(model.encoder)
 
 
-def _save(rgb: np.ndarray, path: Path, original: Path, exif: bytes | None) -> Path:
-    if path.resolve() == original.resolve():
-        raise UserError(f"{path} is the photograph itself, which is not overwritten; give another --out.")
+def _free(path: Path, taken: set[Path]) -> Path:
+    """The path, if it covers neither a photograph nor what another has become; then it is taken, too."""
+    if path.resolve() in taken:
+        raise UserError(f"{path} is a photograph or the colours of one, which is not overwritten; give another --out.")
+    taken.add(path.resolve())
+    return path
+
+
+def _save(rgb: np.ndarray, path: Path, exif: bytes | None) -> Path:
     more: dict[str, Any] = {} if exif is None else {"exif": exif}
     if path.suffix == ".jpg":
         more |= {"quality": 95, "subsampling": 0}
