@@ -46,7 +46,7 @@ RADIUS = 4  # pixels at that size, of the guided filter's windows
 SMOOTHNESS = 16.0  # squared Lab units: lightness that varies by less is no edge
 ROWS_AT_A_TIME = 256
 PLACE = 0x8825  # the EXIF tag of where a photograph was taken
-SHEET_PX = 320  # the longer side of a picture on a sheet
+SHEET_PX = 120  # the longer side of a picture on a sheet
 
 Colour = Callable[[Tensor], Tensor]
 """From Lab pictures (n, height, width, 3), of which it looks at L alone, to their ab (n, height, width, 2)."""
@@ -187,7 +187,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("photographs", nargs="+", type=Path, metavar="PHOTO", help="any picture, in colour or grey")
     parser.add_argument("--experiment", help="whose model (default: the newest's)")
-    parser.add_argument("--arm", help="which of its models (default: the one with the least colour error)")
+    parser.add_argument("--arm", action="append", help="which of its models (default: the one with the least colour "
+                        "error); given several times, there is a sheet, too")  # fmt: skip
     parser.add_argument("--all-arms", action="store_true", help="every model, and a sheet of all")
     parser.add_argument("--tilt", type=float, metavar="λ", help="make rare colours likelier: 1 changes nothing, 0 most")
     parser.add_argument("--temperature", type=float, metavar="T", help="of the annealed mean: lower is more colourful")
@@ -211,7 +212,7 @@ def _colour_all(options: argparse.Namespace) -> int:
     painters = _painters(engine, experiment, options)
     if options.out is not None:
         _make_folder(options.out)
-    faults = 0
+    faults, rows = 0, []
     taken = {path.resolve() for path in options.photographs}  # what is read and what was written, for nothing to cover
     for path in options.photographs:
         try:
@@ -224,20 +225,24 @@ def _colour_all(options: argparse.Namespace) -> int:
                 target = _free(beside.with_name(f"{beside.name}-{file_name(arm)}{_suffix(path)}"), taken)
                 coloured[arm] = colour_photograph(rgb, colour, parts=parts, short_side=options.short_side)
                 print(_save(coloured[arm], target, exif))
-            if options.all_arms:
-                target = _free(beside.with_name(f"{beside.name}-all.png"), taken)
-                print(_save_sheet(rgb, coloured, target, experiment))
+            pictures = {"photograph": rgb, **coloured}
+            rows.append((path.stem, {name: _thumbnail(picture) for name, picture in pictures.items()}))
         except UserError as error:
             print(error, file=sys.stderr)
             faults += 1
+    if len(painters) > 1 and rows:
+        folder = options.photographs[0].parent if options.out is None else options.out
+        print(_save_sheet(rows, _free(folder / f"{file_name(experiment)}-all.png", taken), experiment))
     return 2 if faults else 0
 
 
 def _painters(engine: Engine, experiment: str, options: argparse.Namespace) -> dict[str, tuple[Colour, int]]:
     """For each arm that was asked for, or the best, what colours, and what the sides of its pictures divide by."""
     with read_session(engine) as session:
-        finished = finished_models(session, experiment, options.arm)
-        names = list(finished)
+        finished = finished_models(session, experiment)
+        for arm in options.arm or ():
+            finished_models(session, experiment, arm)
+        names = list(finished) if options.all_arms else options.arm
         if not options.arm and not options.all_arms:
             names = [min(finished, key=lambda arm: finished[arm].scores["validation"]["delta_e_2000"])]
             print(f"Coloured by {names[0]}, the model of {experiment} with the least colour error; "
@@ -305,17 +310,18 @@ def _written(path: Path) -> Iterator[None]:
         raise UserError(f"{path} cannot be written ({error.strerror or error}); give another --out.") from error
 
 
-def _save_sheet(rgb: np.ndarray, coloured: Mapping[str, np.ndarray], path: Path, title: str) -> Path:
-    """The photograph, and what each model makes of it, side by side."""
-    pictures = {"photograph": rgb, **coloured}
-    thumbs = {}
-    for name, picture in pictures.items():
-        thumb = Image.fromarray(picture)
-        thumb.thumbnail((SHEET_PX, SHEET_PX))
-        thumbs[name] = np.asarray(thumb)
-    height, width = thumbs["photograph"].shape[:2]
-    cells = [Cell(drawn(encoded(thumb))) for thumb in thumbs.values()]
-    svg = sheet_svg(title, list(thumbs), [(path.stem.removesuffix("-all"), cells)], "", box_px=(width, height))
+def _thumbnail(picture: np.ndarray) -> np.ndarray:
+    image = Image.fromarray(picture)
+    image.thumbnail((SHEET_PX, SHEET_PX))
+    return np.asarray(image)
+
+
+def _save_sheet(rows: Sequence[tuple[str, Mapping[str, np.ndarray]]], path: Path, title: str) -> Path:
+    """The photographs, a row each, and what each model makes of them; rows: their names and thumbnails."""
+    sizes = [thumb.shape for _, thumbs in rows for thumb in thumbs.values()]
+    box_px = max(width for _, width, _ in sizes), max(height for height, _, _ in sizes)
+    cells = [(name, [Cell(drawn(encoded(thumb))) for thumb in thumbs.values()]) for name, thumbs in rows]
+    svg = sheet_svg(title, list(rows[0][1]), cells, "", box_px=box_px)
     with _written(path):
         path.write_bytes(vl_convert.svg_to_png(svg, scale=1))
     return path
