@@ -67,18 +67,16 @@ def read_photograph(
     most = most_pixels or MOST_PIXELS
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")  # Pillow's, of many pixels and of damaged EXIF data
             with Image.open(path) as image:
                 if image.width * image.height > most:
                     raise Image.DecompressionBombError
                 check_known(image)
                 if (count := getattr(image, "n_frames", 1)) > 1:
                     say(f"{path} holds {count} pictures, of which the first is taken.")
-                upright = ImageOps.exif_transpose(image)
-                exif = upright.getexif() if "exif" in image.info else Image.Exif()
-                if not location:
-                    exif.pop(PLACE, None)
-                return np.asarray(on_white(_in_srgb(in_8_bits(upright)))), exif.tobytes() if exif else None
+                image.load()
+                upright, exif = _upright(image, location=location)
+                return np.asarray(on_white(_in_srgb(in_8_bits(upright)))), exif
     except UserError:
         raise
     except Image.DecompressionBombError:
@@ -89,6 +87,18 @@ def read_photograph(
         raise UserError(f"{path} is no picture that can be read; get the picture again.") from None
     except Exception as error:  # Pillow's decoders raise many kinds on a damaged file
         raise UserError(f"{path} cannot be read as a picture ({error}); get it again.") from error
+
+
+def _upright(image: Image.Image, *, location: bool) -> tuple[Image.Image, bytes | None]:
+    """As it was held, and its EXIF data; damaged data say nothing."""
+    try:
+        upright = ImageOps.exif_transpose(image)
+        exif = upright.getexif() if "exif" in image.info else Image.Exif()
+        if not location:
+            exif.pop(PLACE, None)
+        return upright, exif.tobytes() if exif else None
+    except Exception:  # Pillow raises many kinds
+        return image, None
 
 
 def _in_srgb(image: Image.Image) -> Image.Image:
@@ -306,8 +316,9 @@ def _save(rgb: np.ndarray, path: Path, exif: bytes | None) -> Path:
 def _written(path: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror or error}); give another --out.") from error
+    except (OSError, ValueError) as error:  # ValueError: more EXIF data than a JPEG file can hold
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} cannot be written ({reason}); give another --out.") from error
 
 
 def _thumbnail(picture: np.ndarray) -> np.ndarray:
