@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,7 +29,7 @@ from torch.nn import functional
 
 from db.errors import UserError, run_command
 from db.pictures import encoded
-from db.results import arm_results
+from db.results import MeasuredTrial, arm_results
 from db.store import DATABASE_HELP, default_database, read_session
 from platform.arms import ArmOptions
 from platform.color import lab_to_rgb, rgb_to_lab
@@ -41,50 +42,71 @@ from platform.stored_models import load_trial
 from platform.yaml_input import nearest
 
 MOST_PIXELS = 50_000_000
+PILLOWS_MOST_PIXELS = 178_956_970  # what it opens
 SHORT_SIDE = 64  # pixels, that colours are predicted at
 RADIUS = 4  # pixels at that size, of the guided filter's windows
 SMOOTHNESS = 16.0  # squared Lab units: lightness that varies by less is no edge
 ROWS_AT_A_TIME = 128
 PLACE = 0x8825  # the EXIF tag of where a photograph was taken
-SHEET_PX = 320  # the longer side of a picture on a sheet
+SHEET_PX = 120  # the longer side of a picture on a sheet
 
 Colour = Callable[[Tensor], Tensor]
 """From Lab pictures (n, height, width, 3), of which it looks at L alone, to their ab (n, height, width, 2)."""
 
 
 def read_photograph(
-    path: Path, file: IO[bytes] | None = None, *, check: Callable[[Image.Image], None] | None = None
+    path: Path,
+    file: IO[bytes] | None = None,
+    *,
+    check: Callable[[Image.Image], None] | None = None,
+    location: bool = False,
+    most_pixels: int | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> tuple[np.ndarray, bytes | None]:
     """Read any picture that Pillow reads: upright, in sRGB, uint8 (height, width, 3), clear pixels on white; and its
-    EXIF data, without the place. Of an animation the first picture.
+    EXIF data, without the location unless it is asked for. Of an animation the first picture, and it is said.
 
     file: what to read where it is not on the disk; `path` is then its name. check: what else has to hold of it before
     it is decoded; it raises UserError. Raises UserError, one sentence, for what is no picture, is damaged, or has more
-    than MOST_PIXELS.
+    than most_pixels (MOST_PIXELS).
     """
+    most = most_pixels or MOST_PIXELS
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")  # Pillow's, of many pixels and of damaged EXIF data
             with Image.open(file or path, formats=FOLDER_FORMATS if file else None) as image:
-                if image.width * image.height > MOST_PIXELS:
+                if image.width * image.height > most:
                     raise Image.DecompressionBombError
                 if check is not None:
                     check(image)
                 check_known(image)
-                upright = ImageOps.exif_transpose(image)
-                exif = upright.getexif() if "exif" in image.info else Image.Exif()
-                exif.pop(PLACE, None)
-                return np.asarray(on_white(_in_srgb(in_8_bits(upright)))), exif.tobytes() if exif else None
+                if (count := getattr(image, "n_frames", 1)) > 1:
+                    say(f"{path} holds {count} pictures, of which the first is taken.")
+                image.load()
+                upright, exif = _upright(image, location=location)
+                return np.asarray(on_white(_in_srgb(in_8_bits(upright)))), exif
     except UserError:
         raise
     except Image.DecompressionBombError:
-        raise UserError(f"{path} has more than {MOST_PIXELS:,} pixels; make it smaller.") from None
+        raise UserError(f"{path} has more than {most:,} pixels; make it smaller.") from None
     except FileNotFoundError:
         raise UserError(f"There is no file {path}; check its name.") from None
     except UnidentifiedImageError:
         raise UserError(f"{path} is no picture that can be read; get the picture again.") from None
     except Exception as error:  # Pillow's decoders raise many kinds on a damaged file
         raise UserError(f"{path} cannot be read as a picture ({error}); get it again.") from error
+
+
+def _upright(image: Image.Image, *, location: bool) -> tuple[Image.Image, bytes | None]:
+    """As it was held, and its EXIF data; damaged data say nothing."""
+    try:
+        upright = ImageOps.exif_transpose(image)
+        exif = upright.getexif() if "exif" in image.info else Image.Exif()
+        if not location:
+            exif.pop(PLACE, None)
+        return upright, exif.tobytes() if exif else None
+    except Exception:  # Pillow raises many kinds
+        return image, None
 
 
 def _in_srgb(image: Image.Image) -> Image.Image:
@@ -94,7 +116,7 @@ def _in_srgb(image: Image.Image) -> Image.Image:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except ImageCms.PyCMSError:
+    except (ImageCms.PyCMSError, OSError):
         return image  # a profile that is damaged or of another mode says nothing
     return converted or image
 
@@ -197,12 +219,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("photographs", nargs="+", type=Path, metavar="PHOTO", help="any picture, in colour or grey")
     parser.add_argument("--experiment", help="whose model (default: the newest's)")
-    parser.add_argument("--arm", help="which of its models (default: the one with the least colour error)")
+    parser.add_argument("--arm", action="append", help="which of its models (default: the one with the least colour "
+                        "error); given several times, there is a sheet, too")  # fmt: skip
     parser.add_argument("--all-arms", action="store_true", help="every model, and a sheet of all")
     parser.add_argument("--tilt", type=float, metavar="λ", help="make rare colours likelier: 1 changes nothing, 0 most")
     parser.add_argument("--temperature", type=float, metavar="T", help="of the annealed mean: lower is more colourful")
     parser.add_argument("--short-side", type=int, default=SHORT_SIDE, metavar="PIXELS", help="that colours are "
                         "predicted at (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--most-pixels", type=int, default=MOST_PIXELS, metavar="N", help="of a photograph (default: "
+                        "%(default)s)")  # fmt: skip
+    parser.add_argument("--location", action="store_true", help="keep where it was taken, which is left out otherwise")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where to (default: beside each photograph)")
     parser.add_argument("--database", default=default_database(), help=DATABASE_HELP)
     options = parser.parse_intermixed_args(arguments)  # photographs may stand among the options
@@ -212,43 +238,62 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _colour_all(options: argparse.Namespace) -> int:
     if options.short_side < 8:
         raise UserError(f"--short-side is {options.short_side}; give at least 8 pixels.")
+    if not 1 <= options.most_pixels <= PILLOWS_MOST_PIXELS:
+        raise UserError(f"--most-pixels is {options.most_pixels}; give 1 to {PILLOWS_MOST_PIXELS:,}.")
     engine, experiment = open_experiment(options.database, options.experiment)
     painters = _painters(engine, experiment, options)
     if options.out is not None:
         _make_folder(options.out)
-    faults = 0
+    faults, rows = 0, []
+    taken = {path.resolve() for path in options.photographs}  # what is read and what was written, for nothing to cover
     for path in options.photographs:
         try:
-            rgb, exif = read_photograph(path)
-            folder = path.parent if options.out is None else options.out
+            rgb, exif = read_photograph(
+                path, location=options.location, most_pixels=options.most_pixels, say=partial(print, file=sys.stderr)
+            )
+            beside = (path.parent if options.out is None else options.out) / path.stem
             coloured = {}
             for arm, (colour, parts) in painters.items():
+                target = _free(beside.with_name(f"{beside.name}-{file_name(arm)}{_suffix(path)}"), taken)
                 coloured[arm] = colour_photograph(rgb, colour, parts=parts, short_side=options.short_side)
-                print(_save(coloured[arm], folder / f"{path.stem}-{_file_name(arm)}{_suffix(path)}", path, exif))
-            if options.all_arms:
-                print(_save_sheet(rgb, coloured, folder / f"{path.stem}-all.png", experiment))
+                print(_save(coloured[arm], target, exif))
+            pictures = {"photograph": rgb, **coloured}
+            rows.append((path.stem, {name: _thumbnail(picture) for name, picture in pictures.items()}))
         except UserError as error:
             print(error, file=sys.stderr)
             faults += 1
+    if len(painters) > 1 and rows:
+        folder = options.photographs[0].parent if options.out is None else options.out
+        print(_save_sheet(rows, _free(folder / f"{file_name(experiment)}-all.png", taken), experiment))
     return 2 if faults else 0
 
 
 def _painters(engine: Engine, experiment: str, options: argparse.Namespace) -> dict[str, tuple[Colour, int]]:
     """For each arm that was asked for, or the best, what colours, and what the sides of its pictures divide by."""
     with read_session(engine) as session:
-        results = [result for result in arm_results(session, experiment) if not result.baseline]
-        finished = {result.arm: result.best for result in results if result.best is not None}
-        if not finished:
-            raise UserError(f"No trial of {experiment!r} has finished yet: wait for one, or name another --experiment.")
-        if options.arm is not None and options.arm not in finished:
-            near, there = nearest(options.arm, list(finished)), ", ".join(finished)
-            raise UserError(f"{experiment!r} has no finished model {options.arm!r}, but {there}{near or '.'}")
-        names = [options.arm] if options.arm else list(finished)
+        finished = finished_models(session, experiment)
+        for arm in options.arm or ():
+            finished_models(session, experiment, arm)
+        names = list(finished) if options.all_arms else options.arm
         if not options.arm and not options.all_arms:
             names = [min(finished, key=lambda arm: finished[arm].scores["validation"]["delta_e_2000"])]
             print(f"Coloured by {names[0]}, the model of {experiment} with the least colour error; "
                   f"--arm names another: {', '.join(finished)}.")  # fmt: skip
         return {name: _painter(session, name, finished[name].trial_id, options) for name in names}
+
+
+def finished_models(session: Session, experiment: str, arm: str | None = None) -> dict[str, MeasuredTrial]:
+    """The best trial of each arm that has a finished one, or of one arm; baselines are no models. Raises UserError."""
+    results = [result for result in arm_results(session, experiment) if not result.baseline]
+    finished = {result.arm: result.best for result in results if result.best is not None}
+    if not finished:
+        raise UserError(f"No trial of {experiment!r} has finished yet: wait for one, or name another experiment.")
+    if arm is None:
+        return finished
+    if arm not in finished:
+        near, there = nearest(arm, list(finished)), ", ".join(finished)
+        raise UserError(f"{experiment!r} has no finished model {arm!r}, but {there}{near or '.'}")
+    return {arm: finished[arm]}
 
 
 def _painter(session: Session, arm: str, trial_id: int, options: argparse.Namespace) -> tuple[Colour, int]:
@@ -277,9 +322,15 @@ def parts_of(model: Colorizer | None) -> int:
     return 1 if model is None else 2 ** len(model.encoder)
 
 
-def _save(rgb: np.ndarray, path: Path, original: Path, exif: bytes | None) -> Path:
-    if path.resolve() == original.resolve():
-        raise UserError(f"{path} is the photograph itself, which is not overwritten; give another --out.")
+def _free(path: Path, taken: set[Path]) -> Path:
+    """The path, if it covers neither a photograph nor what another has become; then it is taken, too."""
+    if path.resolve() in taken:
+        raise UserError(f"{path} is a photograph or the colours of one, which is not overwritten; give another --out.")
+    taken.add(path.resolve())
+    return path
+
+
+def _save(rgb: np.ndarray, path: Path, exif: bytes | None) -> Path:
     with _written(path):
         path.write_bytes(photograph_file(rgb, path.suffix, exif))
     return path
@@ -299,21 +350,23 @@ def photograph_file(rgb: np.ndarray, suffix: str, exif: bytes | None = None) -> 
 def _written(path: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror or error}); give another --out.") from error
+    except (OSError, ValueError) as error:  # ValueError: more EXIF data than a JPEG file can hold
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} cannot be written ({reason}); give another --out.") from error
 
 
-def _save_sheet(rgb: np.ndarray, coloured: Mapping[str, np.ndarray], path: Path, title: str) -> Path:
-    """The photograph, and what each model makes of it, side by side."""
-    pictures = {"photograph": rgb, **coloured}
-    thumbs = {}
-    for name, picture in pictures.items():
-        thumb = Image.fromarray(picture)
-        thumb.thumbnail((SHEET_PX, SHEET_PX))
-        thumbs[name] = np.asarray(thumb)
-    height, width = thumbs["photograph"].shape[:2]
-    cells = [Cell(drawn(encoded(thumb))) for thumb in thumbs.values()]
-    svg = sheet_svg(title, list(thumbs), [(path.stem.removesuffix("-all"), cells)], "", box_px=(width, height))
+def _thumbnail(picture: np.ndarray) -> np.ndarray:
+    image = Image.fromarray(picture)
+    image.thumbnail((SHEET_PX, SHEET_PX))
+    return np.asarray(image)
+
+
+def _save_sheet(rows: Sequence[tuple[str, Mapping[str, np.ndarray]]], path: Path, title: str) -> Path:
+    """The photographs, a row each, and what each model makes of them; rows: their names and thumbnails."""
+    sizes = [thumb.shape for _, thumbs in rows for thumb in thumbs.values()]
+    box_px = max(width for _, width, _ in sizes), max(height for height, _, _ in sizes)
+    cells = [(name, [Cell(drawn(encoded(thumb))) for thumb in thumbs.values()]) for name, thumbs in rows]
+    svg = sheet_svg(title, list(rows[0][1]), cells, "", box_px=box_px)
     with _written(path):
         path.write_bytes(vl_convert.svg_to_png(svg, scale=1))
     return path
@@ -330,6 +383,6 @@ def _suffix(path: Path) -> str:
     return ".jpg" if path.suffix.lower() in (".jpg", ".jpeg") else ".png"
 
 
-def _file_name(arm: str) -> str:
+def file_name(arm: str) -> str:
     """An arm's name, of which a file's may hold some letters only, and not many."""
     return re.sub(r"[^\w.-]+", "-", arm).encode()[:60].decode(errors="ignore").strip("-.") or "coloured"

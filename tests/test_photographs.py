@@ -90,6 +90,36 @@ def test_it_is_upright_and_forgets_the_place(tmp_path: Path) -> None:
     assert found[0x010F] == "a camera"
     assert 0x0112 not in found
     assert not found.get_ifd(0x8825)
+    _, kept = read_photograph(tmp_path / "turned.jpg", location=True)
+    assert kept is not None
+    found.load(kept)
+    assert found.get_ifd(0x8825) == {1: "N"}
+
+
+def test_damaged_exif_data_and_profiles_say_nothing(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "a camera"
+    Image.fromarray(drawn(20, 30)).save(tmp_path / "whole.jpg", exif=exif, icc_profile=b"no profile")
+    whole = (tmp_path / "whole.jpg").read_bytes()
+    start = whole.index(b"Exif") + 6
+    generator = np.random.default_rng(0)
+    for _ in range(60):
+        changed = bytearray(whole)
+        for place in generator.integers(start, start + 40, 3):
+            changed[place] = generator.integers(256)
+        (tmp_path / "changed.jpg").write_bytes(changed)
+        rgb, _ = read_photograph(tmp_path / "changed.jpg")
+        assert sorted(rgb.shape) == [3, 20, 30]
+    assert not recwarn.list
+
+
+def test_of_an_animation_it_is_said_that_the_first_picture_is_taken(tmp_path: Path) -> None:
+    frames = [Image.fromarray(np.full((8, 9, 3), value, np.uint8)) for value in (50, 200)]
+    frames[0].save(tmp_path / "moves.gif", save_all=True, append_images=frames[1:])
+    said: list[str] = []
+    rgb, _ = read_photograph(tmp_path / "moves.gif", say=said.append)
+    assert rgb[0, 0].tolist() == [50] * 3
+    assert said == [f"{tmp_path / 'moves.gif'} holds 2 pictures, of which the first is taken."]
 
 
 def test_what_is_no_picture_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

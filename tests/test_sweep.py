@@ -319,6 +319,9 @@ def test_photographs_are_coloured_by_stored_models(
     assert "did you mean `tilted`?" in capsys.readouterr().err
     assert colorize([*told, "--arm", "rebalanced", "--tilt", "7"]) == 2
     assert capsys.readouterr().err == "--tilt is 7.0: input should be less than or equal to 1.\n"
+    Picture.fromarray(image).save(photograph.with_suffix(".tif"))
+    assert colorize([*told, str(photograph.with_suffix(".tif")), "--arm", "tilted"]) == 2  # would be one file
+    assert "is a photograph or the colours of one, which is not overwritten" in capsys.readouterr().err
     assert colorize(told) == 0
     assert "with the least colour error" in capsys.readouterr().out
     assert photograph.read_bytes() == before

@@ -1,0 +1,266 @@
+"""Models to take away: `python -m platform.export EXPERIMENT [--arm ARM] --to FOLDER`.
+
+Each arm's best trial becomes a folder: weights (safetensors; with --onnx as a graph, too), its configuration and
+palette as JSON, a model card, and `colour.py`, which colours photographs with them and without this project: it is
+`platform/standalone.py`.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+from safetensors.torch import save_file
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from db.answers import StudyBlinded, load_answers
+from db.errors import UserError, run_command
+from db.results import ExperimentSummary, MeasuredTrial, experiment_progress
+from db.schema import Arm, Dataset, Study
+from db.store import DATABASE_HELP, default_database, open_existing, read_session
+from db.studies import studies_of
+from platform import standalone
+from platform.arms import ArmOptions
+from platform.colour_counts import ColourCounts
+from platform.intervals import wilson
+from platform.models import Colorizer
+from platform.palettes import Palette
+from platform.photographs import SHORT_SIDE, file_name, finished_models
+from platform.results import SIMULATED
+from platform.scores import SCORES
+from platform.stored_models import load_trial
+
+OPSET = 17  # of ONNX: the first with all that the network does, and read by every onnxruntime since 2022
+
+
+@dataclass(frozen=True, eq=False)
+class Exported:
+    """All that a folder is made of."""
+
+    arm: str
+    model: Colorizer
+    config: dict[str, Any]  # plain values, for config.json
+    palette: dict[str, Any] | None  # likewise, for palette.json; None where the network gives ab
+    card: str  # Markdown
+
+
+def load_exported(session: Session, experiment: ExperimentSummary, arm: str, trial: MeasuredTrial) -> Exported:
+    """Read a trial's model and whatever is to be said of it. Raises UserError where its weights are lost."""
+    task, model = load_trial(session, trial.trial_id)
+    if model is None:
+        raise UserError(f"{arm} trains nothing: name a model.")
+    of_arms = select(Arm.name, Arm.options).where(Arm.experiment_id == experiment.id)
+    arms = {name: TypeAdapter(ArmOptions).validate_python(options) for name, options in session.execute(of_arms)}
+    options = arms[arm]
+    palette = None
+    if task.palette is not None:
+        packed = session.scalars(select(Dataset.colour_counts).where(Dataset.id == experiment.dataset_id)).one()
+        palette = _palette(task.palette, ColourCounts.from_bytes(packed), options.tilt)
+    config = {
+        "experiment": experiment.name,
+        "arm": arm,
+        "trial": trial.number,
+        "trained": task.options,
+        "hyperparameters": trial.hyperparameters,
+        "depth": len(model.encoder),
+        "short_side": SHORT_SIDE,
+        "decoding": None if palette is None else options.decoding,
+        "temperature": 1.0 if options.decoding == "mean" else options.temperature,
+        "tilt": options.tilt,
+        "code_version": list(trial.code_versions),
+    }
+    return Exported(arm, model, config, palette, _card(session, experiment, arm, trial, config))
+
+
+def _palette(palette: Palette, colours: ColourCounts, tilt: float) -> dict[str, Any]:
+    """Centres in ab, p̄ (the mean soft label of the training pixels), and log w_λ, which is added to the logits."""
+    offset = torch.zeros(len(palette.centers))
+    if tilt != 1:
+        offset = colours.rarity_weights(palette, tilt).log().float()
+    shares = colours.mean_soft_label(palette)
+    return {"centers": palette.centers.tolist(), "mean_soft_label": shares.tolist(), "offset": offset.tolist()}
+
+
+# The model card
+
+
+def _card(
+    session: Session, experiment: ExperimentSummary, arm: str, trial: MeasuredTrial, config: dict[str, Any]
+) -> str:
+    scores = trial.scores.get("validation", {})
+    errors = trial.standard_errors.get("validation", {})
+    rows = [
+        f"| {score.heading} | {score.write(scores[name])} | {score.write(errors[name]) if name in errors else '–'} |"
+        for name, score in SCORES.items()
+        if name in scores
+    ]
+    images = sum(experiment.validation_class_counts)
+    side, parts = config["short_side"], 2 ** config["depth"]
+    votes = [line for study in studies_of(session, experiment.id) for line in _votes(session, study, trial)]
+    return "\n".join(
+        [
+            f"# {experiment.name}: {arm}",
+            "",
+            "Colours grey photographs. A model of HueJury, which sweeps image-colourization models and lets people "
+            "judge them.",
+            "",
+            "## Data and training",
+            f"{experiment.dataset}: {experiment.dataset_note}",
+            "",
+            f"Fingerprint of the data: `{experiment.dataset_fingerprint}`. Trial #{trial.number}, seed {trial.seed}, "
+            f"{trial.images_seen:,} images seen in {trial.epoch} epochs. "
+            f"Code version: {', '.join(trial.code_versions)}. `config.json` has the rest.",
+            "",
+            "## Scores",
+            f"On the validation split, {images:,} images. Standard errors are over the choice of images; one training "
+            "says nothing of how much another seed would differ.",
+            "",
+            "| score | value | standard error |",
+            "|---|---|---|",
+            *rows,
+            "",
+            "## Picked as real",
+            *(votes or ["Nobody has been asked."]),
+            "",
+            "## Use",
+            "    pip install torch safetensors scikit-image pillow",
+            "    python colour.py photograph.jpg",
+            "",
+            "In Python: `colour(Model(Path(FOLDER)), rgb)`, uint8 (height, width, 3) in and out. It reads what Pillow "
+            "converts to 8-bit RGB.",
+            f"Colours are predicted at a short side of {side} pixels. `model.onnx`, where it is here, maps L in "
+            f"[0, 100], (1, 1, height, width), to ab (1, 2, height, width), of sides that divide by {parts}.",
+            "",
+            "A model that was trained on small pictures knows skies, grass and skin-like tones; it does not know what "
+            "things are, and colours that it gives a historical photograph are guesses, not a record.",
+            "",
+            "## Licence",
+            "HueJury's code and these files: MIT. The data are their publishers', whose terms apply to what is made of "
+            "them.",
+            "",
+        ]
+    )
+
+
+def _votes(session: Session, study: Study, trial: MeasuredTrial) -> list[str]:
+    """What a study's participants said of a trial's pictures: people, and simulated ones, never together."""
+    lines = []
+    for simulated in (False, True):
+        try:
+            answers = load_answers(session, study, simulated=simulated)
+        except StudyBlinded as hidden:
+            lines.append(f"- {hidden}")
+            continue
+        who = SIMULATED if simulated else "participants"
+        means = "50 % cannot be told from the photograph" if answers.protocol == "pair" else "pictures one by one"
+        for contender, count in zip(answers.contenders, answers.picked_as_real(), strict=True):
+            if contender.trial.trial_id == trial.trial_id and count.total:
+                share = wilson(count.count, count.total)
+                lines.append(
+                    f"- Study {study.name!r}, {answers.participants} {who}: {share}, 95 % Wilson interval "
+                    f"{share.range} ({means})."
+                )
+    return lines
+
+
+# The folder
+
+
+def write_folder(exported: Exported, folder: Path) -> None:
+    """Fill a folder that is there."""
+    # With what follows from the data, as the table of a prior, which checkpoints do without.
+    tensors = dict(exported.model.named_parameters()) | dict(exported.model.named_buffers())
+    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, folder / "model.safetensors")
+    for name, values in (("config.json", exported.config), ("palette.json", exported.palette)):
+        text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False)
+        (folder / name).write_text(text + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(exported.card, encoding="utf-8")
+    shutil.copyfile(standalone.__file__, folder / "colour.py")
+
+
+def write_onnx(folder: Path) -> None:
+    """Add model.onnx to a folder that is otherwise complete."""
+    model = standalone.Model(folder).eval()
+    side = 32 * model.parts
+    with warnings.catch_warnings():
+        # This exporter of PyTorch's two warns of its age (the other needs a further package), and of sizes that become
+        # constants, of which a test holds that none matters.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        torch.onnx.export(
+            model,
+            (torch.zeros(1, 1, side, side),),
+            folder / "model.onnx",
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=["L"],
+            output_names=["ab"],
+            dynamic_axes={name: {2: "height", 3: "width"} for name in ("L", "ab")},
+        )
+
+
+def export(engine: Engine, experiment: str, arm: str | None, folder: Path, *, onnx: bool = False) -> list[Path]:
+    """Write a folder below this one for the arm, or for each, and return them. Raises UserError, also where a folder
+    of that name holds anything."""
+    if onnx and find_spec("onnx") is None:
+        raise UserError(
+            "--onnx needs the package onnx; install it (pip install -c constraints.txt onnx), or leave it out."
+        )
+    with read_session(engine) as session:
+        summary = experiment_progress(session, experiment)
+        targets: dict[Path, Exported] = {}
+        for name, trial in finished_models(session, experiment, arm).items():
+            target = folder / file_name(name)
+            if target in targets:
+                raise UserError(f"{name} and {targets[target].arm} would both be {target}: export them with --arm.")
+            if target.is_file() or (target.is_dir() and any(target.iterdir())):
+                raise UserError(f"{target} holds something already, which is not overwritten; give another --to.")
+            targets[target] = load_exported(session, summary, name, trial)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for target, exported in targets.items():
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".") as name:  # so that no folder is ever half written
+                partial = Path(name) / target.name
+                partial.mkdir()
+                write_folder(exported, partial)
+                if onnx:
+                    write_onnx(partial)
+                partial.replace(target)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written to ({error.strerror or error}); give another --to.") from error
+    return list(targets)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m platform.export",
+        description="Write models of a sweep, to be taken away: a folder each, which needs nothing of HueJury.",
+    )
+    parser.add_argument("experiment", metavar="EXPERIMENT")
+    parser.add_argument("--arm", help="which of its models (default: every one)")
+    parser.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="where to; each has a folder in it")
+    parser.add_argument("--onnx", action="store_true", help="a model.onnx, too; needs the package onnx")
+    parser.add_argument("--database", default=default_database(), help=DATABASE_HELP)
+    options = parser.parse_args(arguments)
+
+    def body() -> int:
+        engine = open_existing(options.database)
+        for path in export(engine, options.experiment, options.arm, options.to, onnx=options.onnx):
+            print(path)
+        return 0
+
+    return run_command(body)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
