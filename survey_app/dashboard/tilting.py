@@ -20,7 +20,6 @@ BARS = (
     "the plain classification, which both share."
 )
 PANEL_WIDTH, PANEL_HEIGHT = 240, 320  # pixels; a page takes axis and legend out of the height
-
 LEGEND = alt.Legend(columns=2)  # three are wider than a panel
 
 
@@ -138,7 +137,5 @@ def _panel(points: pd.DataFrame, name: str, series: Sequence[str]) -> Any:
     return alt.layer(
         base.mark_rule(strokeWidth=2).encode(y, alt.Y2("high:Q")),
         base.mark_line(strokeWidth=1).encode(alt.Y("value:Q")),
-        base.mark_point(filled=True, size=50, opacity=1).encode(
-            alt.Y("value:Q"), shape=alt.Shape("λ is of:N", scale=shapes, sort=list(series), title=None), tooltip=tooltip
-        ),
+        base.mark_point(filled=True, size=50, opacity=1).encode(alt.Y("value:Q"), shape=shape, tooltip=tooltip),
     ).properties(width=PANEL_WIDTH, height=PANEL_HEIGHT)
