@@ -19,7 +19,7 @@ BARS = (
     "Bars: 95 % over the choice of validation images, where measured; what another seed gives is not in them. λ = 1 is "
     "the plain classification, which both share."
 )
-PANEL_WIDTH, PANEL_HEIGHT = 240, 320  # pixels; a page takes axis and legend out of the height
+PANEL_WIDTH, PANEL_HEIGHT = 240, 340  # pixels; a page takes axis and legend out of the height
 LEGEND = alt.Legend(columns=2)  # three are wider than a panel
 
 
@@ -122,7 +122,7 @@ def _panel(points: pd.DataFrame, name: str, series: Sequence[str]) -> Any:
     )
     scale = alt.Scale(domain=list(series), range=[COLOURS[place % len(COLOURS)] for place in range(len(series))])
     shapes = alt.Scale(domain=list(series), range=[SHAPES[place % len(SHAPES)] for place in range(len(series))])
-    y = alt.Y("low:Q", title=SCORES[name].heading, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4))
+    y = alt.Y("low:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4))
     base = alt.Chart(shown.drop(columns=["name", "score", "limit"])).encode(
         x=alt.X("λ:Q", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(tickCount=3)),
         color=alt.Color("λ is of:N", scale=scale, sort=list(series), title=None, legend=LEGEND),
@@ -138,4 +138,4 @@ def _panel(points: pd.DataFrame, name: str, series: Sequence[str]) -> Any:
         base.mark_rule(strokeWidth=2).encode(y, alt.Y2("high:Q")),
         base.mark_line(strokeWidth=1).encode(alt.Y("value:Q")),
         base.mark_point(filled=True, size=50, opacity=1).encode(alt.Y("value:Q"), shape=shape, tooltip=tooltip),
-    ).properties(width=PANEL_WIDTH, height=PANEL_HEIGHT)
+    ).properties(title=SCORES[name].heading, width=PANEL_WIDTH, height=PANEL_HEIGHT)
