@@ -27,15 +27,17 @@ MOST_TIMES = 1000  # more participants than so far, that are ever planned
 STEPS = 100  # of Newton's method, at most
 
 
-def one_family(contenders: Sequence[Contender]) -> list[int]:
-    """The places of the contenders that one curve may join, sorted by λ: those that differ in λ alone.
+Families = dict[str, list[int]]
+"""Places among contenders by what they have in common, sorted by λ."""
 
-    Tilts: one trained classification with λ = 1, and what renders it by the same decoding. Or else trainings: all whose
-    other options are the same. Of several such families the one of most values of λ, tilts before trainings.
-    """
-    tilts: dict[str, list[int]] = {}
-    trainings: dict[str, list[int]] = {}
-    for place, contender in enumerate(contenders):
+
+def families_of(contenders: Sequence[Contender]) -> tuple[Families, Families]:
+    """The contenders that differ in λ alone: tilts, one trained classification with λ = 1 and what renders it by the
+    same decoding, by its arm and that decoding; and trainings, all whose other options are the same, by these."""
+    tilts: Families = {}
+    trainings: Families = {}
+    for place in sorted(range(len(contenders)), key=lambda place: contenders[place].rebalancing or 0.0):
+        contender = contenders[place]
         if contender.rebalancing is None:
             continue
         options = contender.options
@@ -47,13 +49,19 @@ def one_family(contenders: Sequence[Contender]) -> list[int]:
             tilts.setdefault(f"{contender.arm}: {read_by}", []).append(place)
         alike = {name: value for name, value in options.items() if name != "rebalancing"}
         trainings.setdefault(repr(alike), []).append(place)
+    return tilts, trainings
 
-    def values(family: list[int]) -> list[float]:
-        return sorted({contenders[place].rebalancing or 0.0 for place in family})
+
+def one_family(contenders: Sequence[Contender]) -> list[int]:
+    """The places of the contenders that one curve may join, sorted by λ: of the families of tilts and trainings that
+    have each λ once the one of most values, tilts before trainings."""
+    tilts, trainings = families_of(contenders)
+
+    def values(family: list[int]) -> set[float]:
+        return {contenders[place].rebalancing or 0.0 for place in family}
 
     families = [family for family in (*tilts.values(), *trainings.values()) if len(values(family)) == len(family)]
-    largest = max(families, key=len, default=[])
-    return sorted(largest, key=lambda place: contenders[place].rebalancing or 0.0)
+    return max(families, key=len, default=[])
 
 
 @dataclass(frozen=True, eq=False)

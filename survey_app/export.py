@@ -1,6 +1,6 @@
 """A study as files: its votes as tidy CSV, one row per vote, and its whole definition as JSON.
 
-docs/data-dictionary.md explains every column; a test holds it and COLUMNS equal.
+docs/data-dictionary.md explains every column.
 """
 
 import json
@@ -8,22 +8,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from db.answers import ExclusionRule, check_outcomes_may_be_seen, read_votes
-from db.results import contenders
+from db.frames import votes_frame
 from db.schema import Arm, Base, Dataset, Experiment, Image, Run, SentinelPicture, Study, StudyArm, Trial
 from db.store import read_session
 from db.studies import find_study
-
-COLUMNS = (
-    *("study", "participant", "simulated", "attentive", "finished", "check_flags"),
-    *("phase", "position", "kind", "sentinel", "arm", "trial", "image", "image_class", "real_side"),
-    *("exposure_ms", "exposure_measured_ms", "response_time_ms", "answer", "correct", "picked_as_real"),
-    *("input", "scale", "device_pixel_ratio", "flags", "answered_on"),
-)
 
 
 def export_study(engine: Engine, name: str, folder: Path, *, simulated: bool = False) -> int:
@@ -33,41 +24,13 @@ def export_study(engine: Engine, name: str, folder: Path, *, simulated: bool = F
     StudyBlinded, OSError.
     """
     with read_session(engine) as session:
-        study = find_study(session, name)
-        if not simulated:
-            check_outcomes_may_be_seen(session, study)
-        definition = study_definition(session, study)
-        table = votes_table(session, study, definition["dataset"]["class_names"], simulated=simulated)
+        votes = votes_frame(session, name, simulated=simulated)
+        definition = study_definition(session, find_study(session, name))
     folder.mkdir(parents=True, exist_ok=True)
-    table.to_csv(folder / "votes.csv", index=False, lineterminator="\n", encoding="utf-8")
+    votes.to_csv(folder / "votes.csv", index=False, lineterminator="\n", encoding="utf-8")
     text = json.dumps(definition, indent=2, ensure_ascii=False, allow_nan=False, default=datetime.isoformat)
     (folder / "study.json").write_text(text + "\n", encoding="utf-8")
-    return len(table)
-
-
-def votes_table(session: Session, study: Study, class_names: list[str], *, simulated: bool) -> pd.DataFrame:
-    """COLUMNS of all votes of a study, practice included, by participants' pseudonyms: neither the order nor a time of
-    day tells when somebody came."""
-    people, votes = read_votes(session, study.id, ExclusionRule(**study.exclusion_rule), simulated=simulated)
-    table = votes.join(people.rename(columns={"finished": "all_answered"}), on="participant")
-    asked = contenders(session, study)
-    arms, trials = [each.arm for each in asked], [each.trial.number for each in asked]
-    table["study"] = study.name
-    table["participant"] = table["pseudonym"]
-    table["simulated"] = int(simulated)
-    table["finished"] = table["all_answered"]
-    table["sentinel"] = table["kind"] == "sentinel"
-    table["arm"] = table["contender"].map(dict(enumerate(arms)))
-    table["trial"] = table["contender"].map(dict(enumerate(trials))).astype("Int64")
-    table["image"] = table["image_index"]
-    table["image_class"] = table["class_index"].map(dict(enumerate(class_names)))
-    table["exposure_ms"] = pd.Series(study.exposure_ms, index=table.index, dtype="Int64")
-    table["answered_on"] = [moment.date().isoformat() for moment in table["answered_at"]]
-    for column in ("check_flags", "flags"):
-        table[column] = table[column].map(";".join)
-    for column in ("attentive", "finished", "sentinel", "correct", "picked_as_real"):
-        table[column] = table[column].astype(int)
-    return table.sort_values(["participant", "position"])[list(COLUMNS)]
+    return len(votes)
 
 
 def study_definition(session: Session, study: Study) -> dict[str, Any]:

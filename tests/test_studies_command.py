@@ -16,13 +16,14 @@ from sqlalchemy import Engine, select
 from statsmodels.stats.proportion import proportion_confint
 
 from db.answers import ExclusionRule
+from db.frames import VOTE_COLUMNS
 from db.schema import Participant, Study
 from db.store import open_database, read_session
 from db.studies import create_study, find_study
 from db.votes import progress, record_vote
 from platform.intervals import Share, wilson
 from platform.results import print_results
-from survey_app import export, report, studies
+from survey_app import report, studies
 from tests.survey_data import add_experiment, answer_all, arm_votes, to_first_question
 
 ROOT = Path(__file__).parent.parent
@@ -139,7 +140,7 @@ def test_the_command_creates_shows_exports_and_closes(
     assert "29 votes are in" in run("export", "cats", "--to", str(tmp_path / "out"))
     with (tmp_path / "out" / "votes.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert tuple(rows[0]) == export.COLUMNS
+    assert tuple(rows[0]) == VOTE_COLUMNS
     assert len({row["participant"] for row in rows}) == 2
     assert {row["simulated"] for row in rows} == {"0"}
     assert {row["check_flags"] for row in rows} == {"night shift;plates", ""}
@@ -226,7 +227,7 @@ def test_the_data_dictionary_explains_every_column_in_order() -> None:
     text = (ROOT / "docs" / "data-dictionary.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\w+) \| ([^|]+) \| ([^|]+) \|$", text, flags=re.MULTILINE)
     assert rows[0][0] == "column"
-    assert tuple(name for name, _, _ in rows[1:]) == export.COLUMNS
+    assert tuple(name for name, _, _ in rows[1:]) == VOTE_COLUMNS
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,10 @@ photograph, also over λ."""
 import streamlit as st
 from sqlalchemy.orm import Session
 
+from db.results import arm_results, best_contenders
 from db.store import read_session
 from platform.results import results_tables
-from survey_app.dashboard import pictures, rebalancing
+from survey_app.dashboard import pictures, rebalancing, tilting
 from survey_app.dashboard.chosen import Chosen
 from survey_app.dashboard.exhibits import Exhibit, show_exhibits
 from survey_app.finding import finding, nobody_asked
@@ -30,10 +31,11 @@ def said(chosen: Chosen, gallery: pictures.Gallery) -> str:
 
 
 def exhibits(session: Session, chosen: Chosen, *, published: bool = False) -> list[Exhibit]:
-    """The table of accuracies and votes, votes over λ, and tables of the other scores and of the trials behind them."""
+    """The table of accuracies and votes, votes over λ, the other scores, also over λ, and the trials behind them."""
     no_votes = chosen.hidden or "No study asks people about it yet."
-    votes, *others = results_tables(
+    votes, scores, trials = results_tables(
         *(session, chosen.experiment.name, chosen.answers, chosen.inclusion), no_votes=no_votes, published=published
     )
     curve = [] if chosen.answers is None else rebalancing.exhibits(chosen.answers.of(chosen.inclusion))
-    return [votes, *curve, *others]
+    tilted = tilting.exhibits(best_contenders(arm_results(session, chosen.experiment.name)))
+    return [votes, *curve, scores, *tilted, trials]
