@@ -161,6 +161,32 @@ def record_sample(session: Session, **columns: Any) -> int:
     return _upsert(session, Sample, ("trial_id", "image_id"), columns)
 
 
+def record_verdict(session: Session, experiment_id: int, verdict: Mapping[str, Any]) -> None:
+    """Record what the machine jury said of an experiment, in place of what it said before."""
+    session.get_one(Experiment, experiment_id).jury = dict(verdict)
+
+
+def record_score(
+    session: Session, trial_id: int, name: str, value: float, standard_error: float, by_index: Mapping[int, float]
+) -> None:
+    """Record a score that was measured after a trial's last epoch, in validation, and that of each of its samples.
+
+    by_index: of pictures, by their places in validation; those that are no samples are left out.
+    """
+    epochs_done = select(Trial.epochs_done).where(Trial.id == trial_id).scalar_subquery()
+    report = session.scalars(select(Report).where(Report.trial_id == trial_id, Report.epoch == epochs_done)).one()
+    report.scores = _with_score(report.scores, name, value)
+    report.standard_errors = _with_score(report.standard_errors, name, standard_error)
+    samples = select(Sample, Image.index_in_split).join(Image, Image.id == Sample.image_id)
+    for sample, index in session.execute(samples.where(Sample.trial_id == trial_id)):
+        if index in by_index:
+            sample.scores = {**sample.scores, name: by_index[index]}
+
+
+def _with_score(scores: dict[str, dict[str, float]], name: str, value: float) -> dict[str, dict[str, float]]:
+    return {**scores, "validation": {**scores.get("validation", {}), name: value}}
+
+
 # What a sweep that goes on, or whose record lacks something, reads
 
 

@@ -100,7 +100,10 @@ class Dataset(Base):
 
 
 class Experiment(Base):
-    """One sweep: its whole resolved config, the file as written, and the storage of its checkpoints."""
+    """One sweep: its whole resolved config, the file as written, and the storage of its checkpoints.
+
+    jury: what a machine said of its pictures, see `platform.jury`; NULL until it was asked.
+    """
 
     __tablename__ = "experiments"
     __table_args__ = (_one_of("status", ExperimentStatus),)
@@ -115,6 +118,7 @@ class Experiment(Base):
     config_yaml: Mapped[str]
     profile: Mapped[str | None]
     storage_path: Mapped[str]
+    jury: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class Run(Base):

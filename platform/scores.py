@@ -21,6 +21,8 @@ class Score:
         return format(self.factor * value, self.form)
 
 
+JURY = "picked_as_real_by_jury"  # a machine's word, see `jury`: of trials that it has judged
+
 SCORES = {
     "loss": Score("loss", "", 1.0, ".4g", False, False),  # its unit differs between kinds of arm and with λ
     "bin_accuracy": Score("bin accuracy", "%", 100.0, ".2f", True, False),
@@ -34,5 +36,6 @@ SCORES = {
     "delta_e_2000": Score("colour error", "ΔE2000", 1.0, ".2f", False),
     "psnr_db": Score("PSNR", "dB", 1.0, ".2f", True),
     "colourfulness_ratio": Score("colourfulness", "photographs = 1", 1.0, ".2f", None),
+    JURY: Score("picked as real by the jury, a machine", "%", 100.0, ".1f", True),
 }
 """By the names under which `evaluation` reports them and the database stores them."""
