@@ -1,9 +1,9 @@
 """A machine's word on which colours look real, before any person is asked: `python -m platform.jury [EXPERIMENT]`.
 
-One critic judges all arms of an experiment. It learns to tell photographs from colourizations of the same grey pictures,
-both as 8-bit sRGB, all arms alike, on one half of the pictures, and judges the other half, so that it never judges what
-it has seen. A critic that sees chroma pixel by pixel finds any arm out by its texture; so juries of several acuities are
-held, the coarsest first, and the finest one that still leaves some pairs undecided is *the* jury.
+One critic judges all arms of an experiment. It learns to tell photographs from colourizations of the same grey
+pictures, both as 8-bit sRGB, all arms alike, on one half of the pictures, and judges the other half, so that it never
+judges what it has seen. A critic that sees chroma pixel by pixel finds any arm out by its texture; so juries of several
+acuities are held, the coarsest first, and the finest one that still leaves some pairs undecided is *the* jury.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ from platform.config import SweepConfig
 from platform.critic import Critic, CriticOptions
 from platform.datasets import Dataset, load_dataset
 from platform.progress import Say, open_console, say_on
-from platform.results import open_experiment, parser_of_results
+from platform.results import jury_sees, open_experiment, parser_of_results
 from platform.scores import JURY, SCORES
 from platform.stored_models import load_trial
 
@@ -106,7 +106,8 @@ def train_critic(lightness: Tensor, truth: Tensor, colourized: Tensor, acuity: i
     random = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        critic = Critic(CriticOptions(acuity=acuity)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        critic = Critic(CriticOptions(acuity=acuity))
+    critic.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(critic.parameters(), LEARNING_RATE, betas=(0.5, 0.99), fused=True)
     order = torch.empty(0, dtype=torch.long)
     for step in range(STEPS):
@@ -121,7 +122,6 @@ def train_critic(lightness: Tensor, truth: Tensor, colourized: Tensor, acuity: i
         optimizer.step()
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * (1 - (step + 1) / STEPS)
-    critic.requires_grad_(False)
     return critic
 
 
@@ -163,7 +163,7 @@ def judge(engine: Engine, experiment: str, say: Say) -> None:
     juries: list[Jury] = []
     for acuity in acuities(side):
         juries.append(hold_jury(lightness, truth, colourized, judged, acuity))
-        say(f"{in_words(acuity)} It tells {100 * juries[-1].pair_accuracy:.1f} % of pairs apart.")
+        say(f"{jury_sees(acuity)} It tells {100 * juries[-1].pair_accuracy:.1f} % of pairs apart.")
         if juries[-1].pair_accuracy >= UNDECIDED:
             break  # a finer one sees more still
     chosen = the_jury(juries)
@@ -171,7 +171,7 @@ def judge(engine: Engine, experiment: str, say: Say) -> None:
     for arm, (mark, error) in zip(arms, chosen.marks(), strict=True):
         say(f"  {arm.arm}: picked as real {SCORES[JURY].write(mark)} ± {SCORES[JURY].write(error)} %")
     seconds = time.monotonic() - began
-    say(f"A machine's word, by {len(indices):,} pictures, in {seconds:.0f} s. {in_words(chosen.acuity)}")
+    say(f"A machine's word on {len(indices):,} pictures, in {seconds:.0f} s, and recorded. {jury_sees(chosen.acuity)}")
 
 
 def _record(
@@ -203,13 +203,6 @@ def _record(
         for trial_id, (mark, error), picked in zip(trial_ids, chosen.marks(), chosen.picked, strict=True):
             by_index = dict(zip(indices.tolist(), picked.tolist(), strict=True))
             record_score(session, trial_id, JURY, mark, error, by_index)
-
-
-def in_words(acuity: int) -> str:
-    """What the jury sees."""
-    return (
-        f"The jury sees chroma averaged over {acuity}×{acuity} pixels." if acuity > 1 else "The jury sees every pixel."
-    )
 
 
 def _same_data(config: SweepConfig, stored: StoredDataset, say: Say) -> Dataset:

@@ -5,6 +5,8 @@ for the report. What scores there are and how they are printed, `platform.scores
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pandas as pd
@@ -22,12 +24,12 @@ from db.results import (
     list_experiments,
     newest_experiment,
 )
-from db.schema import Arm, Trial, TrialStatus
+from db.schema import Arm, Experiment, Study, Trial, TrialStatus
 from db.store import DATABASE_HELP, default_database, open_existing, read_session
 from db.studies import studies_of
 from db.sweeps import sweep_plan
 from platform.intervals import Share, wilson
-from platform.scores import SCORES
+from platform.scores import JURY, SCORES
 from platform.tables import Table
 
 STATUSES: tuple[TrialStatus, ...] = ("finished", "stopped_early", "failed", "running", "pending")
@@ -75,8 +77,10 @@ def results_tables(
     if answers is not None:
         trials |= {contender.arm_id: contender.trial for contender in answers.contenders}
     searched = list(sweep_plan(session, experiment_progress(session, experiment).id).searched)
+    votes = _votes_table(results, trials, answers, inclusion, no_votes, published=published)
+    note = f"{votes.note} {jury_note(session, experiment, None if answers is None else answers.study)}".strip()
     return [
-        _votes_table(results, trials, answers, inclusion, no_votes, published=published),
+        replace(votes, note=note),
         _scores_table(results, trials),
         _trials_table(results, trials, searched),
     ]
@@ -117,7 +121,7 @@ def _votes_table(
         name="results",
         title=titled("Accuracy and votes", simulated=answers is not None and answers.simulated),
         frame=frame.astype(dict.fromkeys(frame.columns[1:], float)),
-        shown=pd.DataFrame([text for _, text, _ in rows]),
+        shown=pd.DataFrame([text for _, text, _ in rows]).fillna("–"),
         bars=bars if any(bars) else None,
         mark=None if kept is None else kept.mark,
         note=" ".join([_accuracy_note(), *_votes_note(results, answers, no_votes), *([PUBLISHED_NOTE] * published)]),
@@ -134,7 +138,32 @@ def _votes_row(model: str, trial: MeasuredTrial | None, share: Share) -> tuple[d
     values |= {"picked as real": share.share, "times picked": share.count if asked else None}
     values |= {"times asked": share.total if asked else None, "95 % from": share.low, "95 % to": share.high}
     text |= {"picked as real": share.percent, "k/n": f"{share.count}/{share.total}" if asked else "–"}
-    return values, text | {"95 % Wilson": share.range}, share
+    text |= {"95 % Wilson": share.range}
+    mark = _value(trial, JURY)
+    if mark is not None:
+        values[SCORES[JURY].heading], text[SCORES[JURY].heading] = mark, _with_error(trial, JURY)
+    return values, text, share
+
+
+def jury_sees(acuity: int) -> str:
+    return (
+        f"The jury sees chroma averaged over {acuity}×{acuity} pixels." if acuity > 1 else "The jury sees every pixel."
+    )
+
+
+def jury_note(session: Session, experiment: str, study: str | None) -> str:
+    """What the machine jury was, and whether it was held before the study opened; "" where there was none."""
+    found = session.scalar(select(Experiment.jury).where(Experiment.name == experiment))
+    if found is None:
+        return ""
+    held = datetime.fromisoformat(found["judged_at"])
+    opened = session.scalar(select(Study.created_at).where(Study.name == study))
+    late = f", after study {study!r} had opened" if opened is not None and opened < held else ""
+    return (
+        f"The jury is a machine, held on {held:%Y-%m-%d}{late}: a critic that learned to tell these models' pictures "
+        f"from photographs, on other pictures than it judges. {jury_sees(found['acuity'])} It tells "
+        f"{100 * found['pair_accuracy']:.0f} % of pairs apart. Its marks are no votes."
+    )
 
 
 PUBLISHED_NOTE = (
@@ -192,7 +221,8 @@ def _votes_note(results: Sequence[ArmResult], answers: Answers | None, no_votes:
 
 def _scores_table(results: Sequence[ArmResult], trials: dict[int, MeasuredTrial | None]) -> Table:
     """Validation scores with their standard errors."""
-    scores = [score for score in SCORES if score != "loss" and (score, "validation") not in BESIDE_VOTES]
+    beside = {"loss", JURY, *(score for score, _ in BESIDE_VOTES)}
+    scores = [score for score in SCORES if score not in beside]
     rows, texts = [], []
     for result in results:
         trial = trials[result.arm_id]
@@ -200,11 +230,10 @@ def _scores_table(results: Sequence[ArmResult], trials: dict[int, MeasuredTrial 
         text = {"model": result.arm}
         for name in scores:
             score, value = SCORES[name], _value(trial, name)
-            error = None if trial is None else trial.standard_errors.get("validation", {}).get(name)
+            error = _error(trial, name)
             row[score.heading] = value
             row[f"{score.heading}, standard error"] = None if error is None else score.factor * error
-            written = "–" if value is None else format(value, score.form)
-            text[score.heading] = written if error is None else f"{written} ± {score.write(error)}"
+            text[score.heading] = _with_error(trial, name)
         rows.append(row)
         texts.append(text)
     lower = [SCORES[score].words for score in scores if SCORES[score].higher_is_better is False]
@@ -265,6 +294,18 @@ def _value(trial: MeasuredTrial | None, score: str, split: str = "validation") -
     """In the score's unit."""
     value = None if trial is None else trial.scores.get(split, {}).get(score)
     return None if value is None else SCORES[score].factor * value
+
+
+def _error(trial: MeasuredTrial | None, score: str) -> float | None:
+    """In validation, as it is stored."""
+    return None if trial is None else trial.standard_errors.get("validation", {}).get(score)
+
+
+def _with_error(trial: MeasuredTrial | None, score: str) -> str:
+    """In validation, with its standard error where that was measured."""
+    value, error = _value(trial, score), _error(trial, score)
+    written = "–" if value is None else format(value, SCORES[score].form)
+    return written if error is None else f"{written} ± {SCORES[score].write(error)}"
 
 
 def short(value: object) -> str:

@@ -9,10 +9,10 @@ from db.answers import Answers
 from db.results import Contender
 from platform.intervals import Share, wilson
 from platform.results import SIMULATED
+from platform.scores import JURY
 from survey_app.statistics import Difference, contrasts, planning
 
 SIGNIFICANCE = 0.05
-BY_JURY = "picked_as_real_by_jury"  # a machine's score, where a sweep has it
 
 
 def finding(kept: Answers, questions_per_arm: float) -> str:
@@ -59,9 +59,9 @@ def finding(kept: Answers, questions_per_arm: float) -> str:
 def nobody_asked(contenders: Sequence[Contender]) -> str:
     """What can be said before there are votes."""
     marks = {
-        contender.arm: contender.trial.scores["validation"][BY_JURY]
+        contender.arm: contender.trial.scores["validation"][JURY]
         for contender in contenders
-        if BY_JURY in contender.trial.scores.get("validation", {})
+        if JURY in contender.trial.scores.get("validation", {})
     }
     if not marks:
         return "Nobody has been asked yet."

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from db.answers import Answers, ExclusionRule
 from db.results import Contender, MeasuredTrial
 from platform.intervals import wilson
-from survey_app.finding import BY_JURY, finding, nobody_asked
+from platform.scores import JURY
+from survey_app.finding import finding, nobody_asked
 from survey_app.statistics import contrasts
 from tests.test_statistics import counts, survey
 
@@ -20,7 +21,7 @@ NAMES = ("regression", "classification", "tilted 0.5", "tilted 0.25")
 
 
 def contender(arm: str, by_jury: float | None = None) -> Contender:
-    scores = {"validation": {} if by_jury is None else {BY_JURY: by_jury}}
+    scores = {"validation": {} if by_jury is None else {JURY: by_jury}}
     trial = MeasuredTrial(1, 1, {}, 0, 1, 1, 1.0, 1.0, scores, {}, {}, ("test",), None)
     return Contender(1, arm, False, None, {}, trial)
 

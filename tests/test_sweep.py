@@ -25,10 +25,12 @@ from PIL import Image as Picture
 from sqlalchemy import Engine, delete, func, select, update
 
 from db.errors import UserError
+from db.gallery import sample_scores
 from db.results import arm_results
 from db.schema import Arm, Dataset, Experiment, Image, Report, Run, Sample, Trial
 from db.store import open_database, read_session, write_session
 from platform import arms as arms_module
+from platform import jury
 from platform import sweep as sweep_module
 from platform.arms import BASELINES, compose
 from platform.colorize import paint, sample_indices
@@ -37,11 +39,15 @@ from platform.datasets import load_dataset
 from platform.options import parse_options
 from platform.photographs import main as colorize
 from platform.results import main as print_results
+from platform.results import results_tables
+from platform.scores import JURY
 from platform.storage import CHECKPOINT_FILE, SAMPLES_FILE
 from platform.stored_models import load_trial
 from platform.sweep import main as sweep
 from platform.training import train
 from platform.trials import plan_trials
+from survey_app.dashboard.exhibits import svg
+from survey_app.dashboard.jury import exhibits as exhibits_of_jury
 from tests.contracts import colours_of
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -424,9 +430,8 @@ def test_what_a_finished_record_lacks_is_said_and_completed_by_the_same_command(
         with read_session(engine) as session:
             again = session.execute(select(Sample.image_id, Sample.png).where(Sample.trial_id == best_id)).all()
     with read_session(finished.engine) as session:
-        assert sorted(again) == sorted(
-            session.execute(select(Sample.image_id, Sample.png).where(Sample.trial_id == best_id)).all()
-        )
+        before = session.execute(select(Sample.image_id, Sample.png).where(Sample.trial_id == best_id)).all()
+    assert sorted(again) == sorted(before)
 
 
 def test_another_config_under_the_same_name_is_refused(finished: Finished, capsys: pytest.CaptureFixture[str]) -> None:
@@ -434,3 +439,18 @@ def test_another_config_under_the_same_name_is_refused(finished: Finished, capsy
     message = capsys.readouterr().err
     assert "training.width was 4 and is 8" in message
     assert "resources" not in message
+
+
+def test_a_machine_jury_judges_it(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jury, "STEPS", 2)
+    for _ in range(2):
+        assert jury.main(["--database", str(finished.folder / "d.sqlite")]) == 0
+    with read_session(finished.engine) as session:
+        said = session.scalars(select(Experiment.jury)).one() or {}
+        marks = next(held["marks"] for held in said["by_acuity"] if held["acuity"] == said["acuity"])
+        for found in arm_results(session, "tiny"):
+            assert found.best is not None
+            assert found.best.scores["validation"][JURY] == marks[found.arm][0]
+            assert len(sample_scores(session, [found.best.trial_id], JURY)) == 5
+        assert "Its marks are no votes." in results_tables(session, "tiny", None)[0].note
+        assert "pixels over which" in svg(exhibits_of_jury(session, "tiny")[0])  # type: ignore[arg-type]

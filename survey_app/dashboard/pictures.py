@@ -24,6 +24,7 @@ from db.store import read_session
 from db.studies import find_study
 from platform.contact_sheet import Cell, box_px, drawn, grey_png, sheet_svg
 from platform.results import SIMULATED, titled
+from platform.scores import JURY
 from survey_app.dashboard.chosen import Chosen, choose
 from survey_app.dashboard.classes import class_exhibits
 from survey_app.dashboard.exhibits import Exhibit, file_stem, headed, save_drawing, show_exhibits
@@ -36,6 +37,7 @@ FOLDER = Path(__file__).parent
 CSS = (FOLDER / "gallery.css").read_text(encoding="utf-8")
 ALL = "all"
 DISAGREE, WORST, CLOSEST = "where models disagree", "largest error", "smallest error"
+BY_JURY = "most convincing by the jury, a machine"
 CONVINCING, DISBELIEVED, IN_ORDER = "most convincing fakes", "fakes that nobody believed", "as in the dataset"
 
 _component = st.components.v2.component(
@@ -56,6 +58,7 @@ class Gallery:
     missing: list[str]  # those without a picture to show
     photographs: list[Photograph]
     delta_e: np.ndarray  # float (images, contenders), mean ΔE2000 against the photograph; NaN where there is no picture
+    by_jury: np.ndarray  # float, as delta_e: p(picked as real) by the machine jury; NaN where it was not asked
     # int (images, contenders), how often the picture was picked as real of how often somebody was asked about it; None
     # where there are no votes to be shown.
     picked: np.ndarray | None
@@ -112,8 +115,10 @@ def load_gallery(
     trial_ids = [contender.trial.trial_id for contender in shown]
     found = photographs(session, trial_ids)
     image_ids = [photograph.image_id for photograph in found]
-    errors = sample_scores(session, trial_ids, "delta_e_2000")
-    delta_e = [[errors.get((trial, image), np.nan) for trial in trial_ids] for image in image_ids]
+    delta_e, by_jury = (
+        np.array([[found.get((trial, image), np.nan) for trial in trial_ids] for image in image_ids], dtype=float)
+        for found in (sample_scores(session, trial_ids, score) for score in ("delta_e_2000", JURY))
+    )
     picked = asked = None
     if answers is not None and answers.participants:
         picked, asked = answers.picked_and_asked("image", image_ids)
@@ -124,7 +129,8 @@ def load_gallery(
         arms=arms,
         missing=[] if study else [arm for arm in arms if arm not in {contender.arm for contender in shown}],
         photographs=found,
-        delta_e=np.array(delta_e, dtype=float).reshape(len(image_ids), len(trial_ids)),
+        delta_e=delta_e.reshape(len(image_ids), len(trial_ids)),
+        by_jury=by_jury.reshape(len(image_ids), len(trial_ids)),
         picked=picked,
         asked=asked,
         simulated=answers is not None and answers.simulated,
@@ -158,6 +164,8 @@ def sorted_rows(session: Session, gallery: Gallery, order: str, only: str | None
             key = np.nanmean(gallery.delta_e, axis=1) * (-1 if order == WORST else 1)
         elif order == CONVINCING:
             key = -np.nanmax(_believed(gallery), axis=1)
+        elif order == BY_JURY:
+            key = -np.nanmax(gallery.by_jury, axis=1)
         elif order == DISBELIEVED:
             key = np.nanmin(_believed(gallery), axis=1)
         else:
@@ -185,6 +193,8 @@ def gallery_note(gallery: Gallery, order: str) -> str:
     if gallery.missing:
         parts.append(f"Not here yet, as none of its trials has finished: {', '.join(gallery.missing)}.")
     parts.append("ΔE: the mean colour difference to the photograph (ΔE2000).")
+    if not np.isnan(gallery.by_jury).all():
+        parts.append("jury: how probably a machine would pick it as real, see *Results*.")
     if gallery.asked is not None:
         whom = SIMULATED if gallery.simulated else "participants"
         parts.append(f"k/n: {whom} who picked it as real, of those asked (main questions).")
@@ -192,6 +202,8 @@ def gallery_note(gallery: Gallery, order: str) -> str:
         parts.append(
             "Sorted by the picture with the orange frame, by (k + 1) / (n + 2): one answer does not outdo ten."
         )
+    elif order == BY_JURY:
+        parts.append("Sorted by the picture with the orange frame, by the jury's mark. It is a machine, nobody's vote.")
     elif order == DISAGREE:
         parts.append("Sorted by how far apart the models' colours are (root mean square distance in ab).")
     elif order in (WORST, CLOSEST):
@@ -354,7 +366,7 @@ def _show_gallery(session: Session, gallery: Gallery, engine: Engine) -> None:
         with read_session(engine) as session:
             return sheet(session, gallery, shown, order)
 
-    orders = [DISAGREE, WORST, CLOSEST, IN_ORDER]
+    orders = [DISAGREE, WORST, CLOSEST, IN_ORDER, *([] if np.isnan(gallery.by_jury).all() else [BY_JURY])]
     first, second, third = st.columns(3)
     with first:
         order = choose("Sorted by", orders if gallery.asked is None else [CONVINCING, DISBELIEVED, *orders], key="sort")
@@ -389,10 +401,10 @@ def _believed(gallery: Gallery) -> np.ndarray:
 
 def _leader(gallery: Gallery, row: int, order: str) -> int | None:
     """The contender that the row is sorted by."""
-    believed = _believed(gallery)[row]
-    if order not in (CONVINCING, DISBELIEVED) or np.isnan(believed).all():
+    marks = (gallery.by_jury if order == BY_JURY else _believed(gallery))[row]
+    if order not in (CONVINCING, DISBELIEVED, BY_JURY) or np.isnan(marks).all():
         return None
-    return int(np.nanargmax(believed) if order == CONVINCING else np.nanargmin(believed))
+    return int(np.nanargmin(marks) if order == DISBELIEVED else np.nanargmax(marks))
 
 
 def _told(gallery: Gallery, row: int, column: int) -> tuple[list[str], str]:
@@ -404,4 +416,8 @@ def _told(gallery: Gallery, row: int, column: int) -> tuple[list[str], str]:
         lines.append(f"{picked}/{asked} picked" if asked else "not asked")
         whom = f" {SIMULATED}" if gallery.simulated else ""
         words.append(f"picked as real by {picked} of {asked}{whom}" if asked else "nobody was asked")
+    mark = gallery.by_jury[row, column]
+    if not np.isnan(mark):
+        lines.append(f"jury {100 * mark:.0f} %")
+        words.append(f"picked as real by the jury, a machine, with a probability of {100 * mark:.0f} %")
     return lines, ", ".join(words)

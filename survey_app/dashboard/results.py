@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 from db.results import arm_results, best_contenders
 from db.store import read_session
 from platform.results import results_tables
-from survey_app.dashboard import pictures, rebalancing, tilting
+from survey_app.dashboard import jury, pictures, rebalancing, tilting
 from survey_app.dashboard.chosen import Chosen
 from survey_app.dashboard.exhibits import Exhibit, show_exhibits
 from survey_app.finding import finding, nobody_asked
@@ -38,4 +38,4 @@ def exhibits(session: Session, chosen: Chosen, *, published: bool = False) -> li
     )
     curve = [] if chosen.answers is None else rebalancing.exhibits(chosen.answers.of(chosen.inclusion))
     tilted = tilting.exhibits(best_contenders(arm_results(session, chosen.experiment.name)))
-    return [votes, *curve, scores, *tilted, trials]
+    return [votes, *curve, *jury.exhibits(session, chosen.experiment.name), scores, *tilted, trials]
