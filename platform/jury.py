@@ -39,10 +39,10 @@ from platform.results import jury_sees, open_experiment, parser_of_results
 from platform.scores import JURY, SCORES
 from platform.stored_models import load_trial
 
-PICTURES = 2_000  # of validation, at most, that are judged
-STEPS = 300  # of each critic
+PICTURES = 4_000  # of validation, at most, that are judged
+STEPS = 600  # of each critic
 BATCH = 64  # pairs per step
-LEARNING_RATE = 1e-3
+LEARNING_RATE = 2e-3
 UNDECIDED = 0.85  # a jury that tells more pairs apart than this sees what people don't
 AT_A_TIME = 250  # pictures
 

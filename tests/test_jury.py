@@ -1,12 +1,27 @@
 """The machine jury: what it can see, that it never judges what it has seen, and where its word stands."""
 
+from datetime import UTC, datetime
+
 import numpy as np
 import pytest
 import torch
+from sqlalchemy import select
 
+from db.answers import load_answers
+from db.recording import record_score, record_verdict
+from db.results import arm_results, experiment_progress
+from db.schema import Experiment
+from db.store import open_database, read_session, write_session
+from db.studies import create_study, find_study
 from platform import jury
 from platform.color import rgb_to_lab
-from tests.survey_data import photographs
+from platform.results import jury_note, results_tables
+from platform.scores import JURY, SCORES
+from survey_app.dashboard import pictures
+from survey_app.dashboard.exhibits import Figure, svg
+from survey_app.dashboard.jury import exhibits
+from survey_app.finding import nobody_asked
+from tests.survey_data import add_experiment, photographs
 
 
 @pytest.fixture(autouse=True)
@@ -62,3 +77,44 @@ def test_the_finest_undecided_jury_counts() -> None:
 
     assert jury.the_jury([held(32, 0.7), held(16, 0.84), held(8, 0.9)]).acuity == 16
     assert jury.the_jury([held(32, 0.9)]).acuity == 32
+
+
+def test_its_word_stands_beside_votes_as_a_machines() -> None:
+    engine = open_database(":memory:")
+    add_experiment(engine, images=12)
+    create_study(engine, "cats", question_count=6, practice_count=1)
+    with read_session(engine) as session:
+        trials = {found.arm: found.best.trial_id for found in arm_results(session, "cats") if found.best is not None}
+        assert jury_note(session, "cats", "cats") == ""
+        assert exhibits(session, "cats") == []
+    marks = dict(zip(trials, (0.2, 0.4, 0.3, 0.1), strict=True))
+    by_acuity = [
+        {"acuity": acuity, "pair_accuracy": accuracy, "marks": {arm: (mark, 0.01) for arm, mark in marks.items()}}
+        for acuity, accuracy in ((32, 0.7), (16, 0.8), (8, 0.9))
+    ]
+    said = {"judged_at": datetime.now(UTC).isoformat(), "acuity": 16, "pair_accuracy": 0.8, "by_acuity": by_acuity}
+    with write_session(engine) as session:
+        record_verdict(session, session.scalars(select(Experiment.id)).one(), said)
+        for arm, trial_id in trials.items():
+            record_score(
+                session, trial_id, JURY, marks[arm], 0.01, {3: 1.0 if arm == "classification" else 0.5, 5: 0.6}
+            )
+    with read_session(engine) as session:
+        votes, *_ = results_tables(session, "cats", load_answers(session, find_study(session, "cats")))
+        heading = SCORES[JURY].heading
+        assert votes.frame[heading].tolist() == pytest.approx([20.0, 40.0, 30.0, 10.0])
+        assert votes.text()[heading].tolist()[1] == "40.0 ± 1.0"
+        assert "after study 'cats' had opened" in votes.note
+        assert "over 16×16 pixels. It tells 80 % of pairs apart. Its marks are no votes." in votes.note
+        (figure,) = exhibits(session, "cats")
+        assert isinstance(figure, Figure)
+        assert "70 % at 32, 80 % at 16, 90 % at 8" in figure.note
+        assert "pixels over which the jury sees chroma" in svg(figure)
+        summary = experiment_progress(session, "cats")
+        gallery = pictures.load_gallery(session, summary, None, None)
+        assert pictures.sorted_rows(session, gallery, pictures.BY_JURY)[:2] == [3, 5]
+        assert "jury 100 %" in pictures.rows_html(session, gallery, [3], pictures.BY_JURY, can_enlarge=False)
+        assert "the jury, a machine, would pick **classification** most often (40.0 %)" in nobody_asked(
+            gallery.contenders
+        )
+    engine.dispose()
