@@ -240,6 +240,7 @@ def _colour_all(options: argparse.Namespace) -> int:
         raise UserError(f"--short-side is {options.short_side}; give at least 8 pixels.")
     if not 1 <= options.most_pixels <= PILLOWS_MOST_PIXELS:
         raise UserError(f"--most-pixels is {options.most_pixels}; give 1 to {PILLOWS_MOST_PIXELS:,}.")
+    torch.set_num_threads(1)  # two wait for each other as soon as anything else wants a core
     engine, experiment = open_experiment(options.database, options.experiment)
     painters = _painters(engine, experiment, options)
     if options.out is not None:

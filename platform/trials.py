@@ -240,7 +240,7 @@ def plan_lines(config: SweepConfig) -> Iterator[str]:
     if rendered := [f"{name} of {arm.renders}" for name, arm in config.arms.items() if arm.renders is not None]:
         yield f"  of these without a training of their own: {', '.join(rendered)}"
     yield (
-        f"  {each} trials per arm ({config.search.method} search), {trials} trials in all, "
+        f"  {each} trial{'s' * (each != 1)} per arm ({config.search.method} search), {trials} trials in all, "
         f"of {config.epochs} epochs each"
     )
     for name, values in config.search.values().items():
