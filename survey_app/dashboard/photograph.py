@@ -211,35 +211,40 @@ def _easel(opened: Opened, contender: Contender, canvas: Canvas, key: str) -> No
     sent = st.session_state.get(key, {}).get("asked")
     sent = sent if isinstance(sent, dict) else {}
     look, photograph = _asked(canvas, sent), opened.photograph
-    with _colouring():
-        picture = jpeg(painted(photograph.preview, photograph.small, canvas.ab(look)))
-        swatches = None if look is None or look.place is None else _swatches(canvas, look, look.place)
-    height, width = photograph.preview.shape
-    _component(
-        key=key,
-        data={
-            "turn": sent.get("turn"),
-            "name": f"{opened.name}, coloured by {contender.arm}",
-            "width": width,
-            "height": height,
-            "coloured": _as_link(picture),
-            "grey": _as_link(photograph.grey_jpeg),
-            "true": None if photograph.colours_jpeg is None else _as_link(photograph.colours_jpeg),
-            "start": None if canvas.start is None else asdict(canvas.start),
-            "look": None if look is None else asdict(look),
-            "annealed": canvas.options.decoding == "annealed_mean",
-            "swatches": swatches,
-        },
-        on_asked_change=lambda: None,
-    )
+    easel = st.container()
+    # Every run of the script gives a button's file another name, and the old one is forgotten: so the buttons come
+    # first, that whoever sees the picture also holds the file's name, and a click on one starts no run.
     with st.container(horizontal=True):
         for suffix in (".png", ".jpg"):
             st.download_button(
                 f"Download as {'PNG' if suffix == '.png' else 'JPEG'}",
                 partial(_full_size, opened, canvas, look, suffix),
                 f"{Path(opened.name).stem}-coloured{suffix}",
+                on_click="ignore",
                 key=f"download {suffix} {key}",
             )
+    with _colouring():
+        picture = jpeg(painted(photograph.preview, photograph.small, canvas.ab(look)))
+        swatches = None if look is None or look.place is None else _swatches(canvas, look, look.place)
+    height, width = photograph.preview.shape
+    with easel:
+        _component(
+            key=key,
+            data={
+                "turn": sent.get("turn"),
+                "name": f"{opened.name}, coloured by {contender.arm}",
+                "width": width,
+                "height": height,
+                "coloured": _as_link(picture),
+                "grey": _as_link(photograph.grey_jpeg),
+                "true": None if photograph.colours_jpeg is None else _as_link(photograph.colours_jpeg),
+                "start": None if canvas.start is None else asdict(canvas.start),
+                "look": None if look is None else asdict(look),
+                "annealed": canvas.options.decoding == "annealed_mean",
+                "swatches": swatches,
+            },
+            on_asked_change=lambda: None,
+        )
 
 
 def _asked(canvas: Canvas, sent: Mapping[str, object]) -> Look | None:
