@@ -42,6 +42,10 @@ def set_ray_variables(environment: MutableMapping[str, str]) -> list[str]:
         Path.home()
     except RuntimeError:  # a user without an entry in /etc/passwd, as in containers; Ray cannot even be imported then
         environment["HOME"] = tempfile.gettempdir()
+        lines.append(
+            f"This user has no home folder: {environment['HOME']} serves as one, where downloads may not "
+            "outlast this machine; set HOME, or HUEJURY_DATA, to a folder that does."
+        )
     return lines
 
 

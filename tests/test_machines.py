@@ -196,8 +196,9 @@ def test_a_user_without_a_home_has_one_for_ray_and_data(monkeypatch: pytest.Monk
     monkeypatch.setattr(pwd, "getpwuid", nobody)
     assert default_data_directory().is_absolute()
     environment: dict[str, str] = {}
-    workers.set_ray_variables(environment)
+    [line] = workers.set_ray_variables(environment)
     assert Path(environment["HOME"]).is_dir()
+    assert "no home folder" in line
 
 
 @pytest.mark.parametrize("odd", ["\u00a0", "\u200b", "\u200d", "\u200e", "\u2060", "\u00ad", "\ufeff", "\u3000"])
