@@ -7,6 +7,7 @@ with one row per image: the photograph, grey, and the picture of each arm's best
 
 import base64
 import html
+import math
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ import vl_convert
 from sqlalchemy import Engine
 
 from db.errors import UserError, run_command
-from db.gallery import photographs, sample_pngs, truth_pngs
+from db.gallery import Photograph, photographs, sample_pngs, truth_pngs
 from db.pictures import encoded, pixels
 from db.results import arm_results, best_contenders, experiment_progress
 from db.store import read_session
@@ -127,13 +128,29 @@ def box_px(truth: bytes, target_px: int) -> tuple[int, int]:
     return scale * width, scale * height
 
 
+def varied(pictures: Sequence[Photograph], count: int) -> list[Photograph]:
+    """At most `count` of them, of every class as many as of the others, and far apart: neighbours may be alike."""
+    classes: dict[int, list[Photograph]] = {}
+    for picture in pictures:
+        classes.setdefault(picture.class_index, []).append(picture)
+    turns = math.ceil(count / max(1, len(classes)))
+    chosen = [
+        members[turn * len(members) // min(turns, len(members))]
+        for turn in range(turns)
+        for members in classes.values()
+        if turn < len(members)
+    ]
+    return chosen[:count]
+
+
 def contact_sheet(engine: Engine, experiment: str, rows: int) -> str:
-    """The first `rows` sample images as an SVG. Raises UserError: no such experiment, or it has no pictures yet."""
+    """`rows` sample images, classes in turn, as an SVG. Raises UserError: no such experiment, or it has no pictures
+    yet."""
     with read_session(engine) as session:
         summary = experiment_progress(session, experiment)
         contenders = best_contenders(arm_results(session, experiment))
         trials = [contender.trial.trial_id for contender in contenders]
-        shown = photographs(session, trials)[:rows]
+        shown = varied(photographs(session, trials), rows)
         truths = truth_pngs(session, [photograph.image_id for photograph in shown])
         pngs = sample_pngs(session, trials, list(truths))
     if not shown:

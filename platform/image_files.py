@@ -34,7 +34,7 @@ PHOTOS = {
     "motorcycle": "motorcycle_left.png",
     "rocket": "rocket.jpg",
 }
-PHOTO_REDUCTIONS = (1, 2, 4, 6)  # crops of 32, 64, 128 and 192 pixels, each reduced to 32
+PHOTO_SCALES = (0.5, 0.65, 0.8, 1.0)  # of a region's shorter side: in smaller crops nobody recognises anything
 PHOTO_GAP = 16  # pixels between two splits that belong to neither: no JPEG block reaches across
 
 FOLDER_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -72,17 +72,18 @@ def open_photos() -> Source:
             ) from error
         middle, low = photo.shape[1] // 2, photo.shape[0] * 2 // 3
         regions = (
-            (train, photo[: low - margin, : middle - margin], 16),
+            (train, photo[: low - margin, : middle - margin], 20),
             (tuning, photo[low + margin :, : middle - margin], 7),
-            (validation, photo[:, middle + margin :], 7),
+            (validation, photo[:, middle + margin :], 8),
         )
         for parts, region, positions in regions:
-            fitting = [reduction for reduction in PHOTO_REDUCTIONS if min(region.shape[:2]) >= SIZE * reduction]
-            rows = to_rows(np.concatenate([_crops(region, reduction, positions) for reduction in fitting]))
+            largest = min(region.shape[:2]) // SIZE
+            reductions = sorted({max(1, round(scale * largest)) for scale in PHOTO_SCALES})
+            rows = to_rows(np.concatenate([_crops(region, reduction, positions) for reduction in reductions]))
             parts.append(in_memory(rows, np.full(len(rows), label, np.int64)))
     note = (
-        f"32 x 32 crops of {len(PHOTOS)} photographs from scikit-image, left halves training (their lower thirds "
-        "tuning), right halves validation"
+        f"32 x 32 crops of {len(PHOTOS)} photographs from scikit-image, each at least half as long as the part that "
+        "it is from: left halves training (their lower thirds tuning), right halves validation"
     )
     return Source("photos", tuple(PHOTOS), train, validation, tuning, note)
 

@@ -25,7 +25,7 @@ def test_photos_are_many_the_same_every_time_and_need_no_data_directory(tmp_path
     first, again = (load_dataset(["photos"], data_directory=tmp_path / "none", say=lambda line: None) for _ in "12")
     assert first.fingerprint == again.fingerprint
     assert len(first.train_images) > 4000
-    assert 900 < len(first.validation_images) < 1100
+    assert len(first.validation_images) > 1000
     assert first.class_names == ("astronaut", "cat", "coffee", "motorcycle", "rocket")
     for labels in (first.train_labels, first.validation_labels):
         counts = np.bincount(labels)
@@ -52,17 +52,21 @@ def test_photos_share_no_pixel_between_splits(tmp_path: Path, monkeypatch: pytes
 
 
 def test_photos_are_true_to_the_originals() -> None:
-    """The unreduced crops lie pixel for pixel in the photograph, the halved ones are its 2 x 2 means."""
+    """The smallest and the largest crop of a corner are the photograph's block means."""
     folder = Path(str(files("skimage"))) / "data"
     coffee = np.asarray(Image.open(folder / "coffee.png"))
     data = load_dataset(["photos"], say=lambda line: None)
-    crops = {image.tobytes() for image in data.train_images[data.train_labels == 2]}
-    assert np.ascontiguousarray(coffee[:32, :32]).tobytes() in crops
-    corner = coffee[:64, :64].astype(float)
-    means = (corner[0::2, 0::2] + corner[1::2, 0::2] + corner[0::2, 1::2] + corner[1::2, 1::2]) / 4
-    assert np.rint(means).astype(np.uint8).tobytes() in crops
-    validation = {image.tobytes() for image in data.validation_images[data.validation_labels == 2]}
-    assert np.ascontiguousarray(coffee[:32, 308:340]).tobytes() in validation
+    for images, labels, left, reductions in (
+        (data.train_images, data.train_labels, 0, (4, 8)),
+        (data.validation_images, data.validation_labels, 308, (4, 9)),
+    ):
+        crops = {image.tobytes() for image in images[labels == 2]}
+        for reduction in reductions:
+            corner = coffee[: 32 * reduction, left : left + 32 * reduction].astype(float)
+            means = np.array(
+                [[block.mean(axis=(0, 1)) for block in np.split(row, 32, axis=1)] for row in np.split(corner, 32)]
+            )
+            assert np.rint(means).astype(np.uint8).tobytes() in crops
 
 
 def test_missing_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
