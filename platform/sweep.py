@@ -4,34 +4,29 @@ python -m platform.sweep tune_configs/rebalance.yaml
 """
 
 import argparse
-import importlib.util
-import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from rich.console import Console
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import OperationalError
 
-import platform
 from db import recording
 from db.errors import UserError, run_command
-from db.schema import Arm, Dataset, Experiment, Run, TrialStatus
+from db.schema import Experiment, Run, TrialStatus
 from db.store import StoreError, explain, open_database, read_session, shown_name, write_session
 from db.studies import open_study_of
-from platform import datasets
-from platform.arms import BASELINES, ArmOptions, compose, trained_arms
+from platform.arms import compose, trained_arms
 from platform.budget import (
     cost_lines,
     fit_to_seconds,
@@ -41,11 +36,20 @@ from platform.budget import (
     slots,
     slots_here,
 )
-from platform.colour_counts import ColourCounts, count_colours
-from platform.config import ConfigFile, Hardware, SweepConfig, changes_between, read_config
+from platform.colour_counts import count_colours
+from platform.config import SweepConfig, read_config
 from platform.hyperparameters import Hyperparameters
 from platform.options import command_for, command_to_ask, command_to_resume, parse_options
 from platform.palettes import centers_as_list
+from platform.preparation import (
+    SweepError,
+    choose_config,
+    config_to_run,
+    find_experiment,
+    load_data,
+    prepare,
+    settings_of,
+)
 from platform.progress import Progress, Say, open_console, say_on
 from platform.recorder import Recorded, Recorder, Start, complete_samples, record_start
 from platform.results import print_results, report_failures
@@ -56,22 +60,9 @@ from platform.workers import CHECKOUT, set_ray_variables
 if TYPE_CHECKING:
     from platform import ray_trials
 
-# Beside other work two threads were seen to take 40 times as long as one, waiting for each other: only much is shared.
-THREADS_FROM_IMAGES = 100_000
 MEASURED_S = 1.0  # of each arm and kind of training, before the start
 AROUND_S = 15.0  # before a sweep can measure, and after its last trial: imports, samples, tables
 BUSY_TIMEOUT_S = 10.0  # the recorder tries again later, and meanwhile Ray is not kept waiting for long
-
-
-class SweepError(UserError):
-    """The sweep cannot start or go on."""
-
-
-@dataclass(frozen=True)
-class Chosen:
-    config: SweepConfig
-    text: str  # of the config's file
-    profile: str | None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -92,9 +83,9 @@ def _sweep_or_say_how_to_go_on(options: argparse.Namespace, console: Console, be
 
 def _sweep(options: argparse.Namespace, console: Console, began: float) -> int:
     say = say_on(console)
-    file = None if options.config is None else read_config(options.config, _settings(options))
+    file = None if options.config is None else read_config(options.config, settings_of(options))
     if options.dry_run and file is not None:
-        _say_plan(_choose(file, options, torch.cuda.is_available(), say).config, options, say)
+        _say_plan(choose_config(file, options, torch.cuda.is_available(), say).config, options, say)
         return 0
     cluster, source = options.address, ""
     if cluster is None and os.environ.get("RAY_ADDRESS"):
@@ -104,12 +95,12 @@ def _sweep(options: argparse.Namespace, console: Console, began: float) -> int:
         if cluster not in (None, "local"):
             stack.enter_context(_ray_started(cluster, source, say))
             has_gpu = _cluster_has_gpu()
-        chosen = None if file is None else _choose(file, options, has_gpu, say)
+        chosen = None if file is None else choose_config(file, options, has_gpu, say)
         engine = open_database(options.database, say=say, busy_timeout_s=BUSY_TIMEOUT_S)
         stack.callback(engine.dispose)
         try:
-            known = _experiment(engine, options.resume if chosen is None else chosen.config.experiment)
-            chosen = _begun(chosen, known, options, engine)
+            known = find_experiment(engine, options.resume if chosen is None else chosen.config.experiment)
+            chosen = config_to_run(chosen, known, options, engine)
             if known is not None and known.status in ("finished", "failed"):
                 say(
                     f"Experiment {known.name!r} is finished already: nothing is trained, these are its results. "
@@ -119,12 +110,12 @@ def _sweep(options: argparse.Namespace, console: Console, began: float) -> int:
             storage = options.storage or (known.storage_path if known else str(CHECKOUT / "results"))
             storage = storage if "://" in storage else _folder(storage)
             with lock_experiment(storage, chosen.config.experiment):
-                start = _prepare(chosen, known, options, storage, engine, say)
+                start = prepare(chosen, known, options, storage, engine, say)
                 if cluster in (None, "local"):
                     stack.enter_context(_ray_started("local", "", say))
                 if chosen.config.minutes is not None and known is None:
                     chosen = replace(chosen, config=_fit_to_minutes(start, began, say))
-                    start = _prepare(chosen, known, options, storage, engine, lambda line: None)
+                    start = prepare(chosen, known, options, storage, engine, lambda line: None)
                 return _run(start, known, engine, console, options.address)
         except OperationalError as error:
             raise StoreError(explain(error, shown_name(engine.url))) from None
@@ -166,121 +157,13 @@ def _cluster_has_gpu() -> bool:
     return bool(ray_cluster.cluster_resources().get("GPU"))
 
 
-def _settings(options: argparse.Namespace) -> list[str]:
-    dataset = [f"dataset={json.dumps(options.dataset)}"] if options.dataset else []
-    return [*options.set, *([f"minutes={options.minutes}"] if options.minutes is not None else []), *dataset]
-
-
-def _choose(file: ConfigFile, options: argparse.Namespace, has_gpu: bool, say: Say) -> Chosen:
-    """The config as for the hardware there is."""
-    hardware: Hardware = options.profile or ("gpu" if has_gpu else "cpu")
-    if hardware not in file.profiles:
-        return Chosen(file.configs[hardware], file.text, None)
-    say(f"Profile {hardware} of {options.config}{'' if options.profile else ', by the hardware here'}.")
-    return Chosen(file.configs[hardware], file.text, hardware)
-
-
-def _begun(chosen: Chosen | None, known: Experiment | None, options: argparse.Namespace, engine: Engine) -> Chosen:
-    """The config of the command or, to resume, of the database. Raises SweepError where they disagree."""
-    if chosen is None:
-        if known is None:
-            raise SweepError(f"There is no experiment {options.resume!r} in {shown_name(engine.url)} to resume.")
-        chosen = Chosen(SweepConfig.model_validate(known.config), known.config_yaml, known.profile)
-    elif known is not None and (changed := changes_between(known.config, chosen.config)):
-        raise SweepError(
-            f"Experiment {known.name!r} is in the database with another config: {'; '.join(changed)}. Give this one "
-            f"another name (--set experiment=NAME), or go on with the old one (--resume '{known.name}')."
-        )
-    if chosen.config.search.method == "optuna" and importlib.util.find_spec("optuna") is None:
-        raise SweepError("Optuna is not installed: pip install -c constraints.txt optuna, or change search.method.")
-    return chosen
-
-
-def _experiment(engine: Engine, name: str) -> Experiment | None:
-    with read_session(engine) as session:
-        return session.scalar(select(Experiment).where(Experiment.name == name))
-
-
-def _prepare(
-    chosen: Chosen, known: Experiment | None, options: argparse.Namespace, storage: str, engine: Engine, say: Say
-) -> Start:
-    """Load the data, and compose the arms: from what the database holds of them, where it does."""
-    config = chosen.config
-    names = config.dataset
-    with read_session(engine) as session:
-        if known is not None:
-            names = list(session.scalars(select(Dataset.name).where(Dataset.id == known.dataset_id)))
-        found = select(Arm.name, Arm.centers).where(Arm.experiment_id == (known.id if known else None))
-        centers = dict(session.execute(found).all())
-    data = _load(config, options.dataset or names, say)
-    with read_session(engine) as session:
-        counts = session.scalar(select(Dataset.colour_counts).where(Dataset.fingerprint == data.fingerprint))
-    if counts:
-        colours = ColourCounts.from_bytes(counts)
-    else:
-        colours = count_colours(data.train_images, data.train_labels, len(data.class_names))
-    arms: dict[str, ArmOptions] = {**config.arms, **BASELINES}
-    tasks = {
-        name: compose(arms, name, colours, seed=config.seed, centers=centers.get(name))
-        for name in (*trained_arms(arms), *BASELINES)
-    }
-    return Start(
-        config=config,
-        config_yaml=chosen.text,
-        profile=chosen.profile,
-        code_version=_code_version(say),
-        environment=_environment(),
-        storage_path=storage,
-        data=data,
-        colours=colours,
-        tasks=tasks,
-    )
-
-
-def _load(config: SweepConfig, names: list[str], say: Say) -> datasets.Dataset:
-    data = datasets.load_dataset(
-        names,
-        train_images=config.train_images,
-        tuning_images=config.tuning_images,
-        validation_images=config.validation_images,
-        seed=config.seed,
-        say=say,
-    )
-    if len(data.train_images) < THREADS_FROM_IMAGES:
-        torch.set_num_threads(1)
-    return data
-
-
-def _code_version(say: Say) -> str:
-    # The checkout may belong to somebody else, whose repositories git does not trust by itself.
-    command = ["git", "-c", f"safe.directory={CHECKOUT}", "-C", str(CHECKOUT), "describe", "--always", "--dirty"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except OSError as error:
-        reason = f"git: {error.strerror}"
-    except subprocess.CalledProcessError as error:
-        reason = (error.stderr.strip().splitlines() or ["git failed"])[0]
-    say(f'The version of the code is recorded as "unknown" ({reason}).')
-    return "unknown"
-
-
-def _environment() -> dict[str, Any]:
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "machine": platform.platform(),
-        "processor": torch.cpu.get_capabilities().get("cpu_name") or platform.processor(),
-        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
-    }
-
-
 # What it costs
 
 
 def _say_plan(config: SweepConfig, options: argparse.Namespace, say: Say) -> None:
     """Say what would be trained and, by a few steps of each kind in this process, how long that takes here."""
     try:
-        data = _load(config, options.dataset or config.dataset, say)
+        data = load_data(config, options.dataset or config.dataset, say)
     except UserError as error:
         for line in plan_lines(config):
             say(line)

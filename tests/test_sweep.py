@@ -30,8 +30,7 @@ from db.results import arm_results
 from db.schema import Arm, Dataset, Experiment, Image, Report, Run, Sample, Trial
 from db.store import open_database, read_session, write_session
 from platform import arms as arms_module
-from platform import jury
-from platform import sweep as sweep_module
+from platform import jury, preparation
 from platform.arms import BASELINES, compose
 from platform.colorize import paint, sample_indices
 from platform.config import read_config
@@ -331,12 +330,12 @@ def test_photographs_are_coloured_by_stored_models(
 
 
 def test_what_follows_from_the_data_is_not_computed_again(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep_module, "count_colours", None)  # they cannot be called
+    monkeypatch.setattr(preparation, "count_colours", None)  # they cannot be called
     monkeypatch.setattr(arms_module, "kmeans_centers", None)
     options = parse_options(["--resume", "tiny", "--database", str(finished.folder / "d.sqlite")])
-    known = sweep_module._experiment(finished.engine, "tiny")
-    chosen = sweep_module._begun(None, known, options, finished.engine)
-    start = sweep_module._prepare(chosen, known, options, "", finished.engine, lambda line: None)
+    known = preparation.find_experiment(finished.engine, "tiny")
+    chosen = preparation.config_to_run(None, known, options, finished.engine)
+    start = preparation.prepare(chosen, known, options, "", finished.engine, lambda line: None)
     palette = start.tasks[LONG].palette
     assert palette is not None
     assert len(palette.centers) == 16
