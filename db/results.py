@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
 from db.errors import UserError
@@ -148,18 +148,39 @@ def arm_results(session: Session, experiment: str) -> list[ArmResult]:
 
 
 def best_trials(session: Session, experiment_id: int) -> dict[int, int]:
-    """The best trial of each arm that has one, by the arm's id: the finished trial with the lowest loss on the tuning
-    split after its last epoch, of equal ones the first."""
+    """The trial that stands for each arm that has one, by the arm's id: its first replicate, whose seed nobody chose,
+    or without replicates the best, the finished trial with the lowest loss on the tuning split after its last epoch, of
+    equal ones the first."""
     finished = session.execute(
         select(Trial.arm_id, Trial.id)
         .join(Report, (Report.trial_id == Trial.id) & (Report.epoch == Trial.epochs_done))
         .where(Trial.experiment_id == experiment_id, Trial.status == "finished")
-        .order_by(Report.loss.is_(None), Report.loss, Trial.id)  # only a baseline's loss may be unknown
+        .order_by(
+            Trial.replicate.desc(),
+            case((Trial.replicate, Trial.number)),
+            *(Report.loss.is_(None), Report.loss, Trial.number),  # only a baseline's loss may be unknown
+        )
     )
     best: dict[int, int] = {}
     for arm_id, trial_id in finished:
         best.setdefault(arm_id, trial_id)
     return best
+
+
+def replicate_scores(session: Session, experiment_id: int) -> dict[str, dict[int, dict[str, float]]]:
+    """Scores in validation of the finished replicates, by arm in the arms' order, number (the same seed in every arm)
+    and name."""
+    rows = session.execute(
+        select(Arm.name, Trial.number, Report.scores)
+        .join(Trial, Trial.arm_id == Arm.id)
+        .join(Report, (Report.trial_id == Trial.id) & (Report.epoch == Trial.epochs_done))
+        .where(Arm.experiment_id == experiment_id, Trial.replicate, Trial.status == "finished")
+        .order_by(Arm.position, Arm.id, Trial.number)
+    )
+    found: dict[str, dict[int, dict[str, float]]] = {}
+    for arm, number, scores in rows:
+        found.setdefault(arm, {})[number] = scores.get("validation", {})
+    return found
 
 
 def measured_trials(session: Session, trial_ids: Sequence[int]) -> dict[int, MeasuredTrial]:

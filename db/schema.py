@@ -36,8 +36,6 @@ Side = Literal["left", "right"]
 Answer = Literal["left", "right", "real", "fake"]
 InputKind = Literal["key", "click", "tap"]
 
-TRIAL_STATUSES: tuple[TrialStatus, ...] = get_args(TrialStatus)
-
 
 class UtcDateTime(TypeDecorator[datetime]):
     """A moment in UTC. Takes aware datetimes only and gives aware ones back, also from SQLite, which keeps no zone."""
@@ -179,6 +177,7 @@ class Trial(Base):
     number: Mapped[int]  # from 1, as planned: the same number has the same seed in every arm
     hyperparameters: Mapped[dict[str, Any]] = mapped_column(JSON)
     seed: Mapped[int] = mapped_column(BigInteger)
+    replicate: Mapped[bool] = mapped_column(default=False)  # of its arm's best trial, with another seed
     status: Mapped[TrialStatus] = mapped_column(String)
     failure_reason: Mapped[str | None]
     epochs_done: Mapped[int] = mapped_column(default=0)

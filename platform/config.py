@@ -179,6 +179,7 @@ class SweepConfig(_Section):
     arms: Annotated[dict[str, ArmOptions], BeforeValidator(_arms)]
     training: _Training = _Training()
     search: Search
+    replicates: Annotated[int, Field(ge=0)] = 0  # of each arm's best trial, after the search, with further seeds
     early_stopping: EarlyStopping | None = None
     resources: Resources = Resources()
     samples: Samples = Samples()

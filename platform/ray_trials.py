@@ -42,7 +42,15 @@ from platform.storage import (
     write_samples,
 )
 from platform.training import TrainingDiverged, load_checkpoint, load_model, pick_device, save_checkpoint, train
-from platform.trials import PlannedTrial, fates, hyperparameters_of, propose, trials_in_all
+from platform.trials import (
+    PlannedTrial,
+    fates,
+    hyperparameters_of,
+    is_replicate,
+    plan_replicates,
+    propose,
+    trials_per_arm,
+)
 from platform.workers import PENDING_VARIABLE
 
 FAILURE = "failure"  # a report with this key has no measurements: the trial gave up, and this is why
@@ -176,8 +184,9 @@ class _Scheduler(_OfThisProcess, FIFOScheduler):
 
 
 class _Searcher(_OfThisProcess, Searcher):
-    """Hands out the trials that have not ended, from rung to rung, and then, with Optuna, those that it proposes, the
-    arms in turn. A trial that waits at a rung occupies nothing: to go on is to be handed out again."""
+    """Hands out the trials that have not ended, from rung to rung, then, with Optuna, those that it proposes, the arms
+    in turn, and last the replicates. A trial that waits at a rung occupies nothing: to go on is to be handed out again.
+    """
 
     def __init__(
         self, config: SweepConfig, recorder: Recorder, unfinished: Sequence[PlannedTrial], new: int, at_once: int
@@ -197,10 +206,13 @@ class _Searcher(_OfThisProcess, Searcher):
         if len(self._running) >= self._at_once:
             return None
         if (planned := self._next_of_unfinished()) is None:
-            if self._new == 0:
-                return None if self._unfinished or self._running else Searcher.FINISHED
-            planned = self._propose()
-            self._new -= 1
+            if self._new:
+                planned = self._propose()
+                self._new -= 1
+            elif self._unfinished or self._running:
+                return None
+            elif (planned := self._first_replicate()) is None:
+                return Searcher.FINISHED
         self._running.add(trial_id)
         return {"trial": planned}
 
@@ -220,6 +232,19 @@ class _Searcher(_OfThisProcess, Searcher):
                 self._unfinished.remove(planned)
                 self._recorder.trial_ended(planned, "stopped_early", None, planned.checkpoint)
         return None
+
+    def _first_replicate(self) -> PlannedTrial | None:
+        """The search has ended: of the replicates that are not there yet plan all, and take the first."""
+        planned = [
+            replicate
+            for replicate in plan_replicates(self._config, self._recorder.reported)
+            if replicate.number not in self._numbers[replicate.arm]
+        ]
+        for replicate in planned:
+            self._numbers[replicate.arm].add(replicate.number)
+        self._recorder.trials_planned(planned)
+        self._unfinished += planned
+        return self._next_of_unfinished()
 
     def _propose(self) -> PlannedTrial:
         arm = min(self._numbers, key=lambda name: len(self._numbers[name]))
@@ -320,7 +345,9 @@ def run_trials(
     def folder_of(planned: PlannedTrial) -> str:
         return trial_folder(arms.index(planned.arm), planned.arm, planned.number, planned.epochs_done)
 
-    new = trials_in_all(config) - len(recorder.ended) - len(unfinished)  # for Optuna to propose
+    there = [number for _, number in recorder.ended] + [planned.number for planned in unfinished]
+    searched = [number for number in there if not is_replicate(config, number)]
+    new = len(recorder.reported) * trials_per_arm(config) - len(searched)  # for Optuna to propose
     if not unfinished and not new:
         return
     at_once = config.resources.max_concurrent or MOST_PENDING

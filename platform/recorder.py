@@ -30,7 +30,7 @@ from platform.evaluation import Scores, evaluate_splits
 from platform.palettes import centers_as_list
 from platform.progress import Progress
 from platform.storage import Painted, delete_folder, read_samples
-from platform.trials import PlannedTrial, Reported, trials_in_all
+from platform.trials import PlannedTrial, Reported, is_replicate, plan_replicates, trials_per_arm
 
 RETRY_AFTER_S = 5.0
 LAST_RETRIES_S = 300.0
@@ -205,8 +205,16 @@ class Recorder:
             for number, status in reported.ended.items()
         }
 
+    @property
+    def all_have_ended(self) -> bool:
+        searched = [number for _, number in self.ended if not is_replicate(self._config, number)]
+        if len(searched) < len(self.reported) * trials_per_arm(self._config):
+            return False
+        replicates = plan_replicates(self._config, self.reported)
+        return all((planned.arm, planned.number) in self.ended for planned in replicates)
+
     def had_ended(self, planned: PlannedTrial, status: TrialStatus) -> None:
-        """An earlier run of the driver has recorded so."""
+        """From now on it counts as ended, as an earlier run of the driver has recorded."""
         self.reported[planned.arm].begun[planned.number] = planned.hyperparameters
         self.reported[planned.arm].ended[planned.number] = status
 
@@ -268,7 +276,7 @@ class Recorder:
             with suppress(OSError, UserError, ValueError):  # `complete_samples` tries again, and says it
                 painted = read_samples(checkpoint)
         self._begun.pop(key, None)
-        self.reported[planned.arm].ended[planned.number] = status
+        self.had_ended(planned, status)
 
         def write(session: Session) -> None:
             for arm, trial_id in self._record_trial(session, planned, status, reason).items():
@@ -310,7 +318,7 @@ class Recorder:
         for planned in self._begun.values():
             self._queue.append(partial(self._record_trial, planned=planned, status="pending"))
         status: ExperimentStatus = "interrupted"
-        if len(self.ended) >= trials_in_all(self._config):
+        if self.all_have_ended:
             status = "failed" if set(self.ended.values()) == {"failed"} else "finished"
         experiment_id = self._recorded.experiment_id
         self._queue.append(lambda session: recording.finish_experiment(session, experiment_id, status))
@@ -339,6 +347,7 @@ class Recorder:
                 experiment_id=self._recorded.experiment_id,
                 arm_id=self._recorded.arm_ids[arm],
                 number=planned.number,
+                replicate=is_replicate(self._config, planned.number),
                 hyperparameters=asdict(planned.hyperparameters),
                 seed=planned.hyperparameters.seed,
                 status=status,

@@ -23,6 +23,7 @@ from db.results import (
     experiment_progress,
     list_experiments,
     newest_experiment,
+    replicate_scores,
 )
 from db.schema import Arm, Experiment, Study, Trial, TrialStatus
 from db.store import DATABASE_HELP, default_database, open_existing, read_session
@@ -30,6 +31,7 @@ from db.studies import studies_of
 from db.sweeps import sweep_plan
 from platform.intervals import Share, wilson
 from platform.scores import JURY, SCORES
+from platform.seeds import seed_tables
 from platform.tables import Table
 
 STATUSES: tuple[TrialStatus, ...] = ("finished", "stopped_early", "failed", "running", "pending")
@@ -280,8 +282,8 @@ def _trials_table(
         table.title,
         frame,
         shown=table.text() if len(codes) > 1 or frame.empty else table.text().drop(columns="code"),
-        note="Of each model the trial that the study asks about, else its best: the finished one with the lowest loss "
-        "on the tuning split, which is comparable within a model only. "
+        note="Of each model the trial that the study asks about, else its first replicate or, without replicates, its "
+        "best: the finished one with the lowest loss on the tuning split, which is comparable within a model only. "
         + (f"Code: {codes[0]}." if len(codes) == 1 else "Code: of the runs that trained it."),
     )
 
@@ -323,7 +325,8 @@ def print_results(engine: Engine, experiment: str, console: Console) -> None:
                 answers = load_answers(session, study)
             except StudyBlinded as hidden:
                 no_votes = str(hidden)
-        tables = results_tables(session, experiment, answers, no_votes=no_votes)
+        votes, scores, trials = results_tables(session, experiment, answers, no_votes=no_votes)
+        tables = [votes, scores, *seed_tables(replicate_scores(session, summary.id)), trials]
     state = "" if summary.status == "finished" else f" ({summary.status}: these are the results so far)"
     profile = f" Profile {summary.profile}." if summary.profile else ""
     console.print(f"\n[bold]{summary.name}[/bold]{state}", highlight=False)

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -54,7 +54,7 @@ from platform.progress import Progress, Say, open_console, say_on
 from platform.recorder import Recorded, Recorder, Start, complete_samples, record_start
 from platform.results import print_results, report_failures
 from platform.storage import CHECKPOINT_FILE, delete_all_but, has_file, join, lock_experiment
-from platform.trials import PlannedTrial, fates, plan_lines, plan_trials, trials_in_all
+from platform.trials import PlannedTrial, fates, is_replicate, plan_lines, plan_replicates, plan_trials, trials_in_all
 from platform.workers import CHECKOUT, set_ray_variables
 
 if TYPE_CHECKING:
@@ -313,11 +313,26 @@ def left_to_do(config: SweepConfig, recorded: Recorded, recorder: Recorder, say:
     have ended are now said to."""
     known = {(trial.arm, trial.number): trial for trial in recorded.trials if trial.arm in recorded.reported}
     if config.search.method == "optuna":
-        planned = [
-            PlannedTrial(trial.arm, trial.number, Hyperparameters(**trial.hyperparameters)) for trial in known.values()
+        searched = [
+            PlannedTrial(trial.arm, trial.number, Hyperparameters(**trial.hyperparameters))
+            for trial in known.values()
+            if not is_replicate(config, trial.number)
         ]
     else:
-        planned = plan_trials(config)
+        searched = plan_trials(config)
+    unfinished = _unfinished_of(searched, known, config, recorder, say)
+    unfinished += _unfinished_of(plan_replicates(config, recorder.reported), known, config, recorder, say)
+    recorder.trials_planned(unfinished)
+    return unfinished
+
+
+def _unfinished_of(
+    planned: Sequence[PlannedTrial],
+    known: Mapping[tuple[str, int], recording.RecordedTrial],  # by arm and number
+    config: SweepConfig,
+    recorder: Recorder,
+    say: Say,
+) -> list[PlannedTrial]:
     ended: tuple[TrialStatus, ...] = ("finished", "stopped_early", "failed")
     for trial in planned:
         before = known.get((trial.arm, trial.number))
@@ -341,7 +356,6 @@ def left_to_do(config: SweepConfig, recorded: Recorded, recorder: Recorder, say:
             say(f"{trial.name} begins anew, as its checkpoint {before.checkpoint} is not there any more.")
             recorder.trial_begins_anew(trial)
             unfinished.append(trial)
-    recorder.trials_planned(unfinished)
     return unfinished
 
 

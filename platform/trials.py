@@ -5,7 +5,7 @@ import heapq
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,12 @@ def trials_per_arm(config: SweepConfig) -> int:
 
 
 def trials_in_all(config: SweepConfig) -> int:
-    return len(trained_arms(config.arms)) * trials_per_arm(config)
+    """Those of the search, and the replicates."""
+    return len(trained_arms(config.arms)) * (trials_per_arm(config) + config.replicates)
+
+
+def is_replicate(config: SweepConfig, number: int) -> bool:
+    return number > trials_per_arm(config)
 
 
 def plan_trials(config: SweepConfig) -> list[PlannedTrial]:
@@ -85,6 +90,33 @@ class Reported:
             losses.pop(number, None)
 
 
+def plan_replicates(config: SweepConfig, reported: Mapping[str, Reported]) -> list[PlannedTrial]:
+    """Each arm's best hyperparameters again, with further seeds that are the same for every arm: arms are compared seed
+    by seed. The trial that was best is none of them, as it was chosen for its luck, too.
+
+    reported: by trained arm. Empty as long as a trial of the search has not ended; an arm of which none has finished
+    has no replicates.
+    """
+    searched = range(1, trials_per_arm(config) + 1)
+    if any(number not in one.ended for one in reported.values() for number in searched):
+        return []
+    best = {arm: _best_of_search(config, one) for arm, one in reported.items()}
+    return [
+        PlannedTrial(arm, number, replace(reported[arm].begun[chosen], seed=trial_seed(config, number)))
+        for number in range(len(searched) + 1, len(searched) + config.replicates + 1)
+        for arm, chosen in best.items()
+        if chosen is not None
+    ]
+
+
+def _best_of_search(config: SweepConfig, reported: Reported) -> int | None:
+    """The finished trial with the lowest loss, of equal ones the first."""
+    losses = reported.losses.get(config.epochs, {})
+    finished = [number for number, status in reported.ended.items() if status == "finished" and number in losses]
+    searched = [number for number in finished if not is_replicate(config, number)]
+    return min(searched, key=lambda number: (losses[number], number), default=None)
+
+
 @dataclass(frozen=True)
 class Fate:
     until: int  # the trial may train up to the end of this epoch
@@ -96,10 +128,11 @@ def fates(config: SweepConfig, reported: Reported) -> dict[int, Fate]:
 
     Successive halving (Jamieson & Talwalkar 2016): whoever reaches a rung waits there for the arm's others, and the
     best 1/reduction_factor of them go on, at least one. Which trials those are depends on the losses alone, not on who
-    comes first or on how many run at once. A trial that failed is not waited for.
+    comes first or on how many run at once. A trial that failed is not waited for. A replicate is never stopped.
     """
-    result: dict[int, Fate] = {}
-    left = list(range(1, trials_per_arm(config) + 1))
+    searched = trials_per_arm(config)
+    result = {searched + more: Fate(config.epochs, decided=True) for more in range(1, config.replicates + 1)}
+    left = list(range(1, searched + 1))
     for rung in _rungs(config):
         losses = reported.losses.get(rung, {})
         if any(number not in losses and reported.ended.get(number) != "failed" for number in left):
@@ -166,11 +199,11 @@ def _distribution(values: list[Any] | Range) -> Any:
 
 
 def epoch_counts(config: SweepConfig) -> list[int]:
-    """How many of an arm's trials train each epoch, from the first, if none fails."""
+    """How many of an arm's trials train each epoch, from the first, if none fails, replicates included."""
     counts, trials = [], trials_per_arm(config)
     rungs = _rungs(config)
     for epoch in range(1, config.epochs + 1):
-        counts.append(trials)
+        counts.append(trials + config.replicates)
         if epoch in rungs:
             trials = _going_on(config, trials)
     return counts
@@ -198,7 +231,8 @@ def _simulate(
     slots: int,
     generator: np.random.Generator,
 ) -> float:
-    numbers = range(1, trials_per_arm(config) + 1)
+    search = range(1, trials_per_arm(config) + 1)
+    replicates = range(len(search) + 1, len(search) + config.replicates + 1)
     known = {
         arm: Reported({epoch: dict(losses) for epoch, losses in one.losses.items()}, {}, dict(one.ended))
         for arm, one in reported.items()
@@ -206,12 +240,17 @@ def _simulate(
     done = {
         (arm, number): max((epoch for epoch, losses in one.losses.items() if number in losses), default=0)
         for arm, one in known.items()
-        for number in numbers
+        for number in (*search, *replicates)
     }
-    waiting = [(arm, number) for number in numbers for arm in known if number not in known[arm].ended]
+    waiting, later = (
+        [(arm, number) for number in numbers for arm in known if number not in known[arm].ended]
+        for numbers in (search, replicates)
+    )
     running: list[tuple[float, str, int, int]] = []  # when it comes to which epoch
     now = 0.0
-    while waiting or running:
+    while waiting or running or later:
+        if not waiting and not running:  # the search has ended
+            waiting, later = later, []
         of_arms = {arm: fates(config, one) for arm, one in known.items()}
         for trial in list(waiting):
             arm, number = trial
@@ -223,7 +262,8 @@ def _simulate(
                 seconds = (fate.until - done[trial]) * epoch_seconds(*trial)
                 heapq.heappush(running, (now + seconds, arm, number, fate.until))
         if not running:
-            return now
+            waiting = []  # all have ended
+            continue
         now, arm, number, until = heapq.heappop(running)
         done[arm, number] = until
         if until < config.epochs:
@@ -239,15 +279,16 @@ def plan_lines(config: SweepConfig) -> Iterator[str]:
     yield f"  {len(config.arms)} arms: {', '.join(config.arms)}"
     if rendered := [f"{name} of {arm.renders}" for name, arm in config.arms.items() if arm.renders is not None]:
         yield f"  of these without a training of their own: {', '.join(rendered)}"
+    again = f", then {config.replicates} replicates of its best" if config.replicates else ""
     yield (
-        f"  {each} trial{'s' * (each != 1)} per arm ({config.search.method} search), {trials} trials in all, "
+        f"  {each} trial{'s' * (each != 1)} per arm ({config.search.method} search){again}, {trials} trials in all, "
         f"of {config.epochs} epochs each"
     )
     for name, values in config.search.values().items():
         yield f"  {name}: {values if isinstance(values, list) else f'{values.low:g} to {values.high:g}'}"
     if config.search.method != "optuna":
         yield "  every arm tries:"
-        for planned in plan_trials(config)[:: trials // each]:
+        for planned in plan_trials(config)[:: len(trained_arms(config.arms))]:
             tried = ", ".join(f"{name} {getattr(planned.hyperparameters, name)}" for name in config.search.values())
             yield f"    #{planned.number}: {tried or 'the same again'}, seed {planned.hyperparameters.seed}"
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -26,7 +26,7 @@ from db.recording import (
     record_trial,
 )
 from db.results import arm_results, experiment_progress
-from db.schema import TRIAL_STATUSES, Arm, Base, Experiment, Report, Run, Trial, TrialStatus
+from db.schema import Arm, Base, Experiment, Report, Run, Trial, TrialStatus
 from db.store import read_session, write_session
 
 START = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -154,7 +154,7 @@ def contents(session: Session) -> dict[str, list[dict[str, Any]]]:
 
 STEPS = st.one_of(
     st.tuples(
-        st.just("trial"), st.integers(0, 2), st.sampled_from(TRIAL_STATUSES), st.sampled_from([None, "NaN loss"])
+        st.just("trial"), st.integers(0, 2), st.sampled_from(get_args(TrialStatus)), st.sampled_from([None, "NaN loss"])
     ),
     st.tuples(st.just("report"), st.integers(0, 2), st.integers(0, 4), st.floats(0, 10)),
     st.tuples(st.just("forget"), st.integers(0, 2), st.none(), st.none()),

@@ -3,7 +3,7 @@
 import random
 import re
 from datetime import timedelta
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from db.recording import record_arm
 from db.results import UnknownExperimentError, arm_results, experiment_progress, list_experiments
-from db.schema import TRIAL_STATUSES, Image, Report, Sample, Trial, TrialStatus
+from db.schema import Image, Report, Sample, Trial, TrialStatus
 from db.store import open_database, write_session
 from tests.test_db_recording import (
     START,
@@ -30,7 +30,7 @@ from tests.test_db_recording import (
 def sweeps(draw: st.DrawFn) -> list[list[tuple[TrialStatus, list[float]]]]:
     """Arms of trials, each with its state and its losses on the tuning split, epoch by epoch."""
     losses = st.lists(st.integers(0, 3).map(float), max_size=3)  # few values, so that there are ties
-    trial = st.tuples(st.sampled_from(TRIAL_STATUSES), losses)
+    trial = st.tuples(st.sampled_from(get_args(TrialStatus)), losses)
     return draw(st.lists(st.lists(trial, max_size=6), min_size=1, max_size=4))
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event, select
 
-from db.schema import Trial
+from db.results import best_trials, replicate_scores
+from db.schema import Arm, Trial
 from db.store import open_database, read_session
 from platform import recorder as recorder_module
 from platform.datasets import Dataset, load_dataset
@@ -130,6 +131,48 @@ def test_optuna_studies_each_arm_by_itself_and_goes_on(
         ]
     assert all(1e-3 <= rate <= 1e-1 for rate in tried)
     assert len(set(tried)) == 4  # an arm's first draws are the other's, as both have the same seed
+
+
+def test_the_best_of_each_arm_is_trained_again_with_further_seeds(
+    ray_here: None, data: Dataset, engine: Engine, tmp_path: Path
+) -> None:
+    follow, marker, driver = script(), tmp_path / "interrupted once", os.getpid()
+
+    def trainable(config: dict[str, Any]) -> None:
+        planned = config["trial"]
+
+        def loss(epoch: int) -> float:
+            if planned.number == 5 and epoch == 2 and not marker.exists():
+                marker.touch()
+                os.kill(driver, signal.SIGUSR1)
+                time.sleep(0.5)
+            # The second replicate is better than the first, and both than anything in the search.
+            return float(
+                1 / planned.number if planned.number > 4 else planned.hyperparameters.learning_rate + 1 / epoch
+            )
+
+        follow(config, loss)
+
+    config = sweep_config(rates(0.3, 0.1, 0.2, 0.4), **EARLY, replicates=2)
+    sweep(config, trainable, data, engine, tmp_path)
+    assert experiment_status(engine) == "interrupted"
+    sweep(config, trainable, data, engine, tmp_path)
+    assert experiment_status(engine) == "finished"
+    searched = [("stopped_early", 1), ("finished", EPOCHS), *[("stopped_early", 1)] * 2]
+    assert trials_by_arm(engine) == alike([*searched, *[("finished", EPOCHS)] * 2])
+    epochs = reported_epochs(engine)
+    assert len(epochs) == len(set(epochs))
+    with read_session(engine) as session:
+        best = best_trials(session, 1)
+        arms = dict(session.execute(select(Arm.id, Arm.name).where(~Arm.baseline)).all())
+        replicates = session.scalars(select(Trial).where(Trial.replicate)).all()
+        assert {trial.number for trial in replicates} == {5, 6}
+        assert {trial.hyperparameters["learning_rate"] for trial in replicates} == {0.1}
+        assert len({(trial.number, trial.seed) for trial in replicates}) == 2  # the same seeds in every arm
+        assert [session.get_one(Trial, best[arm]).number for arm in arms] == [5] * len(arms)
+        scores = replicate_scores(session, 1)
+    assert scores.keys() == {"regression", "rebalanced", "tilted"}
+    assert all(of_seeds.keys() == {5, 6} for of_seeds in scores.values())
 
 
 def test_failures_and_retries_are_recorded(ray_here: None, data: Dataset, engine: Engine, tmp_path: Path) -> None:

@@ -91,6 +91,26 @@ def test_what_a_killed_driver_could_not_say_is_said_by_the_next(data: Dataset, e
     assert again.close() == "interrupted"
 
 
+def test_replicates_follow_also_from_a_best_trial_that_was_not_said_to_have_ended(
+    data: Dataset, engine: Engine, tmp_path: Path
+) -> None:
+    """The driver is killed between the search's last reports and what it would have said of them."""
+    config = sweep_config(rates(0.1, 0.2), replicates=1)
+    recorder, planned, _ = begin(config, data, engine, tmp_path)
+    for trial in planned:
+        arms = [trial.arm] if trial.arm == "regression" else ["rebalanced", "tilted"]
+        for epoch in range(1, EPOCHS + 1):
+            recorder.trial_reported(trial, scripted_report(arms, epoch, trial.number / epoch), str(tmp_path))
+    again, left, _ = begin(config, data, engine, tmp_path)
+    assert set(again.ended.values()) == {"finished"}
+    assert [(trial.arm, trial.number, trial.hyperparameters.learning_rate) for trial in left] == [
+        ("regression", 3, 0.1),
+        ("rebalanced", 3, 0.1),
+    ]
+    assert again.close() == "interrupted"
+    assert trials_by_arm(engine) == alike([*[("finished", EPOCHS)] * 2, ("pending", 0)])
+
+
 def test_every_start_of_the_driver_is_a_run_of_its_own_and_baselines_are_measured_once(
     data: Dataset, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ import itertools
 import math
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 
 import optuna
 import pytest
@@ -21,9 +22,11 @@ from platform.trials import (
     fates,
     hyperparameters_of,
     plan_lines,
+    plan_replicates,
     plan_trials,
     propose,
     trial_seed,
+    trials_in_all,
     trials_per_arm,
 )
 
@@ -126,10 +129,12 @@ def test_with_nothing_to_search_the_seed_alone_varies() -> None:
 STOPPING = {"grace_epochs": 1, "reduction_factor": 3}
 
 
-def early(grace_epochs: int, reduction_factor: float, trials: int = 4, epochs: int = 9) -> SweepConfig:
+def early(
+    grace_epochs: int, reduction_factor: float, trials: int = 4, epochs: int = 9, replicates: int = 0
+) -> SweepConfig:
     search = {"method": "random", "trials_per_arm": trials, "space": SPACE}
     stopping = {"grace_epochs": grace_epochs, "reduction_factor": reduction_factor}
-    return sweep_config(search, early_stopping=stopping, epochs=epochs)
+    return sweep_config(search, early_stopping=stopping, epochs=epochs, replicates=replicates)
 
 
 def train_all(config: SweepConfig, quality: dict[int, float], chance: random.Random) -> tuple[Reported, dict[int, int]]:
@@ -217,6 +222,42 @@ def test_a_plan_names_what_is_trained_and_what_is_rendered() -> None:
     assert "without a training of their own: tilted of plain" in plan
     assert "2 trials per arm (random search), 6 trials in all, of 9 epochs each" in plan
     assert "at most 54 times all training images" in plan
+
+
+def test_replicates_repeat_what_was_best_in_the_search_with_the_same_seeds_in_every_arm() -> None:
+    search = {"method": "random", "trials_per_arm": 3, "space": SPACE}
+    config = sweep_config(search, replicates=2)
+    reported = {arm: Reported() for arm in ("regression", "plain", "half")}
+    for trial in plan_trials(config):
+        assert plan_replicates(config, reported) == []
+        one = reported[trial.arm]
+        one.begun[trial.number] = trial.hyperparameters
+        one.ended[trial.number] = "failed" if trial.arm == "half" else "finished"
+        if trial.arm != "half":
+            one.add(trial.number, 9, {"regression": 1.0, "plain": -1.0}[trial.arm] * trial.number)
+    plan = plan_replicates(config, reported)
+    assert [(trial.arm, trial.number) for trial in plan] == [
+        (arm, number) for number in (4, 5) for arm in ("regression", "plain")
+    ]
+    for trial in plan:
+        chosen = {"regression": 1, "plain": 3}[trial.arm]
+        assert replace(trial.hyperparameters, seed=0) == replace(reported[trial.arm].begun[chosen], seed=0)
+        assert trial.hyperparameters.seed == trial_seed(config, trial.number)
+    for trial in plan:  # better than all before: nothing follows from that
+        reported[trial.arm].begun[trial.number] = trial.hyperparameters
+        reported[trial.arm].ended[trial.number] = "finished"
+        reported[trial.arm].add(trial.number, 9, -100.0)
+    assert plan_replicates(config, reported) == plan
+
+
+def test_replicates_are_never_stopped_and_are_counted() -> None:
+    plain, more = (early(1, 3, trials=4, replicates=replicates) for replicates in (0, 2))
+    assert [fates(more, Reported())[number] for number in (5, 6)] == [Fate(9, decided=True)] * 2
+    assert trials_in_all(more) == trials_in_all(plain) + 3 * 2
+    assert epoch_counts(more) == [count + 2 for count in epoch_counts(plain)]
+    reported = {arm: Reported() for arm in ("regression", "plain", "half")}
+    seconds = [expected_seconds(config, reported, lambda arm, number: 1.0, slots=1) for config in (plain, more)]
+    assert seconds[1] == seconds[0] + 3 * 2 * 9
 
 
 OPTUNA = {"method": "optuna", "trials_per_arm": 30, "space": SPACE}
