@@ -73,7 +73,7 @@ class Range(_Section):
 
 _Count = Annotated[int, Field(ge=1)]
 
-EPOCHS_OF_MINUTES = 4  # into which a budget of minutes is cut: what early stopping and learning curves see
+EPOCHS_OF_MINUTES = 2  # into which a budget of minutes is cut: different images teach more than the same again
 
 # What `training` may say for all trials, and `search.space` try: all but what is said elsewhere, and in the space but
 # the precision, in which trials of one arm would have losses that do not compare.
