@@ -118,7 +118,7 @@ def _dashboard_queries(engine: Engine, experiment_id: int) -> dict[str, Query]:
 def _pictures(session: Session) -> dict[tuple[int, int], bytes]:
     trials = [contender.trial.trial_id for contender in best_contenders(arm_results(session, NAME))]
     images = [photograph.image_id for photograph in gallery.photographs(session, trials)]
-    gallery.sample_scores(session, trials, "delta_e_2000")
+    gallery.scores_of_samples(session, trials)
     gallery.truth_pngs(session, images)
     return gallery.sample_pngs(session, trials, images)
 

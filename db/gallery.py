@@ -55,9 +55,9 @@ def segment_pngs(session: Session, trial_ids: Sequence[int], image_ids: Sequence
     return {(trial, image): png for trial, image, png in rows if png is not None}
 
 
-def sample_scores(session: Session, trial_ids: Sequence[int], score: str) -> dict[tuple[int, int], float]:
-    """A score of each of the trials' pictures, by trial id and image id, where it was measured."""
+def scores_of_samples(session: Session, trial_ids: Sequence[int]) -> dict[tuple[int, int], dict[str, float]]:
+    """All scores of the trials' pictures by name, by trial id and image id."""
     rows = session.execute(
-        select(Sample.trial_id, Sample.image_id, Sample.scores[score].as_float()).where(Sample.trial_id.in_(trial_ids))
+        select(Sample.trial_id, Sample.image_id, Sample.scores).where(Sample.trial_id.in_(trial_ids))
     )
-    return {(trial, image): value for trial, image, value in rows if value is not None}
+    return {(trial, image): scores for trial, image, scores in rows}

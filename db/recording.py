@@ -167,11 +167,16 @@ def record_verdict(session: Session, experiment_id: int, verdict: Mapping[str, A
 
 
 def record_score(
-    session: Session, trial_id: int, name: str, value: float, standard_error: float, by_index: Mapping[int, float]
+    session: Session,
+    trial_id: int,
+    name: str,
+    value: float,
+    standard_error: float,
+    by_index: Mapping[int, Mapping[str, float]],
 ) -> None:
-    """Record a score that was measured after a trial's last epoch, in validation, and that of each of its samples.
+    """Record a score that was measured after a trial's last epoch, in validation, and scores of its samples.
 
-    by_index: of pictures, by their places in validation; those that are no samples are left out.
+    by_index: of pictures, by name, by their places in validation; those that are no samples are left out.
     """
     epochs_done = select(Trial.epochs_done).where(Trial.id == trial_id).scalar_subquery()
     report = session.scalars(select(Report).where(Report.trial_id == trial_id, Report.epoch == epochs_done)).one()
@@ -180,7 +185,7 @@ def record_score(
     samples = select(Sample, Image.index_in_split).join(Image, Image.id == Sample.image_id)
     for sample, index in session.execute(samples.where(Sample.trial_id == trial_id)):
         if index in by_index:
-            sample.scores = {**sample.scores, name: by_index[index]}
+            sample.scores = {**sample.scores, **by_index[index]}
 
 
 def _with_score(scores: dict[str, dict[str, float]], name: str, value: float) -> dict[str, dict[str, float]]:

@@ -18,8 +18,10 @@ from torch import Tensor
 from platform.arms import Task
 from platform.color import lab_to_rgb, rgb_to_lab
 from platform.evaluation import as_tensor, known_of, predict
-from platform.metrics import delta_e_2000
+from platform.metrics import colourfulness, delta_e_2000, psnr_db
 from platform.models import Colorizer
+
+LEAST_COLOURFULNESS = 1.0  # of a photograph, to which a picture's is compared: of a grey one it would be 0
 
 
 @dataclass(frozen=True)
@@ -50,17 +52,22 @@ def paint(
     eval mode. labels: the images' classes (n,), of which no model hears, only a baseline."""
     lab = rgb_to_lab(as_tensor(images).to(task.device))
     rows = known_of(task, model, lab, None if labels is None else torch.tensor(labels, device=task.device))
-    result = {}
+    truth, result = lab_to_rgb(lab), {}
     segments: Sequence[bytes | None] = [None] * len(images)
     if model is not None and task.segment_pngs is not None:
         segments = task.segment_pngs(model.head, rows, (lab.shape[1], lab.shape[2]))
     for name, found in predict(task, model, rows).items():
         ab = found.ab.view(*lab.shape[:3], 2)
-        errors = delta_e_2000(lab[..., 1:], ab).flatten(1).mean(1).tolist()
         pictures = lab_to_rgb(torch.cat((lab[..., :1], ab), dim=-1))
+        measured = {
+            "delta_e_2000": delta_e_2000(lab[..., 1:], ab).flatten(1).mean(1),
+            "psnr_db": psnr_db(truth, pictures),
+            "colourfulness_ratio": colourfulness(pictures) / colourfulness(truth).clamp_min(LEAST_COLOURFULNESS),
+        }
+        by_picture = torch.stack(list(measured.values()), dim=1).tolist()
         result[name] = [
-            Picture(png_bytes(rgb), {"delta_e_2000": error}, segmented)
-            for rgb, error, segmented in zip(pictures, errors, segments, strict=True)
+            Picture(png_bytes(rgb), dict(zip(measured, values, strict=True)), segmented)
+            for rgb, values, segmented in zip(pictures, by_picture, segments, strict=True)
         ]
         segments = [None] * len(images)  # the first is the trained arm; what renders it divides nothing anew
     return result

@@ -36,7 +36,7 @@ from platform.critic import Critic, CriticOptions
 from platform.datasets import Dataset, load_dataset
 from platform.progress import Say, open_console, say_on
 from platform.results import jury_sees, open_experiment, parser_of_results
-from platform.scores import JURY, SCORES
+from platform.scores import JURY, SCORES, jury_at
 from platform.stored_models import load_trial
 
 PICTURES = 4_000  # of validation, at most, that are judged
@@ -200,8 +200,13 @@ def _record(
     trial_ids = [arm.best.trial_id for arm in arms if arm.best is not None]
     with write_session(engine) as session:
         record_verdict(session, experiment_id, verdict)
-        for trial_id, (mark, error), picked in zip(trial_ids, chosen.marks(), chosen.picked, strict=True):
-            by_index = dict(zip(indices.tolist(), picked.tolist(), strict=True))
+        for arm, (trial_id, (mark, error)) in enumerate(zip(trial_ids, chosen.marks(), strict=True)):
+            names = [JURY, *(jury_at(jury.acuity) for jury in juries)]
+            picked = np.stack([chosen.picked[arm], *(jury.picked[arm] for jury in juries)], axis=1).tolist()
+            by_index = {
+                index: dict(zip(names, of_picture, strict=True))
+                for index, of_picture in zip(indices.tolist(), picked, strict=True)
+            }
             record_score(session, trial_id, JURY, mark, error, by_index)
 
 

@@ -97,7 +97,12 @@ def test_its_word_stands_beside_votes_as_a_machines() -> None:
         record_verdict(session, session.scalars(select(Experiment.id)).one(), said)
         for arm, trial_id in trials.items():
             record_score(
-                session, trial_id, JURY, marks[arm], 0.01, {3: 1.0 if arm == "classification" else 0.5, 5: 0.6}
+                session,
+                trial_id,
+                JURY,
+                marks[arm],
+                0.01,
+                {3: {JURY: 1.0 if arm == "classification" else 0.5}, 5: {JURY: 0.6}},
             )
     with read_session(engine) as session:
         votes, *_ = results_tables(session, "cats", load_answers(session, find_study(session, "cats")))

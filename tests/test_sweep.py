@@ -25,7 +25,7 @@ from PIL import Image as Picture
 from sqlalchemy import Engine, delete, func, select, update
 
 from db.errors import UserError
-from db.gallery import sample_scores
+from db.gallery import scores_of_samples
 from db.results import arm_results
 from db.schema import Arm, Dataset, Experiment, Image, Report, Run, Sample, Trial
 from db.store import open_database, read_session, write_session
@@ -38,7 +38,7 @@ from platform.datasets import load_dataset
 from platform.options import parse_options
 from platform.photographs import main as colorize
 from platform.results import main as print_results
-from platform.scores import JURY
+from platform.scores import JURY, jury_at
 from platform.storage import CHECKPOINT_FILE, SAMPLES_FILE
 from platform.stored_models import load_trial
 from platform.sweep import main as sweep
@@ -446,4 +446,5 @@ def test_a_machine_jury_judges_it(finished: Finished, monkeypatch: pytest.Monkey
         for found in arm_results(session, "tiny"):
             assert found.best is not None
             assert found.best.scores["validation"][JURY] == marks[found.arm][0]
-            assert len(sample_scores(session, [found.best.trial_id], JURY)) == 5
+            of_pictures = scores_of_samples(session, [found.best.trial_id]).values()
+            assert sum(JURY in scores and jury_at(said["acuity"]) in scores for scores in of_pictures) == 5

@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from db.answers import Answers
-from db.gallery import Photograph, photographs, sample_pngs, sample_scores, segment_pngs, truth_pngs
+from db.gallery import Photograph, photographs, sample_pngs, scores_of_samples, segment_pngs, truth_pngs
 from db.pictures import pixels
 from db.results import Contender, ExperimentSummary, arm_names, arm_results, best_contenders, contenders
 from db.store import read_session
@@ -115,9 +115,10 @@ def load_gallery(
     trial_ids = [contender.trial.trial_id for contender in shown]
     found = photographs(session, trial_ids)
     image_ids = [photograph.image_id for photograph in found]
+    scores = scores_of_samples(session, trial_ids)
     delta_e, by_jury = (
-        np.array([[found.get((trial, image), np.nan) for trial in trial_ids] for image in image_ids], dtype=float)
-        for found in (sample_scores(session, trial_ids, score) for score in ("delta_e_2000", JURY))
+        np.array([[scores.get((trial, image), {}).get(name, np.nan) for trial in trial_ids] for image in image_ids])
+        for name in ("delta_e_2000", JURY)
     )
     picked = asked = None
     if answers is not None and answers.participants:

@@ -9,10 +9,12 @@ import pandas as pd
 import streamlit as st
 
 from db.answers import Answers
+from db.store import read_session
 from platform.intervals import wilson
 from platform.results import predictions_note, titled
 from platform.scores import SCORES
 from platform.tables import Table
+from survey_app.dashboard import agreement
 from survey_app.dashboard.chosen import Chosen
 from survey_app.dashboard.exhibits import (
     Exhibit,
@@ -39,8 +41,8 @@ def show(chosen: Chosen) -> None:
 
 
 def exhibits(answers: Answers, chosen: Chosen) -> list[Exhibit]:
-    """The table of rank correlations, and a figure for each score; the loss is no score of theirs, as its unit differs
-    between models."""
+    """The table of rank correlations, what scores of single pictures predict, and a figure for each score; the loss is
+    no score of theirs, as its unit differs between models."""
     kept = answers.of(chosen.inclusion)
     if not kept.participants:
         return ["No votes yet: the figures appear with the first answers."]
@@ -48,7 +50,9 @@ def exhibits(answers: Answers, chosen: Chosen) -> list[Exhibit]:
     points = {name: _points(name, kept, votes) for name in SCORES if name != "loss"}
     figures = [_score_figure(name, kept, of) for name, of in points.items() if of["score"].notna().any()]
     pairs: list[Exhibit] = [tuple(figures[start : start + 2]) for start in range(0, len(figures), 2)]
-    return [_correlations(kept, points), *pairs]
+    with read_session(chosen.engine) as session:
+        by_picture = agreement.exhibits(session, kept)
+    return [_correlations(kept, points), *by_picture, *pairs]
 
 
 def _points(name: str, kept: Answers, votes: list[dict[str, Any]]) -> pd.DataFrame:
