@@ -4,13 +4,15 @@ in λ alone.
 Laplace's approximation with a binomial likelihood (Rasmussen & Williams 2006, 3.4), a Matérn 5/2 covariance and an
 unknown mean. What is not known of the covariance, its length and its height, is averaged over a grid by its marginal
 likelihood. Answers of one participant go together: counts are divided by the design effect (Rao & Scott 1992), and what
-moves all shares alike is an error of the whole curve's level.
+moves all shares alike is an error of the whole curve's level. Answers of earlier rounds are of the same curve, but for
+its level.
 """
 
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,6 +24,7 @@ LAMBDAS = np.linspace(0.0, 1.0, 51)  # that the curve is drawn at
 LENGTHS = np.geomspace(0.25, 2.0, 4)  # of the covariance, in λ; all as likely beforehand, as are
 HEIGHTS = np.geomspace(0.05, 1.6, 6)  # the curve's standard deviations about its mean, in log odds
 LEVEL = 2.0  # standard deviation of the mean in log odds, about a share of one half: 2 to 98 % with 95 %
+ROUND_LEVEL = 0.3  # standard deviation of an earlier round's level about the last one's, in log odds
 DRAWS = 2000  # of curves
 MOST_TIMES = 1000  # more participants than so far, that are ever planned
 STEPS = 100  # of Newton's method, at most
@@ -64,12 +67,20 @@ def one_family(contenders: Sequence[Contender]) -> list[int]:
     return max(families, key=len, default=[])
 
 
+class Votes(NamedTuple):
+    """Of one round."""
+
+    values: np.ndarray  # float (arms,), the λ of each, rising
+    picked: np.ndarray  # int (participants, arms)
+    asked: np.ndarray  # as picked
+
+
 @dataclass(frozen=True, eq=False)
 class Curve:
     """What is known of the curve, as draws from its posterior distribution."""
 
-    asked_at: np.ndarray  # float (values,), λ's that people were asked about, rising
-    at: np.ndarray  # float (points,): LAMBDAS and asked_at, rising
+    asked_at: np.ndarray  # float (values,), λ's that people were asked about, rising; of rounds, in the last
+    at: np.ndarray  # float (points,): LAMBDAS and what was ever asked about, rising
     draws: np.ndarray  # float (DRAWS, points), shares from 0 to 1
 
     def interval(self, quantiles: Sequence[float] = (2.5, 50.0, 97.5)) -> np.ndarray:
@@ -90,16 +101,21 @@ class Curve:
         return np.asarray(self.at[self.draws.argmax(axis=1)])
 
 
-def fit_curve(values: np.ndarray, picked: np.ndarray, asked: np.ndarray, *, times: float = 1.0) -> Curve:
-    """values: float (arms,), the λ of each, rising; picked, asked: int (participants, arms). times: as if there were so
-    many times the participants, and their answers like those so far."""
-    effect, together = clustering(picked, asked)
-    effective = asked.sum(axis=0) * times / effect
-    with np.errstate(invalid="ignore"):
-        shares = np.nan_to_num(picked.sum(axis=0) / asked.sum(axis=0))
-    at = np.union1d(LAMBDAS, values)
+def fit_curve(
+    values: np.ndarray, picked: np.ndarray, asked: np.ndarray, *, before: Sequence[Votes] = (), times: float = 1.0
+) -> Curve:
+    """values: float (arms,), the λ of each, rising; picked, asked: int (participants, arms). before: earlier rounds, of
+    whose levels the curve's is not. times: as if there were so many times the participants, and their answers like
+    those so far."""
+    _, together = clustering(picked, asked)
+    rounds = [*before, Votes(values, picked, asked)]
+    counts = [_effective(votes, times if votes is rounds[-1] else 1.0) for votes in rounds]
+    at = np.unique(np.concatenate([LAMBDAS, *(votes.values for votes in rounds)]))
     prior = _covariances(at)
-    evidence, middle, left = _laplace(prior, np.searchsorted(at, values), shares * effective, effective)
+    places = np.concatenate([np.searchsorted(at, votes.values) for votes in rounds])
+    of_round = np.repeat(np.arange(len(rounds)), [len(votes.values) for votes in rounds])
+    levels = ROUND_LEVEL**2 * ((of_round[:, None] == of_round) & (of_round < len(before)))
+    evidence, middle, left = _laplace(prior, places, levels, *np.concatenate(counts, axis=1))
     weights = np.exp(evidence - evidence.max())
     chance = np.random.default_rng(0)
     shape = chance.choice(len(weights), DRAWS, p=weights / weights.sum())
@@ -111,6 +127,12 @@ def fit_curve(values: np.ndarray, picked: np.ndarray, asked: np.ndarray, *, time
     return Curve(values, at, 1.0 / (1.0 + np.exp(-(middle[shape] + noise + level))))
 
 
+def _effective(votes: Votes, times: float) -> np.ndarray:
+    """Picked and asked as of independent answers, float (2, arms)."""
+    effect, _ = clustering(votes.picked, votes.asked)
+    return np.stack([votes.picked.sum(axis=0), votes.asked.sum(axis=0)]) * times / effect
+
+
 def _covariances(at: np.ndarray) -> np.ndarray:
     """Of log odds, for each length and height, float (shapes, points, points): of the mean, and Matérn 5/2 about it."""
     distance = math.sqrt(5.0) * np.abs(at[:, None] - at) / LENGTHS[:, None, None, None]
@@ -120,11 +142,12 @@ def _covariances(at: np.ndarray) -> np.ndarray:
 
 
 def _laplace(
-    prior: np.ndarray, arms: np.ndarray, picked: np.ndarray, asked: np.ndarray
+    prior: np.ndarray, arms: np.ndarray, levels: np.ndarray, picked: np.ndarray, asked: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of each shape: the log marginal likelihood but for a constant, (shapes,); mean (shapes, points) and covariance
-    (shapes, points, points) of the log odds, given the answers. arms: the arms' places among the points."""
-    among, across = prior[:, arms[:, None], arms], prior[:, arms]
+    (shapes, points, points) of the log odds, given the answers. arms: the arms' places among the points. levels: the
+    covariance (arms, arms) of what is added to the curve where it was asked about."""
+    among, across = prior[:, arms[:, None], arms] + levels, prior[:, arms]
     odds = np.zeros(across.shape[:2])
     for _ in range(STEPS):  # Newton's
         share = 1.0 / (1.0 + np.exp(-odds))
@@ -142,14 +165,20 @@ def _laplace(
     return evidence, (weight[:, None] @ across)[:, 0], left
 
 
-def curve_of(kept: Answers) -> tuple[list[int], Curve] | None:
+def curve_of(kept: Answers, before: Sequence[Votes] = ()) -> tuple[list[int], Curve] | None:
     """The places among its contenders that a study's curve joins, and the curve; None where it asked about fewer than
-    two λ's that one curve may join."""
+    two λ's that one curve may join. before: votes of earlier rounds."""
+    places, votes = one_family(kept.contenders), votes_of(kept)
+    if len(places) < 2 or (votes.asked.sum(axis=0) > 0).sum() < 2:
+        return None
+    return places, fit_curve(*votes, before=before)
+
+
+def votes_of(kept: Answers) -> Votes:
+    """On the contenders that one curve may join."""
     places = one_family(kept.contenders)
     picked, asked = (counts[:, places] for counts in kept.picked_and_asked())
-    if len(places) < 2 or (asked.sum(axis=0) > 0).sum() < 2:
-        return None
-    return places, fit_curve(_values(kept, places), picked, asked)
+    return Votes(np.array([kept.contenders[place].rebalancing for place in places], dtype=float), picked, asked)
 
 
 def incumbent(curve: Curve) -> float:
@@ -157,18 +186,14 @@ def incumbent(curve: Curve) -> float:
     return float(curve.asked_at[curve.draws.mean(axis=0)[curve.places(curve.asked_at)].argmax()])
 
 
-def _values(kept: Answers, places: Sequence[int]) -> np.ndarray:
-    return np.array([kept.contenders[place].rebalancing for place in places])
-
-
-def participants_for_width(kept: Answers, places: Sequence[int], value: float, width: float) -> int | None:
+def participants_for_width(kept: Answers, value: float, width: float, before: Sequence[Votes] = ()) -> int | None:
     """How many participants in all would make the curve's 95 % band at λ = value no wider than `width`, were their
-    answers like those so far; None if MOST_TIMES as many are too few."""
-    picked, asked = (counts[:, places] for counts in kept.picked_and_asked())
-    values, participants = _values(kept, places), int(asked.any(axis=1).sum())
+    answers like those so far; None if MOST_TIMES as many are too few. before: votes of earlier rounds."""
+    votes = votes_of(kept)
+    participants = int(votes.asked.any(axis=1).sum())
 
     def negative_width(count: int) -> float:
-        curve = fit_curve(values, picked, asked, times=count / participants)
+        curve = fit_curve(*votes, before=before, times=count / participants)
         low, _, high = curve.interval()[:, curve.places([value])[0]]
         return float(low - high)
 

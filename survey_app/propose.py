@@ -27,7 +27,8 @@ from db.studies import PLANNED_PARTICIPANTS, SurveyError, find_study, study_summ
 from platform.intervals import range_text
 from platform.results import SIMULATED
 from survey_app.curve import Curve, curve_of, incumbent, participants_for_width
-from survey_app.dashboard.rebalancing import OPTIMISTIC, best_table
+from survey_app.dashboard.rebalancing import best_table, how_sure_of_best
+from survey_app.rounds import earlier_rounds, rounds_table, votes_before
 
 QUANTILES = (12.5, 37.5, 62.5, 87.5)  # of where the best λ is: proposed are the values there
 STEP = 0.05  # to which they are rounded
@@ -51,10 +52,14 @@ def proposed_values(curve: Curve) -> list[float]:
 
 
 def next_config(
-    config: dict[str, Any], arms: dict[str, dict[str, Any]], hyperparameters: dict[str, Any], participants: int
+    config: dict[str, Any],
+    arms: dict[str, dict[str, Any]],
+    hyperparameters: dict[str, Any],
+    participants: int,
+    study: str,
 ) -> dict[str, Any]:
-    """The config of the sweep after that of `config`: the same data and training, once, with the hyperparameters that
-    were best."""
+    """The config of the sweep after that of `config`, whose study this was: the same data and training, once, with the
+    hyperparameters that were best."""
     name, _, number = config["experiment"].partition("-round-")
     tried = config["training"] | hyperparameters
     changed = {
@@ -64,6 +69,7 @@ def next_config(
         "search": {"method": "random", "trials_per_arm": 1},
         "early_stopping": None,
         "participants": participants,
+        "proposed_from": study,
     }
     # The images and epochs that fitted into the minutes of the first sweep: rounds are compared.
     return {key: value for key, value in (config | changed).items() if value is not None and key != "minutes"}
@@ -111,13 +117,15 @@ def _run(options: argparse.Namespace) -> int:
         study = find_study(session, options.study)
         name, experiment = study.name, session.get_one(Experiment, study.experiment_id)
         answers = load_answers(session, study, simulated=options.simulated)
+        rounds = earlier_rounds(session, answers)
         rows = session.scalars(select(Arm).where(Arm.experiment_id == study.experiment_id))
         configured = {arm.name: arm.options for arm in rows}
         config = experiment.config
     summary = study_summary(engine, name)
     if not answers.participants:
         raise SurveyError(_why_nobody(name, summary.simulated, simulated=options.simulated))
-    found = curve_of(answers)
+    before = votes_before(rounds)
+    found = curve_of(answers, before)
     if found is None:
         raise SurveyError(
             f"Study {name!r} has no answers about two values of λ of one model, so there is no curve to propose from; "
@@ -128,10 +136,10 @@ def _run(options: argparse.Namespace) -> int:
     best, values = incumbent(curve), proposed_values(curve)
     arms = next_arms(members, configured, sorted({best, 1.0, *values}))
     per_arm = len(arms) / len(answers.contenders)  # the more arms, the fewer questions about each
-    needed = participants_for_width(answers, places, best, WIDTH)
+    needed = participants_for_width(answers, best, WIDTH, before)
     participants = PLANNED_PARTICIPANTS if needed is None else math.ceil(needed * per_arm)
     trial = next(member.trial for member in members if member.rebalancing == best)
-    sweep = next_config(config, arms, trial.hyperparameters, participants)
+    sweep = next_config(config, arms, trial.hyperparameters, participants, name)
     whom = f"{answers.participants} {SIMULATED if answers.simulated else 'people'}"
     head = [
         f"Proposed from study {name!r} of experiment {answers.experiment!r}, {whom}: python -m survey_app.propose.",
@@ -144,8 +152,12 @@ def _run(options: argparse.Namespace) -> int:
             stream.write(config_text(sweep, head))
     except OSError as error:
         raise UserError(f"{file} cannot be written ({error.strerror}); give another --to.") from error
-    console.print(best_table(answers, places, curve).rich(console.width), crop=False)
-    for line in _reasons(curve, best, values):
+    tables = [best_table(answers, rounds, places, curve), *([rounds_table(answers, rounds)] if rounds else [])]
+    for table in tables:
+        console.print(table.rich(console.width), crop=False)
+    if rounds:
+        console.print(tables[1].note)
+    for line in _reasons(curve, best, values, how_sure_of_best(answers, rounds)):
         console.print(line)
     trained = [arm for arm, of_arm in arms.items() if "renders" not in of_arm]
     console.print(
@@ -164,14 +176,14 @@ def _why_nobody(study: str, there: int, *, simulated: bool) -> str:
     return f"Nobody has answered study {study!r} yet; ask people first: python -m survey_app.serve."
 
 
-def _reasons(curve: Curve, best: float, values: Sequence[float]) -> list[str]:
+def _reasons(curve: Curve, best: float, values: Sequence[float], how_sure: str) -> list[str]:
     """The incumbent and each proposed value, with what is known of it."""
     low, middle, high = curve.interval()[:, curve.places([best, *values])]
     shares = [
         f"{100 * share:.0f} % ({range_text(float(start), float(end))})"
         for start, share, end in zip(low, middle, high, strict=True)
     ]
-    lines = [f"The best so far is λ = {best:g}: {shares[0]} by the curve. {OPTIMISTIC}"]
+    lines = [f"The best so far is λ = {best:g}: {shares[0]} by the curve. {how_sure}"]
     if not values:
         return [*lines, "No other λ is likely to be better: ask once more about this one and plain classification."]
     lines.append("Proposed, as they part into equal shares the probability of where the best λ is:")

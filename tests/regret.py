@@ -9,7 +9,7 @@ alone is taken, or the best on a curve of both rounds' votes.
 import numpy as np
 from scipy.special import expit
 
-from survey_app.curve import fit_curve, incumbent
+from survey_app.curve import Votes, fit_curve, incumbent
 from survey_app.propose import proposed_values
 from tests.test_curve import VALUES, Truth, simulated, truths
 
@@ -29,20 +29,9 @@ def regrets(chance: np.random.Generator, truth: Truth, votes: int) -> list[float
     first = fit_curve(VALUES, *before)
     values = np.unique([incumbent(first), 1.0, *proposed_values(first)])
     after = simulated(chance, truth, values, half)
-    every = np.union1d(VALUES, values)
-    pooled = fit_curve(
-        every, *(_spread(every, VALUES, old, values, new) for old, new in zip(before, after, strict=True))
-    )
+    pooled = fit_curve(values, *after, before=[Votes(VALUES, *before)])
     taken = (raw, on_curve, incumbent(fit_curve(values, *after)), pooled.at[pooled.draws.mean(axis=0).argmax()])
     return [float(highest - expit(truth(np.array([value])))[0]) for value in taken]
-
-
-def _spread(every: np.ndarray, first: np.ndarray, old: np.ndarray, second: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """Counts of both rounds' participants, one below the other, over all values of λ."""
-    counts = np.zeros((len(old) + len(new), len(every)), dtype=int)
-    counts[: len(old), np.searchsorted(every, first)] = old
-    counts[len(old) :, np.searchsorted(every, second)] = new
-    return counts
 
 
 def main() -> None:

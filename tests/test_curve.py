@@ -12,7 +12,7 @@ from scipy.stats import binom, multivariate_normal
 
 from db.results import Contender
 from survey_app import curve
-from survey_app.curve import Curve, fit_curve, incumbent, one_family
+from survey_app.curve import Curve, Votes, fit_curve, incumbent, one_family
 from survey_app.statistics import clustering
 
 VALUES = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
@@ -136,6 +136,34 @@ def test_more_participants_narrow_the_band() -> None:
     assert width(four) == pytest.approx(width(once) / 2, rel=0.15)
     again = fit_curve(VALUES, np.tile(picked, (4, 1)), np.tile(asked, (4, 1)))
     assert width(four) == pytest.approx(width(again), rel=0.05)
+
+
+def shifted(truth: Truth, level: float) -> Truth:
+    return lambda at: truth(at) + level
+
+
+def test_an_earlier_round_speaks_of_the_same_curve_but_for_its_level() -> None:
+    """Of 40 studies, each with a round before it whose level is another: the band holds the truth, of the later round's
+    level, and is narrower in differences between λ's than without that round."""
+    chance, spread = np.random.default_rng(7), np.random.default_rng(1).normal(0, 0.4, (1000, 1))
+    covered, narrower = [], []
+    for _ in range(40):
+        truth, level = truths(chance)["one peak"], chance.normal(0, 0.3)
+        earlier = Votes(VALUES, *simulated(chance, shifted(truth, level), VALUES, 20))
+        values = np.array([0.4, 0.6, 1.0])
+        later = simulated(chance, truth, values, 20)
+        alone, both = fit_curve(values, *later), fit_curve(values, *later, before=[earlier])
+        assert (both.asked_at == values).all()
+        assert np.isin(VALUES, both.at).all()
+        share = expit(truth(both.at) + spread).mean(axis=0)
+        low, _, high = both.interval()
+        covered.append(float(((low <= share) & (share <= high)).mean()))
+        errors = [np.std(np.diff(logit(found.draws[:, found.places([0.0, 1.0])]))) for found in (alone, both)]
+        narrower.append(errors[1] < errors[0])
+    assert 0.88 < np.mean(covered) < 0.985
+    assert np.mean(narrower) > 0.9
+    first = fit_curve(VALUES, *earlier[1:])
+    assert np.array_equal(first.draws, fit_curve(*earlier, before=[]).draws)
 
 
 def test_clustering_of_independent_answers_and_of_those_that_are_alike() -> None:

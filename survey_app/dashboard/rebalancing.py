@@ -1,5 +1,6 @@
 """Picked as real over λ: the arms' own shares, the curve through those that differ in λ alone, and where it peaks."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import altair as alt
@@ -13,6 +14,7 @@ from platform.tables import Table
 from survey_app.curve import Curve, curve_of, incumbent, participants_for_width
 from survey_app.dashboard.exhibits import NEUTRAL, Exhibit, Figure, mark_note
 from survey_app.dashboard.prediction import votes_against
+from survey_app.rounds import Round, confirmed, rounds_table, votes_before
 
 CURVE = "curve"  # what its rows are called among those of the models
 BINS = np.linspace(0.0, 1.0, 11)  # of λ, in the histogram of the best one
@@ -22,13 +24,28 @@ OPTIMISTIC = (
 )
 
 
-def exhibits(kept: Answers) -> list[Exhibit]:
-    """Two figures and a table; nothing where no curve can be drawn. kept: of those who are counted."""
-    found = curve_of(kept)
+def exhibits(kept: Answers, rounds: Sequence[Round] = ()) -> list[Exhibit]:
+    """Two figures and a table, and one of the rounds if there were earlier ones; nothing where no curve can be drawn.
+    kept: of those who are counted."""
+    found = curve_of(kept, votes_before(rounds))
     if found is None:
         return []
     places, curve = found
-    return [(_curve_figure(kept, places, curve), _best_figure(kept, curve)), best_table(kept, places, curve)]
+    figures = _curve_figure(kept, places, curve), _best_figure(kept, curve)
+    return [figures, best_table(kept, rounds, places, curve), *([rounds_table(kept, rounds)] if rounds else [])]
+
+
+def how_sure_of_best(kept: Answers, rounds: Sequence[Round]) -> str:
+    """The best of several is overestimated, until it was asked about again."""
+    again = confirmed(kept, rounds)
+    found = curve_of(kept, votes_before(rounds))
+    if again is None or found is None or again[0] != incumbent(found[1]):
+        return OPTIMISTIC
+    value, share = again
+    return (
+        f"λ = {value:g} was the best before, too, and was asked about again: {share.percent} % ({share.range}) by "
+        f"study {kept.study!r} alone, which nobody chose for its luck."
+    )
 
 
 def _curve_figure(kept: Answers, places: list[int], curve: Curve) -> Figure:
@@ -97,7 +114,7 @@ def _best_figure(kept: Answers, curve: Curve) -> Figure:
     )
 
 
-def best_table(kept: Answers, places: list[int], curve: Curve) -> Table:
+def best_table(kept: Answers, rounds: Sequence[Round], places: list[int], curve: Curve) -> Table:
     """What the curve says of the arms that it joins."""
     values = curve.asked_at
     low, middle, high = 100 * curve.interval()[:, curve.places(values)]
@@ -119,19 +136,20 @@ def best_table(kept: Answers, places: list[int], curve: Curve) -> Table:
         | dict.fromkeys(["by the curve (%)", "95 % from", "95 % to"], ".1f")
         | {"best of these (%)": ".0f"},
         note="The curve's share picked as real, to which neighbours in λ contribute, and the probability that each is "
-        f"the best of these. {OPTIMISTIC}",
+        f"the best of these. {how_sure_of_best(kept, rounds)}",
     )
 
 
-def narrowing(kept: Answers, width: float) -> list[str]:
+def narrowing(kept: Answers, rounds: Sequence[Round], width: float) -> list[str]:
     """A sentence that says how many participants would narrow the band at the curve's best arm to `width`, a share."""
-    found = curve_of(kept)
+    before = votes_before(rounds)
+    found = curve_of(kept, before)
     if found is None:
         return []
-    places, curve = found
+    _, curve = found
     best = incumbent(curve)
     low, _, high = curve.interval()[:, curve.places([best])[0]]
-    needed = participants_for_width(kept, places, best, width)
+    needed = participants_for_width(kept, best, width, before)
     if high - low <= width:
         more = f"{100 * width:.0f} points are reached"
     elif needed is None:

@@ -11,6 +11,7 @@ from survey_app.dashboard import jury, pictures, rebalancing, seeds, tilting
 from survey_app.dashboard.chosen import Chosen
 from survey_app.dashboard.exhibits import Exhibit, show_exhibits
 from survey_app.finding import finding, nobody_asked
+from survey_app.rounds import earlier_rounds
 
 
 def show(chosen: Chosen) -> None:
@@ -37,7 +38,9 @@ def exhibits(session: Session, chosen: Chosen, *, published: bool = False) -> li
     votes, scores, trials = results_tables(
         *(session, chosen.experiment.name, chosen.answers, chosen.inclusion), no_votes=no_votes, published=published
     )
-    curve = [] if chosen.answers is None else rebalancing.exhibits(chosen.answers.of(chosen.inclusion))
+    curve: list[Exhibit] = []
+    if (kept := chosen.kept) is not None:
+        curve = rebalancing.exhibits(kept, earlier_rounds(session, kept, chosen.inclusion))
     results = arm_results(session, chosen.experiment.name)
     by_seed = seeds.exhibits(replicate_scores(session, chosen.experiment.id), results)
     tilted = tilting.exhibits(best_contenders(results))
