@@ -184,6 +184,7 @@ class SweepConfig(_Section):
     resources: Resources = Resources()
     samples: Samples = Samples()
     failures: Failures = Failures()
+    jury: bool = False  # whether a machine judges the pictures before the study opens, see `platform.jury`
     participants: _Count = 30  # planned, of the study that the finished sweep opens
     proposed_from: str | None = None  # the study whose answers this sweep follows, see `survey_app.propose`
 

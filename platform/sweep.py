@@ -39,6 +39,7 @@ from platform.budget import (
 from platform.colour_counts import count_colours
 from platform.config import SweepConfig, read_config
 from platform.hyperparameters import Hyperparameters
+from platform.jury import judge
 from platform.options import command_for, command_to_ask, command_to_resume, parse_options
 from platform.palettes import centers_as_list
 from platform.preparation import (
@@ -369,6 +370,14 @@ def _show(engine: Engine, experiment_id: int, experiment: str, console: Console,
     failures = _show_results(engine, experiment_id, experiment, console)
     for problem in problems:
         say(f"Not recorded: {problem}.")
+    with read_session(engine) as session:
+        row = session.get_one(Experiment, experiment_id)
+        jury_is_due = row.config.get("jury") and row.jury is None
+    try:
+        if jury_is_due:
+            judge(engine, experiment, say)
+    except UserError as error:
+        missing.append(f"The machine jury's word is missing ({error})")
     try:
         study = open_study_of(engine, experiment, say=say)
         if study is not None and study.view.status == "open":

@@ -5,15 +5,11 @@ meet what other people's machines have in store: old variables, another user's l
 """
 
 import io
-import os
-import re
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +41,7 @@ from platform.sweep import main as sweep
 from platform.training import train
 from platform.trials import plan_trials
 from tests.contracts import colours_of
+from tests.processes import run_sweep
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -88,35 +85,6 @@ class Finished:
     output: str
 
 
-def run(
-    arguments: list[str],
-    environment: Mapping[str, str],
-    stop_at: str | None = None,
-    stop_by: signal.Signals = signal.SIGKILL,
-) -> tuple[int, str]:
-    """Run the command to its end, or send it a signal when it has printed a line that matches `stop_at`."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "platform.sweep", *arguments],
-        cwd=CHECKOUT,
-        env={**os.environ, "COLUMNS": "240", **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding=environment.get("PYTHONIOENCODING"),
-    ) as process:
-        assert process.stdout is not None
-        output = ""
-        try:
-            for line in process.stdout:
-                output += line
-                if stop_at is not None and re.match(stop_at, line):
-                    process.send_signal(stop_by)
-                    stop_at = None
-            return process.wait(), output
-        finally:
-            process.kill()
-
-
 @pytest.fixture(scope="module")
 def others_machine() -> Iterator[dict[str, str]]:
     """Variables as other people's machines have them: Ray's lock files belong to somebody else, and old profiles."""
@@ -135,7 +103,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory, others_machine: dict[s
         (r"\[1/12\]", signal.SIGKILL, -signal.SIGKILL, "running"),
         (r"\[\d+/12\]", signal.SIGTERM, 130, "interrupted"),
     ):
-        status, output = run(command(folder), others_machine, stop_at, stop_by)
+        status, output = run_sweep(command(folder), others_machine, stop_at, stop_by)
         assert status == expected_status, output
         assert "The environment variable TUNE_RESULT_DIR is ignored" in output
         [resumed_by] = [line for line in output.splitlines() if line.startswith("If it is interrupted")]
@@ -154,7 +122,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory, others_machine: dict[s
 @pytest.fixture(scope="module")
 def finished(interrupted: Path, others_machine: dict[str, str]) -> Iterator[Finished]:
     """The experiment at its end, whose storage was moved meanwhile."""
-    status, output = run([*command(interrupted), "--storage", str(interrupted / "moved")], others_machine)
+    status, output = run_sweep([*command(interrupted), "--storage", str(interrupted / "moved")], others_machine)
     assert status == 1, output  # as some trials failed
     engine = open_database(interrupted / "d.sqlite")
     yield Finished(interrupted, interrupted / "tiny.yaml", engine, output)
@@ -439,7 +407,13 @@ def test_another_config_under_the_same_name_is_refused(finished: Finished, capsy
 
 def test_a_machine_jury_judges_it(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jury, "STEPS", 2)
-    assert [jury.main(["--database", str(finished.folder / "d.sqlite")]) for _ in range(2)] == [0, 0]
+    database = ["--database", str(finished.folder / "d.sqlite")]
+    assert jury.main([*database, "--leave-one-out"]) == 0
+    with write_session(finished.engine) as session:
+        experiment = session.scalars(select(Experiment)).one()
+        assert (experiment.jury or {})["unseen"].keys() == set(read_config(finished.config).configs["cpu"].arms)
+        experiment.config, experiment.jury = experiment.config | {"jury": True}, None
+    sweep(["--resume", "tiny", *database])  # what is finished is completed, here by a jury
     with read_session(finished.engine) as session:
         said = session.scalars(select(Experiment.jury)).one() or {}
         [marks] = [held["marks"] for held in said["by_acuity"] if held["acuity"] == said["acuity"]]

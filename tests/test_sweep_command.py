@@ -12,7 +12,8 @@ from platform import preparation
 from platform.options import command_for, command_to_ask, command_to_resume
 from platform.ray_cluster import take_lack_of_memory_for_death
 from platform.sweep import main as sweep
-from tests.test_sweep import CHECKOUT, CONFIG, closing_engine, command, run
+from tests.processes import run_sweep
+from tests.test_sweep import CHECKOUT, CONFIG, closing_engine, command
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def test_folders_that_ray_cannot_use_are_one_sentence_with_the_mend(
 ) -> None:
     if variable == "TMPDIR":
         (config.parent / folder).mkdir(parents=True)
-    status, output = run(command(config.parent), {variable: str(config.parent / folder)})
+    status, output = run_sweep(command(config.parent), {variable: str(config.parent / folder)})
     assert status == 2, output
     assert expected in output.splitlines()[-1]
     assert "Traceback" not in output

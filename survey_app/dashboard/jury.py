@@ -1,5 +1,7 @@
 """From which scale on a model's colours give themselves away: the machine jury's marks over its acuity."""
 
+from typing import Any
+
 import altair as alt
 import pandas as pd
 from sqlalchemy import select
@@ -8,6 +10,7 @@ from sqlalchemy.orm import Session
 from db.schema import Experiment
 from platform.results import jury_note
 from platform.scores import JURY, SCORES
+from platform.tables import Table
 from survey_app.dashboard.exhibits import NEUTRAL, Exhibit, Figure, arm_scale
 
 NOBODY_CAN_TELL = pd.DataFrame({"mark": [0.5]})
@@ -46,6 +49,7 @@ def exhibits(session: Session, experiment: str) -> list[Exhibit]:
             alt.Y("share:Q"), shape=arm_scale(arms)["shape"], tooltip=tooltip
         ),
     ]
+    unseen = _unseen_table(found) if found.get("unseen") else []
     told = ", ".join(f"{100 * held['pair_accuracy']:.0f} % at {held['acuity']}" for held in found["by_acuity"])
     return [
         Figure(
@@ -56,5 +60,25 @@ def exhibits(session: Session, experiment: str) -> list[Exhibit]:
             data=data,
             note=f"Bars: 95 % over pictures. Dashed: nobody can tell. Pairs told apart, baselines aside: {told}. "
             f"{jury_note(session, experiment, None)}",
+        ),
+        *unseen,
+    ]
+
+
+def _unseen_table(verdict: dict[str, Any]) -> list[Exhibit]:
+    [seen] = [held["marks"] for held in verdict["by_acuity"] if held["acuity"] == verdict["acuity"]]
+    rows = [
+        {"model": arm, "picked as real by the jury (%)": 100 * seen[arm][0], "never having seen it (%)": 100 * mark}
+        | {"standard error": 100 * error}
+        for arm, (mark, error) in verdict["unseen"].items()
+    ]
+    return [
+        Table(
+            name="jury-unseen",
+            title="Is the jury fair to what it has not seen?",
+            frame=pd.DataFrame(rows),
+            formats={heading: ".1f" for heading in rows[0] if heading != "model"},
+            note="What a jury says of a model that learned from all others alone. Where that is much more, the jury "
+            "knows this model's own mistakes, and its mark is low for being known.",
         )
     ]
