@@ -17,12 +17,12 @@ from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 
 from db.store import read_session
+from platform.chosen_experiment import open_experiment
 from platform.datasets import DatasetError, load_dataset
 from platform.evaluation import known_of, predict
 from platform.image_files import PHOTOS
 from platform.metrics import colourfulness
 from platform.photographs import Colour, colour_photograph, finished_models
-from platform.results import open_experiment
 from platform.stored_models import load_trial
 
 SIDES = (32, 48, 64, 96, 128, 192, 256)

@@ -1,6 +1,5 @@
 """What a sweep costs here, measured in a few steps of each kind of training, and how much of it fits into minutes."""
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from platform.evaluation import as_tensor, evaluate_splits
 from platform.hyperparameters import Hyperparameters
 from platform.training import autocast_dtype, build_model, build_optimizers, train_epoch
 from platform.trials import Reported, combinations_of, expected_seconds, hyperparameters_of, trials_in_all
+from platform.workers import cores_here
 
 SCORED_IMAGES = 125
 FEWEST_IMAGES = 500  # per epoch: fewer teach nothing that is worth comparing
@@ -127,7 +127,7 @@ def slots_here(config: SweepConfig) -> int:
     """How many run at once on this machine alone."""
     devices = torch.cuda.device_count()
     share = config.resources.gpu if config.resources.gpu != "auto" else AUTO_GPU_SHARE if devices else 0.0
-    return slots(config, {"CPU": len(os.sched_getaffinity(0)), "GPU": devices}, share)
+    return slots(config, {"CPU": cores_here(), "GPU": devices}, share)
 
 
 def mean_costs(found: Sequence[Costs]) -> Costs:

@@ -23,7 +23,7 @@ from db.gallery import Photograph, photographs, sample_pngs, truth_pngs
 from db.pictures import encoded, pixels
 from db.results import arm_results, best_contenders, experiment_progress
 from db.store import read_session
-from platform.results import open_experiment, parser_of_results
+from platform.chosen_experiment import open_experiment, parser_of_results
 
 PICTURE_PX = 96  # about so wide is a picture of the command's
 MARGIN_PX, GAP_PX, LABEL_PX = 16, 14, 112

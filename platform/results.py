@@ -2,7 +2,6 @@
 for the report. What scores there are and how they are printed, `platform.scores` says.
 """
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,13 +21,13 @@ from db.results import (
     arm_results,
     experiment_progress,
     list_experiments,
-    newest_experiment,
     replicate_scores,
 )
 from db.schema import Arm, Experiment, Study, Trial, TrialStatus
-from db.store import DATABASE_HELP, default_database, open_existing, read_session
+from db.store import read_session
 from db.studies import studies_of
 from db.sweeps import sweep_plan
+from platform.chosen_experiment import open_experiment, parser_of_results
 from platform.intervals import Share, wilson
 from platform.scores import JURY, SCORES
 from platform.seeds import seed_tables
@@ -349,24 +348,6 @@ def report_failures(engine: Engine, experiment_id: int, say: Callable[[str], Non
     for arm, number, reason in failed:
         say(f"Failed: {arm} #{number}: {reason}")
     return 1 if failed else 0
-
-
-def parser_of_results(program: str, description: str) -> argparse.ArgumentParser:
-    """The arguments of every command that reads one experiment's results."""
-    parser = argparse.ArgumentParser(prog=f"python -m platform.{program}", description=description)
-    parser.add_argument("experiment", nargs="?", help="its name (default: the newest)")
-    parser.add_argument("--database", default=default_database(), help=DATABASE_HELP)
-    return parser
-
-
-def open_experiment(database: str, experiment: str | None) -> tuple[Engine, str]:
-    """Open an existing database and name the experiment, the newest one if None was asked for.
-
-    Raises StoreError, and UnknownExperimentError if there is none at all.
-    """
-    engine = open_existing(database)
-    with read_session(engine) as session:
-        return engine, experiment or newest_experiment(session)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import ttest_rel
 
 from platform.scores import SCORES
 from platform.tables import Table
@@ -84,6 +83,8 @@ def paired_difference(
 ) -> tuple[float, float, float] | None:
     """Mean difference from the reference and its 95 % interval by Student's t, over the seeds that both have; None with
     fewer than two."""
+    from scipy.stats import ttest_rel  # half a second to import
+
     both = [number for number in of if score in of[number] and score in reference.get(number, {})]
     if len(both) < 2:
         return None

@@ -1,5 +1,6 @@
 """What a Ray worker needs before it can import HueJury. Pure: Ray itself is not imported."""
 
+import os
 import tempfile
 from collections.abc import MutableMapping
 from pathlib import Path
@@ -65,3 +66,10 @@ def ray_runtime_env() -> dict[str, Any]:
     paths to workers as absolute ones, or better give them the data.
     """
     return {"py_modules": [str(CHECKOUT / "platform"), str(CHECKOUT / "db")], "env_vars": KEEP_FREED_MEMORY}
+
+
+def cores_here() -> int:
+    """How many this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
