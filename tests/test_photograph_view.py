@@ -138,3 +138,25 @@ def test_a_model_that_gives_colours_directly_has_nothing_to_try(server: Server, 
         page.get_by_role("button", name="Download as PNG").click()
     assert Image.open(io.BytesIO(Path(download.value.path()).read_bytes())).size == (1000, 665)
     page.close()
+
+
+def test_what_was_tried_on_one_model_is_tried_on_the_next(server: Server, browser: Browser) -> None:
+    page = browser.new_page(viewport=DESKTOP)
+    page.goto(server.url + VIEW)
+    page.get_by_role("radio", name="cameraman").press("Enter")
+    page.locator(".stage[data-turn]").wait_for()
+    temperature = page.locator(".temperature")
+    temperature.click(position={"x": 90, "y": 5})
+    chosen = temperature.input_value()
+    assert chosen != "0.38"
+    picture(page)
+    models = page.get_by_role("combobox", name="Model")
+    models.scroll_into_view_if_needed()
+    page.evaluate("() => new Promise(requestAnimationFrame)")  # a list that opens while the page scrolls shuts again
+    models.click()
+    page.get_by_role("option", name="tilted").click()
+    expect(page.locator(".tilt")).to_have_value("0.5")  # the model's own, which nobody changed
+    expect(temperature).to_have_value(chosen)
+    page.get_by_role("button", name="Reset").click()
+    expect(temperature).to_have_value("0.38")
+    page.close()

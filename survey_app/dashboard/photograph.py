@@ -11,7 +11,7 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -76,6 +76,7 @@ class Opened:
     photograph: Photograph
     thumbs: dict[int, bytes]  # JPEG by trial id
     canvas: tuple[int, Canvas] | None = None  # of one trial, by its id
+    tried: dict[str, float] = field(default_factory=dict)  # λ and temperature, where the reader changed them
 
 
 def show(chosen: Chosen) -> None:
@@ -210,7 +211,10 @@ def _easel(opened: Opened, contender: Contender, canvas: Canvas, key: str) -> No
     """The large picture, its settings, and its ways to be taken away; nothing else of the page is drawn again."""
     sent = st.session_state.get(key, {}).get("asked")
     sent = sent if isinstance(sent, dict) else {}
-    look, photograph = _asked(canvas, sent), opened.photograph
+    look, photograph = _asked(canvas, sent, opened.tried), opened.photograph
+    if look is not None and canvas.start is not None and "look" in sent:
+        now, before = asdict(look), asdict(canvas.start)
+        opened.tried = {name: now[name] for name in ("tilt", "temperature") if now[name] != before[name]}
     easel = st.container()
     # Every run of the script gives a button's file another name, and the old one is forgotten: so the buttons come
     # first, that whoever sees the picture also holds the file's name, and a click on one starts no run.
@@ -247,10 +251,12 @@ def _easel(opened: Opened, contender: Contender, canvas: Canvas, key: str) -> No
         )
 
 
-def _asked(canvas: Canvas, sent: Mapping[str, object]) -> Look | None:
-    """What the browser asks for; what makes no sense is passed over."""
-    if canvas.start is None or "look" not in sent:
-        return canvas.start
+def _asked(canvas: Canvas, sent: Mapping[str, object], tried: Mapping[str, Any]) -> Look | None:
+    """What the browser asks for, or at first what was tried on another model; what makes no sense is passed over."""
+    if canvas.start is None:
+        return None
+    if "look" not in sent:
+        return replace(canvas.start, **tried)
     try:
         return canvas.look(sent["look"])
     except ValueError:
