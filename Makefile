@@ -14,7 +14,7 @@ ifeq ($(origin VENV),file)
 environment := $(VENV)/installed
 endif
 
-.PHONY: help sweep survey survey-load bench test faults lint lock
+.PHONY: help sweep survey survey-load bench test test-all faults lint lock
 .DEFAULT_GOAL := help
 
 help: ## say what can be made
@@ -33,7 +33,10 @@ survey-load: $(environment) ## 30 participants at once on a server of its own, a
 bench: $(environment) ## compare with what people would write and with the floor: docs/benchmarks.md, in 16 minutes
 	$(python) -m benchmarks $(ARGS)
 
-test: $(environment) ## run the tests, two at a time
+test: $(environment) ## run the tests, two at a time, but for the long ones
+	$(python) -m pytest -n 2 --no-loadscope-reorder -m 'not long' $(ARGS)
+
+test-all: $(environment) ## run all tests, as a change must pass them
 	$(python) -m pytest -n 2 --no-loadscope-reorder $(ARGS)
 
 faults: $(environment) ## break things for long: FAULTS=20 times as often as `make test` does; docs/reliability.md

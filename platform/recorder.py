@@ -4,6 +4,7 @@ What the database cannot take at once waits in memory. A trial's older checkpoin
 names the newer one is committed: whenever the driver is killed, the checkpoint that the database names is there.
 """
 
+import json
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -13,13 +14,14 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from db import recording
 from db.errors import UserError
-from db.schema import ExperimentStatus, TrialStatus
+from db.results import StudiedTraining, studied_trainings
+from db.schema import Experiment, ExperimentStatus, Study, TrialStatus
 from db.store import explain, read_session, shown_name, write_session
 from platform.arms import BASELINES, ArmOptions, Task, rebalancing_of, renderings, trained_arms
 from platform.colorize import paint, sample_indices, truth_pngs
@@ -29,8 +31,8 @@ from platform.datasets import Dataset
 from platform.evaluation import Scores, evaluate_splits
 from platform.palettes import centers_as_list
 from platform.progress import Progress
-from platform.storage import Painted, delete_folder, read_samples
-from platform.trials import PlannedTrial, Reported, is_replicate, plan_replicates, trials_per_arm
+from platform.storage import CHECKPOINT_FILE, Painted, delete_folder, has_file, read_samples
+from platform.trials import PlannedTrial, Reported, is_replicate, plan_replicates, plan_trials, trials_per_arm
 
 RETRY_AFTER_S = 5.0
 LAST_RETRIES_S = 300.0
@@ -70,6 +72,7 @@ class Recorded:
     image_ids: dict[int, int]  # by index in the validation split
     trials: list[recording.RecordedTrial]
     reported: dict[str, Reported]  # by trained arm
+    trained_before: dict[str, StudiedTraining]  # by trained arm: what need not be trained again
 
 
 def record_start(engine: Engine, start: Start) -> Recorded:
@@ -124,13 +127,33 @@ def record_start(engine: Engine, start: Start) -> Recorded:
             recording.record_report(session, trial_id, run_id=run_id, **nothing, **score_columns(scores[name]))
             of_indices = dict(zip(start.samples, pictures[name], strict=True))
             _record_samples(session, trial_id, image_ids, Painted(None, of_indices), epoch=0)
+        trained_before = _trained_before(session, start.config, dataset_id)
         trials = recording.recorded_trials(session, experiment_id)
         losses = recording.reported_losses(session, experiment_id)
     reported = {name: Reported() for name in trained_arms(start.config.arms)}
     for arm, number, epoch, loss in losses:
         if arm in reported:
             reported[arm].add(number, epoch, loss)
-    return Recorded(experiment_id, run_id, arm_ids, image_ids, trials, reported)
+    return Recorded(experiment_id, run_id, arm_ids, image_ids, trials, reported, trained_before)
+
+
+def _trained_before(session: Session, config: SweepConfig, dataset_id: int) -> dict[str, StudiedTraining]:
+    """By trained arm: the training behind the study that the sweep was proposed from, if it is the arm's only trial but
+    for its seed."""
+    study = session.scalar(select(Study).where(Study.name == config.proposed_from))
+    if study is None or config.search.method == "optuna" or trials_per_arm(config) > 1:
+        return {}
+    experiment = session.get_one(Experiment, study.experiment_id)
+    if (experiment.dataset_id, experiment.config["seed"]) != (dataset_id, config.seed):  # that of K-means palettes
+        return {}
+    found = {}
+    for planned in plan_trials(config):
+        wanted = json.loads(json.dumps(asdict(config.arms[planned.arm]))), asdict(planned.hyperparameters)
+        for training in studied_trainings(session, study):
+            there = training.options, training.hyperparameters | {"seed": planned.hyperparameters.seed}
+            if there == wanted and has_file(training.checkpoint, CHECKPOINT_FILE):
+                found[planned.arm] = training
+    return found
 
 
 def _record_dataset(session: Session, start: Start) -> int:
@@ -350,6 +373,7 @@ class Recorder:
                 replicate=is_replicate(self._config, planned.number),
                 hyperparameters=asdict(planned.hyperparameters),
                 seed=planned.hyperparameters.seed,
+                trained_in=planned.trained_in,
                 status=status,
                 failure_reason=reason,
             )

@@ -7,7 +7,6 @@ renders them (or trains them, where the study's own λ's were trained), whose st
 import argparse
 import io
 import math
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from db.schema import Arm, Experiment
 from db.store import DATABASE_HELP, default_database, open_existing, read_session
 from db.studies import PLANNED_PARTICIPANTS, SurveyError, find_study, study_summary
 from platform.intervals import range_text
+from platform.options import command_for
 from platform.results import SIMULATED
 from survey_app.curve import Curve, curve_of, incumbent, participants_for_width
 from survey_app.dashboard.rebalancing import best_table, how_sure_of_best
@@ -68,6 +68,7 @@ def next_config(
         "training": {name: value for name, value in tried.items() if name not in ("epochs", "seed")},
         "search": {"method": "random", "trials_per_arm": 1},
         "early_stopping": None,
+        "replicates": None,
         "participants": participants,
         "proposed_from": study,
     }
@@ -83,7 +84,7 @@ def next_arms(
     lowest = members[0].options
     known = {member.rebalancing: member.arm for member in members}
     if lowest["renders"] is not None:
-        arms = {lowest["renders"]: configured[lowest["renders"]]}  # plain classification: it has to be trained again
+        arms = {lowest["renders"]: configured[lowest["renders"]]}  # plain classification, whose weights are there
         changing, kind = "tilt", "tilted"
         values = [value for value in values if value != 1]
     else:
@@ -159,11 +160,11 @@ def _run(options: argparse.Namespace) -> int:
         console.print(tables[1].note)
     for line in _reasons(curve, best, values, how_sure_of_best(answers, rounds)):
         console.print(line)
-    trained = [arm for arm, of_arm in arms.items() if "renders" not in of_arm]
+    trained = [arm for arm, of_arm in arms.items() if "renders" not in of_arm and arm not in configured]
     console.print(
         f"{file} plans them, with {participants} participants: so many make the band at λ = {best:g} {100 * WIDTH:.0f} "
-        f"points wide. It trains {', '.join(trained)} once more, as a sweep renders its own trainings only. Then: "
-        f"python -m platform.sweep {shlex.quote(str(file))}"
+        f"points wide. It trains {', '.join(trained) or 'nothing'}: what was trained for {name!r} is taken from there. "
+        f"Then: {command_for('sweep', str(file), engine)}"
     )
     return 0
 

@@ -128,6 +128,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_participants_never_hear_of_it_and_its_code_is_not_loaded_for_them(
     browser: Browser, database: Path, tmp_path: Path
 ) -> None:
@@ -217,6 +218,7 @@ def federated(database: Path, provider: IdentityProvider, tmp_path_factory: pyte
     server.stop()
 
 
+@pytest.mark.long
 def test_identity_provider(browser: Browser, federated: Server, provider: IdentityProvider) -> None:
     context = browser.new_context(viewport=DESKTOP)
     page = context.new_page()

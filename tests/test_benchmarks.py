@@ -15,6 +15,7 @@ SECTIONS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SECTIONS)
 def test_a_section_measures_every_contender(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HUEJURY_DATA", raising=False)

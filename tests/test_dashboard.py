@@ -396,6 +396,7 @@ def received(server: Server, browser: Browser, views: Iterable[str]) -> set[str]
     return elements
 
 
+@pytest.mark.long
 def test_what_a_blinded_study_sends_to_the_browser_does_not_depend_on_the_answers(
     server: Server, browser: Browser
 ) -> None:

@@ -80,7 +80,7 @@ def test_a_changed_schema_comes_with_a_migration() -> None:
     indexes = sorted((index for table in tables for index in table.indexes), key=lambda index: str(index.name))
     statements: list[Any] = [*map(CreateTable, tables), *map(CreateIndex, indexes)]
     text = "".join(str(statement.compile(dialect=dialect)) for dialect in dialects for statement in statements)
-    assert (REVISIONS[-1], hashlib.sha256(text.encode()).hexdigest()[:16]) == ("0007", "a7fcec1116d65ee2"), (
+    assert (REVISIONS[-1], hashlib.sha256(text.encode()).hexdigest()[:16]) == ("0008", "e551ed8885cd2ee8"), (
         "db.schema has changed: write a migration for the databases that there are, and note its number and this digest"
     )
 
@@ -116,6 +116,7 @@ def test_a_database_of_0004_is_brought_to_the_newest_schema(tmp_path: Path, post
         connection.exec_driver_sql("ALTER TABLE samples DROP COLUMN segments_png")
         connection.exec_driver_sql("ALTER TABLE experiments DROP COLUMN jury")
         connection.exec_driver_sql("ALTER TABLE trials DROP COLUMN replicate")
+        connection.exec_driver_sql("ALTER TABLE trials DROP COLUMN trained_in")
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0004'")
     engine.dispose()
     said: list[str] = []

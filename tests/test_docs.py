@@ -101,6 +101,7 @@ def test_readme_is_short_and_its_tree_is_the_folder() -> None:
     assert listed == there
 
 
+@pytest.mark.long
 def test_an_idea_is_added_as_the_page_says(tmp_path: Path) -> None:
     """Follow docs/add-an-idea.md: its files, its change of arms.py, its contract tests and its config's dry run."""
     for name in ("platform", "tests", "db", "survey_app", "tune_configs", "pyproject.toml", "conftest.py"):

@@ -127,6 +127,7 @@ def test_a_full_disk_refuses_votes_and_loses_none() -> None:
     )
 
 
+@pytest.mark.long
 def test_votes_wait_ten_seconds_for_another_writer(tmp_path: Path, postgres: PostgresServer) -> None:
     """The survey waits as long as `open_database` does by default. What a sweep does meanwhile: test_recorder.py."""
     path = tmp_path / "x.sqlite"

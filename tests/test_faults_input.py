@@ -227,6 +227,7 @@ def test_links_tokens_codes_and_comments(surveyed: Engine, typed: str, link: dic
     tried[f"links, tokens, codes and comments on {surveyed.dialect.name}"] += 4
 
 
+@pytest.mark.long
 @settings(max_examples=25 * TIMES, deadline=None, suppress_health_check=quiet)
 @given(
     query=some.dictionaries(
@@ -275,6 +276,7 @@ def forged_answers(good: dict[str, Any], others: str, answered: str) -> list[Any
     return [good | {"question": answered, "answer": "right"}, *wrong]
 
 
+@pytest.mark.long
 def test_forged_answers_change_nothing_and_the_server_goes_on(tmp_path: Path) -> None:
     engine = open_database(tmp_path / "survey.sqlite")
     add_experiment(engine, images=30)

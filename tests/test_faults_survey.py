@@ -5,6 +5,7 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
 from websockets.exceptions import WebSocketException
 
 from db.store import open_database
@@ -59,6 +60,7 @@ class Browsers:
                 return
 
 
+@pytest.mark.long
 def test_the_server_killed_while_people_take_part_loses_no_vote(database: str, tmp_path: Path) -> None:
     engine = open_database(database)
     add_experiment(engine, images=60)

@@ -55,6 +55,7 @@ def data() -> Dataset:
     return load_dataset(["photos"], train_images=20, validation_images=10, say=lambda line: None)
 
 
+@pytest.mark.long
 def test_a_trial_without_memory_or_worker_is_retried_then_failed_and_the_rest_goes_on(
     ray_here: None, data: Dataset, engine: Engine, tmp_path: Path
 ) -> None:

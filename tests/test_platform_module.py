@@ -75,6 +75,7 @@ def test_this_process(standard: dict[str, Any]) -> None:
     assert found["submodule"] == str(CHECKOUT / "platform" / "training.py")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "command", [[str(SCRIPTS / "pytest")], [sys.executable, "-m", "pytest"]], ids=["pytest", "python -m pytest"]
 )
@@ -87,6 +88,7 @@ def test_python_m_platform_prints_what_it_always_does() -> None:
     assert run([sys.executable, "-m", "platform"]) == run([sys.executable, "-I", "-m", "platform"])
 
 
+@pytest.mark.long
 def test_local_ray_worker_and_submitted_job(standard: dict[str, Any]) -> None:
     found = results(run([sys.executable, "-m", "tests.platform_probe", "local"]))
     assert [one["process"] for one in found] == ["local worker", "job's driver", "job's worker"]
@@ -96,6 +98,7 @@ def test_local_ray_worker_and_submitted_job(standard: dict[str, Any]) -> None:
         assert not Path(one["submodule"]).is_relative_to(CHECKOUT)  # Ray brought it
 
 
+@pytest.mark.long
 def test_worker_on_a_second_ray_node(standard: dict[str, Any]) -> None:
     [found] = results(run([sys.executable, "-m", "tests.platform_probe", "second_node"]))
     assert found["answers"] == standard["answers"]

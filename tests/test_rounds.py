@@ -8,10 +8,12 @@ import pytest
 from sqlalchemy import Engine, select
 
 from db.answers import load_answers
-from db.schema import Arm, Experiment
+from db.frames import trials_frame
+from db.schema import Arm, Experiment, Trial
 from db.store import open_database, read_session, write_session
 from db.studies import create_study, find_study
 from platform.intervals import wilson
+from platform.storage import CHECKPOINT_FILE, has_file
 from platform.sweep import main as sweep
 from survey_app.curve import votes_of
 from survey_app.dashboard.rebalancing import OPTIMISTIC, exhibits, how_sure_of_best
@@ -126,6 +128,7 @@ search: {method: random, trials_per_arm: 1}
 """
 
 
+@pytest.mark.long
 def test_from_a_sweep_to_the_second_rounds_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """By the commands themselves: sweep, simulate, propose, sweep, simulate, report, propose."""
     (tmp_path / "tilts.yaml").write_text(CONFIG)
@@ -137,7 +140,20 @@ def test_from_a_sweep_to_the_second_rounds_report(tmp_path: Path, capsys: pytest
         if file != second:
             assert propose(["--simulated", "--to", str(second), *database]) == 0
     assert "proposed_from: tilts" in second.read_text()
-    capsys.readouterr()
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "It trains nothing: what was trained for 'tilts' is taken from there." in printed
+    assert "classification #1 is not trained again, as its weights are there: tilts #1, code " in printed
+    engine = open_database(tmp_path / "d.sqlite")
+    with read_session(engine) as session:
+        first, again = (trials_frame(session, name).set_index("arm") for name in ("tilts", "tilts-round-2"))
+    assert again["trained_in"][~again["baseline"]].str.startswith("tilts #1, code ").all()
+    same = ["seed", "epochs_done", "images_seen", "loss", "bin_accuracy", "train_bin_accuracy", "information"]
+    assert again.loc[["classification"], same].equals(first.loc[["classification"], same])
+    with read_session(engine) as session:
+        checkpoints = session.scalars(select(Trial.checkpoint).where(Trial.checkpoint.is_not(None))).all()
+    assert all(has_file(str(checkpoint), CHECKPOINT_FILE) for checkpoint in checkpoints)
+    assert len(set(checkpoints)) == 2
+    engine.dispose()
     assert propose(["--simulated", "--to", str(tmp_path / "third.yaml"), *database]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "through 'tilts', 'tilts-round-2' together" in printed

@@ -129,6 +129,7 @@ def test_one_is_served_alone_and_stopped_as_a_service_would(database: Path, tmp_
         assert not listens(alone.survey)
 
 
+@pytest.mark.long
 def test_where_one_dies_it_is_said_and_the_other_is_stopped(database: Path, tmp_path: Path) -> None:
     with serving(database, tmp_path) as both:
         os.kill(both.server_of(both.dashboard), signal.SIGKILL)

@@ -230,6 +230,7 @@ def test_on_a_phone_with_taps_in_the_dark(browser: Browser, server: Server, engi
     assert [(vote.scale, vote.device_pixel_ratio) for vote in votes] == [(14, 3.0)] * 6
 
 
+@pytest.mark.long
 def test_double_clicks_reloads_and_the_back_button(page: Page, server: Server, engine: Engine) -> None:
     page.goto(f"{server.url}?study=short")
     before = count(engine, Participant)
@@ -262,6 +263,7 @@ def test_double_clicks_reloads_and_the_back_button(page: Page, server: Server, e
     assert count(engine, Participant) == before + 1
 
 
+@pytest.mark.long
 def test_reload_just_after_an_answer(page: Page, server: Server, engine: Engine) -> None:
     consent(page, server, "short")
     to_practice(page)
@@ -277,6 +279,7 @@ def test_reload_just_after_an_answer(page: Page, server: Server, engine: Engine)
     assert stored(engine) == [("practice", "right")] + 5 * [("main", "right")]
 
 
+@pytest.mark.long
 def test_two_tabs(page: Page, server: Server, engine: Engine) -> None:
     consent(page, server, "short")
     to_practice(page)
@@ -326,6 +329,7 @@ def test_server_killed_and_started_again(page: Page, server: Server, engine: Eng
     assert [answer for _, answer in stored(engine)] == ["right", "right", "left", "right", "right", "right"]
 
 
+@pytest.mark.long
 def test_database_that_cannot_write(page: Page, server: Server, engine: Engine) -> None:
     consent(page, server, "short")
     to_practice(page)
@@ -389,6 +393,7 @@ def test_withdrawal_at_once_and_by_code(page: Page, server: Server, engine: Engi
         assert session.get(Participant, me.id) is None
 
 
+@pytest.mark.long
 def test_untimed_pictures_stay_until_the_answer(page: Page, server: Server, engine: Engine) -> None:
     consent(page, server, "untimed")
     to_practice(page)
@@ -409,6 +414,7 @@ def test_untimed_pictures_stay_until_the_answer(page: Page, server: Server, engi
     assert vote.exposure_measured_ms is None
 
 
+@pytest.mark.long
 def test_single_pictures(page: Page, server: Server, engine: Engine) -> None:
     consent(page, server, "single")
     to_practice(page)

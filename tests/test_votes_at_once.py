@@ -5,6 +5,7 @@ import threading
 import time
 
 import numpy as np
+import pytest
 from sqlalchemy import func, select
 
 from db.schema import Participant, Question, Study, Vote
@@ -185,6 +186,7 @@ print("end", flush=True)
 """
 
 
+@pytest.mark.long
 def test_killed_again_and_again_a_participant_ends_with_every_vote_once(
     database: str, start_python: StartPython
 ) -> None:
