@@ -1,4 +1,5 @@
-"""Run the comparisons and write docs/benchmarks.md, or print only the sections that are named.
+"""Run the comparisons and write docs/benchmarks-avx2.md, or -avx512.md, as the processor is, or print only the sections
+that are named.
 
 python -m benchmarks                    everything, about 16 minutes on two idle cores
 python -m benchmarks loss colour        these sections, printed and not written
@@ -25,16 +26,16 @@ SECTIONS = (
     "dashboard",
     "sweep",
 )  # modules, each with `section(tiny)`
-PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+PAGES = Path(__file__).parent.parent / "docs"
 
 INTRODUCTION = """\
 # Benchmarks
 
-Written by `make bench`; every figure comes from its last run. Contenders do the same work in one process and take
-turns, round after round, after a first round that is not timed; that their results agree is checked before. Times are
-medians over the rounds with the quartiles in brackets. "× ours" is a contender's time over ours of the same round,
-again the median and the quartiles: above 1 ours is faster. Unless a section says otherwise everything runs on one
-thread, as a sweep's trials do, one per core.
+Written by `make bench`, a page for each kind of processor; every figure comes from its last run. Contenders do the
+same work in one process and take turns, round after round, after a first round that is not timed; that their results
+agree is checked before. Times are medians over the rounds with the quartiles in brackets. "× ours" is a contender's
+time over ours of the same round, again the median and the quartiles: above 1 ours is faster. Unless a section says
+otherwise everything runs on one thread, as a sweep's trials do, one per core.
 
 No GPU was used: nothing here says how fast anything is on one.
 """
@@ -58,8 +59,9 @@ def main() -> None:
     if options.sections or options.tiny:
         print(page)
     else:
-        PAGE.write_text(page, encoding="utf-8")
-        print(f"Written: {PAGE}", file=sys.stderr)
+        file = PAGES / f"benchmarks-{torch.backends.cpu.get_cpu_capability().lower()}.md"
+        file.write_text(page, encoding="utf-8")
+        print(f"Written: {file}", file=sys.stderr)
 
 
 def _goals(parts: list[str]) -> str:

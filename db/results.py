@@ -246,7 +246,7 @@ def studied_trainings(session: Session, study: Study) -> list[StudiedTraining]:
     arms = {arm.name: arm for arm in session.scalars(select(Arm).where(Arm.experiment_id == experiment.id))}
     found = {}
     for contender in contenders(session, study):
-        arm, number = arms[contender.options["renders"] or contender.arm], contender.trial.number
+        arm, number = arms[contender.options.get("renders") or contender.arm], contender.trial.number
         trial = session.scalars(select(Trial).where(Trial.arm_id == arm.id, Trial.number == number)).one()
         if trial.checkpoint is not None:
             code = contender.trial.code_versions[-1]

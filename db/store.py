@@ -17,13 +17,9 @@ from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, StaticPool, create_engine, event, inspect, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.orm import Session
@@ -225,11 +221,8 @@ def _create_postgresql_engine(url: URL, options: dict[str, Any], busy_timeout_s:
 
 def _prepare(engine: Engine, shown: str, say: Callable[[str], None], busy_timeout_s: float) -> None:
     """Check that the database is ours, writable and not newer than this code; create or migrate its tables."""
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    scripts = ScriptDirectory.from_config(config)
-    head = scripts.get_current_head()
-    known = {script.revision for script in scripts.walk_revisions()}
+    known = sorted(path.stem.partition("_")[0] for path in (MIGRATIONS / "versions").glob("*.py"))
+    head = known[-1]
 
     with engine.connect() as connection:
         tables = set(inspect(connection).get_table_names())
@@ -237,7 +230,7 @@ def _prepare(engine: Engine, shown: str, say: Callable[[str], None], busy_timeou
             raise StoreError(
                 f"The database {shown} belongs to something else (it has the table {min(tables)!r}); give another path."
             )
-        revision = MigrationContext.configure(connection).get_current_revision()
+        revision = _revision_of(connection)
         if revision in OLD_REVISIONS:
             raise StoreError(
                 f"The database {shown} was made by a HueJury from before its first release, whose results are not read "
@@ -260,19 +253,18 @@ def _prepare(engine: Engine, shown: str, say: Callable[[str], None], busy_timeou
         with connection.begin():
             if engine.dialect.name == "postgresql":  # SQLite has one writer at a time anyway
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
-            revision = MigrationContext.configure(connection).get_current_revision()
+            revision = _revision_of(connection)
             if revision == head:
                 # Changes nothing, but fails on a file that cannot be written.
                 connection.exec_driver_sql("UPDATE alembic_version SET version_num = version_num")
             elif revision is None:
                 Base.metadata.create_all(connection, checkfirst=False)
                 create_triggers(connection)
-                MigrationContext.configure(connection).stamp(scripts, str(head))
+                _with_alembic(connection, "stamp")
             else:
                 copy = f" A copy of it is {_copy(Path(shown), revision)}." if sqlite_file else ""
                 say(f"Migrating the database {shown} from schema {revision} to {head}.{copy}")
-                config.attributes["connection"] = connection
-                command.upgrade(config, "head")
+                _with_alembic(connection, "upgrade")
                 if engine.dialect.name == "sqlite":
                     dangling = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
                     if dangling is not None:
@@ -282,6 +274,24 @@ def _prepare(engine: Engine, shown: str, say: Callable[[str], None], busy_timeou
                         )
         if engine.dialect.name == "sqlite":
             driver.execute("PRAGMA foreign_keys = ON")
+
+
+def _revision_of(connection: Connection) -> str | None:
+    """The schema's, None in a database without tables."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    revision: str | None = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    return revision
+
+
+def _with_alembic(connection: Connection, what: Literal["stamp", "upgrade"]) -> None:
+    """Write down that the tables are the newest schema's, or make them so."""
+    from alembic import command  # takes half a second, for which a database as it should be need not wait
+    from alembic.config import Config
+
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    getattr(command, what)(config, "head")
 
 
 def _write_ahead(connection: sqlite3.Connection, busy_timeout_s: float) -> None:

@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from db import recording
 from db.errors import UserError
 from db.results import StudiedTraining, studied_trainings
+from db.schema import Dataset as StoredDataset
 from db.schema import Experiment, ExperimentStatus, Study, TrialStatus
 from db.store import explain, read_session, shown_name, write_session
 from platform.arms import BASELINES, ArmOptions, Task, rebalancing_of, renderings, trained_arms
@@ -82,6 +83,7 @@ def record_start(engine: Engine, start: Start) -> Recorded:
     truths = truth_pngs(photographs) if start.samples else []
     with read_session(engine) as session:
         known = recording.recorded_baselines(session, start.config.experiment)
+        trained_before = _trained_before(session, start)
     missing = [name for name in BASELINES if known.get(name) != set(start.samples)]
     scores = {name: evaluate_splits(start.tasks[name], None, start.data)[name] for name in missing}
     pictures = {name: paint(start.tasks[name], None, photographs, labels)[name] if truths else [] for name in missing}
@@ -127,7 +129,6 @@ def record_start(engine: Engine, start: Start) -> Recorded:
             recording.record_report(session, trial_id, run_id=run_id, **nothing, **score_columns(scores[name]))
             of_indices = dict(zip(start.samples, pictures[name], strict=True))
             _record_samples(session, trial_id, image_ids, Painted(None, of_indices), epoch=0)
-        trained_before = _trained_before(session, start.config, dataset_id)
         trials = recording.recorded_trials(session, experiment_id)
         losses = recording.reported_losses(session, experiment_id)
     reported = {name: Reported() for name in trained_arms(start.config.arms)}
@@ -137,14 +138,16 @@ def record_start(engine: Engine, start: Start) -> Recorded:
     return Recorded(experiment_id, run_id, arm_ids, image_ids, trials, reported, trained_before)
 
 
-def _trained_before(session: Session, config: SweepConfig, dataset_id: int) -> dict[str, StudiedTraining]:
+def _trained_before(session: Session, start: Start) -> dict[str, StudiedTraining]:
     """By trained arm: the training behind the study that the sweep was proposed from, if it is the arm's only trial but
     for its seed."""
+    config = start.config
     study = session.scalar(select(Study).where(Study.name == config.proposed_from))
     if study is None or config.search.method == "optuna" or trials_per_arm(config) > 1:
         return {}
     experiment = session.get_one(Experiment, study.experiment_id)
-    if (experiment.dataset_id, experiment.config["seed"]) != (dataset_id, config.seed):  # that of K-means palettes
+    fingerprint = session.get_one(StoredDataset, experiment.dataset_id).fingerprint
+    if (fingerprint, experiment.config["seed"]) != (start.data.fingerprint, config.seed):  # that of K-means palettes
         return {}
     found = {}
     for planned in plan_trials(config):

@@ -42,13 +42,23 @@ GROUPS = {
         "test_sweep",
         "test_sweep_command",
     ],
-    "browser": ["test_access", "test_dashboard", "test_photograph_view", "test_pictures_view", "test_survey_flow"],
+    "browser": [
+        "test_access",
+        "test_dashboard_browser",
+        "test_photograph_view",
+        "test_pictures_view",
+        "test_survey_flow",
+    ],
 }
 GROUP_OF = {file: group for group, files in GROUPS.items() for file in files}
 
 
+@pytest.hookimpl(tryfirst=True)  # before the long ones are left out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.stem not in GROUP_OF)
+    for item in items:
+        if "postgres" in item.fixturenames or "postgresql" in item.name:  # type: ignore[attr-defined]
+            item.add_marker(pytest.mark.long)  # what is tried on SQLite, too
 
 
 def group_of(test: str) -> str:

@@ -205,6 +205,7 @@ print(peaks[5], peaks[15])
 """
 
 
+@pytest.mark.long
 def test_memory_after_many_photographs_does_not_grow(start_python: StartPython) -> None:
     """Each has 1.4 MB, and outputs of 3.6 MB. Of a hundred uploads to a server: faults_photograph.py."""
     early, late = map(int, finish(start_python(PHOTOGRAPHS_IN_A_ROW)).split())

@@ -28,6 +28,8 @@ from tests.processes import StartPython, check_integrity
 from tests.survey_data import add_experiment, to_first_question
 from tests.test_db_store import WRITE_ON_AND_ON
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent
 SENT: dict[str, Any] = {"response_time_ms": 512.5, "exposure_measured_ms": None, "input": "key", "scale": 8}
 
@@ -127,7 +129,6 @@ def test_a_full_disk_refuses_votes_and_loses_none() -> None:
     )
 
 
-@pytest.mark.long
 def test_votes_wait_ten_seconds_for_another_writer(tmp_path: Path, postgres: PostgresServer) -> None:
     """The survey waits as long as `open_database` does by default. What a sweep does meanwhile: test_recorder.py."""
     path = tmp_path / "x.sqlite"

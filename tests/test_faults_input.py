@@ -39,6 +39,8 @@ from tests.test_faults_database import stored_votes
 from tests.test_published_images import GOOD_ARCHIVE, imagenet32, publish
 from tests.test_survey_pages import opened, words
 
+pytestmark = pytest.mark.long
+
 __all__ = ["imagenet32"]  # a fixture
 
 tried: Counter[str] = Counter()
@@ -227,7 +229,6 @@ def test_links_tokens_codes_and_comments(surveyed: Engine, typed: str, link: dic
     tried[f"links, tokens, codes and comments on {surveyed.dialect.name}"] += 4
 
 
-@pytest.mark.long
 @settings(max_examples=25 * TIMES, deadline=None, suppress_health_check=quiet)
 @given(
     query=some.dictionaries(
@@ -276,7 +277,6 @@ def forged_answers(good: dict[str, Any], others: str, answered: str) -> list[Any
     return [good | {"question": answered, "answer": "right"}, *wrong]
 
 
-@pytest.mark.long
 def test_forged_answers_change_nothing_and_the_server_goes_on(tmp_path: Path) -> None:
     engine = open_database(tmp_path / "survey.sqlite")
     add_experiment(engine, images=30)

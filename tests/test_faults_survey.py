@@ -17,6 +17,8 @@ from tests.survey_data import add_experiment
 from tests.survey_load import Client
 from tests.test_faults_database import stored_votes
 
+pytestmark = pytest.mark.long
+
 PARTICIPANTS = 4
 
 
@@ -60,7 +62,6 @@ class Browsers:
                 return
 
 
-@pytest.mark.long
 def test_the_server_killed_while_people_take_part_loses_no_vote(database: str, tmp_path: Path) -> None:
     engine = open_database(database)
     add_experiment(engine, images=60)

@@ -17,7 +17,7 @@ from platform.workers import set_ray_variables
 from tests.faults import count
 from tests.scripted_sweep import EPOCHS, rates, script, sweep, sweep_config, trials_by_arm
 
-pytestmark = pytest.mark.filterwarnings("default")  # Ray's own
+pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("default")]  # warnings are Ray's own
 
 FREE_UNTIL_KILLED_BYTES = 2 * 2**30  # that much more than is in use now, and Ray's memory monitor kills
 HOG_BYTES = 4 * 2**30
@@ -55,7 +55,6 @@ def data() -> Dataset:
     return load_dataset(["photos"], train_images=20, validation_images=10, say=lambda line: None)
 
 
-@pytest.mark.long
 def test_a_trial_without_memory_or_worker_is_retried_then_failed_and_the_rest_goes_on(
     ray_here: None, data: Dataset, engine: Engine, tmp_path: Path
 ) -> None:

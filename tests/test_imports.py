@@ -50,6 +50,7 @@ def libraries_named_in(path: Path) -> set[str]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("package", "forbidden", "allowed"),
     [

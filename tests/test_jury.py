@@ -52,6 +52,7 @@ def test_a_jury_of_the_whole_picture_sees_its_mean_colour_and_no_texture() -> No
     assert fine.pair_accuracy > whole.pair_accuracy
 
 
+@pytest.mark.long
 def test_pictures_that_are_photographs_are_picked_half_of_the_time_and_the_same_input_gives_the_same() -> None:
     lightness, truth = lab_pictures(24)
     held = [jury.hold_jury(lightness, truth, truth[None], [0], 4) for _ in range(2)]
@@ -61,6 +62,7 @@ def test_pictures_that_are_photographs_are_picked_half_of_the_time_and_the_same_
     assert held[0].marks() == [(0.5, 0.0)]
 
 
+@pytest.mark.long
 def test_what_a_critic_has_seen_it_does_not_judge(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures that can be told apart by being remembered alone are not told apart."""
     monkeypatch.setattr(jury, "STEPS", 150)

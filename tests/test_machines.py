@@ -170,6 +170,7 @@ def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
 # Terminals, homes, names
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("environment", [{"PYTHONIOENCODING": "ascii"}, {"PYTHONUTF8": "0", "LC_ALL": "C"}])
 def test_every_command_prints_on_any_terminal(tmp_path: Path, environment: dict[str, str]) -> None:
     engine = open_database(tmp_path / "d.sqlite")

@@ -104,6 +104,7 @@ def test_a_photograph_is_uploaded_tried_on_and_taken_away(server: Server, browse
     assert not errors
 
 
+@pytest.mark.long
 def test_it_can_be_used_by_keys_on_a_phone_in_the_dark(server: Server, browser: Browser, tmp_path: Path) -> None:
     page = browser.new_page(viewport=PHONE, color_scheme="dark")
     page.goto(server.url + VIEW)
@@ -128,6 +129,7 @@ def test_it_can_be_used_by_keys_on_a_phone_in_the_dark(server: Server, browser: 
     page.close()
 
 
+@pytest.mark.long
 def test_a_model_that_gives_colours_directly_has_nothing_to_try(server: Server, browser: Browser, cat: Path) -> None:
     page = browser.new_page(viewport=DESKTOP)
     page.goto(server.url + VIEW.replace("rebalanced", "regression"))
@@ -140,6 +142,7 @@ def test_a_model_that_gives_colours_directly_has_nothing_to_try(server: Server, 
     page.close()
 
 
+@pytest.mark.long
 def test_what_was_tried_on_one_model_is_tried_on_the_next(server: Server, browser: Browser) -> None:
     page = browser.new_page(viewport=DESKTOP)
     page.goto(server.url + VIEW)

@@ -329,6 +329,7 @@ def test_samples_are_never_scanned(engine: Engine) -> None:
     assert not scans(plans)
 
 
+@pytest.mark.long
 def test_the_gallery_in_a_browser(database: Path, tmp_path: Path, browser: Browser) -> None:
     server = Server(database, tmp_path / "log", script="survey_app/dashboard/app.py")
     try:

@@ -207,6 +207,7 @@ def test_failures_and_retries_are_recorded(ray_here: None, data: Dataset, engine
     assert set(recorder.ended.values()) == {"finished", "failed"}
 
 
+@pytest.mark.long
 def test_the_checkpoint_that_the_database_names_is_always_there_and_no_other(
     ray_here: None, data: Dataset, engine: Engine, tmp_path: Path
 ) -> None:

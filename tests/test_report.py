@@ -12,7 +12,8 @@ from db.studies import close_study, create_study
 from survey_app import report
 from survey_app.simulate import Observer, simulate
 from tests.survey_data import ARMS, add_experiment, answer_all
-from tests.test_dashboard import SHARES, study
+from tests.test_dashboard import study
+from tests.test_dashboard_browser import SHARES
 
 
 def test_the_report_needs_nothing_else(database: str) -> None:

@@ -180,6 +180,7 @@ def test_whole_survey_with_the_keyboard_alone(page: Page, server: Server, engine
     assert f"{sum(main)} of {len(main)}" in page.locator("body").inner_text()
 
 
+@pytest.mark.long
 def test_on_a_phone_with_taps_in_the_dark(browser: Browser, server: Server, engine: Engine) -> None:
     context = browser.new_context(
         viewport=PHONE,
@@ -309,6 +310,7 @@ def test_two_tabs(page: Page, server: Server, engine: Engine) -> None:
     assert [answer for _, answer in stored(engine)] == ["left", "left", "right", "left", "left", "left"]
 
 
+@pytest.mark.long
 def test_server_killed_and_started_again(page: Page, server: Server, engine: Engine) -> None:
     consent(page, server, "short")
     to_practice(page)
@@ -355,6 +357,7 @@ def test_database_that_cannot_write(page: Page, server: Server, engine: Engine) 
     assert stored(engine) == [("practice", "left"), ("main", "right")]
 
 
+@pytest.mark.long
 def test_withdrawal_at_once_and_by_code(page: Page, server: Server, engine: Engine) -> None:
     consent(page, server, "short")
     to_practice(page)

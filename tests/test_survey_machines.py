@@ -39,6 +39,8 @@ from tests.survey_browser import (
 )
 from tests.survey_data import ARMS, add_experiment
 
+pytestmark = pytest.mark.long
+
 # What Chrome's translator does: it wraps every text in <font>, but where the page says that it may not.
 TRANSLATE = """(respectful) => {
   const may = (node) => {
@@ -108,7 +110,6 @@ def seen_without_trace(page: Page) -> None:
     assert not TRACE.search(page.locator("body").inner_text())
 
 
-@pytest.mark.long
 def test_a_polite_translator_leaves_the_page_alone(page: Page, server: Server, engine: Engine) -> None:
     consent(page, server, "short")
     button(page, "Next: a short look").wait_for()
@@ -180,7 +181,6 @@ MARKS = {
 }
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("mark", MARKS)
 def test_an_extension_that_leaves_a_mark_is_flagged(page: Page, server: Server, engine: Engine, mark: str) -> None:
     consent(page, server, "short")
@@ -218,7 +218,6 @@ def test_a_tab_left_open_over_night_is_answered_flagged_and_goes_on(page: Page, 
     assert vote.response_time_ms > 29 * 3600e3
 
 
-@pytest.mark.long
 def test_an_answer_that_does_not_arrive_is_sent_again_ever_later_and_not_for_ever(
     page: Page, server: Server, engine: Engine
 ) -> None:
@@ -264,7 +263,6 @@ def test_an_answer_that_does_not_arrive_is_sent_again_ever_later_and_not_for_eve
     assert len(stored(engine)) == 1
 
 
-@pytest.mark.long
 def test_a_server_that_is_gone_for_long_is_apologised_for_and_the_page_goes_on_by_itself(
     page: Page, server: Server, engine: Engine
 ) -> None:

@@ -98,6 +98,7 @@ def test_an_address_from_the_environment_is_said_to_be_from_there(
     assert message.count("\n") == 1, message
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("variable", "folder", "expected"),
     [
@@ -172,6 +173,7 @@ print("outlived", file=sys.stderr)
 """
 
 
+@pytest.mark.long
 def test_a_sweep_outlives_its_output() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", OUTPUT_THAT_ENDS],

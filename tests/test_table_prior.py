@@ -47,6 +47,7 @@ def test_the_shares_of_entries_are_those_of_bins(palettes: dict[str, Palette]) -
     assert torch.equal(own.argmax(-1), palettes["grid"].own_entry(palettes["grid"].centers[own.argmax(-1)]).view(2, -1))
 
 
+@pytest.mark.long
 def test_the_class_is_learned_from_the_picture_and_never_read_off_the_label() -> None:
     data = drawn_data()
     task = compose(ARMS, "table", drawn_colours())

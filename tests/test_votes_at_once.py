@@ -16,6 +16,8 @@ from tests.processes import StartPython, check_integrity, finish, hear_from, say
 from tests.survey_data import add_experiment
 from tests.test_votes import SENT, answer_up_to, current, enrolled, standing, vote_count
 
+pytestmark = pytest.mark.long
+
 VOTE_AND_SAY_WHEN = """
 import sys
 from db.store import open_database
@@ -186,7 +188,6 @@ print("end", flush=True)
 """
 
 
-@pytest.mark.long
 def test_killed_again_and_again_a_participant_ends_with_every_vote_once(
     database: str, start_python: StartPython
 ) -> None:
