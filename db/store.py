@@ -10,6 +10,7 @@ Keep a SQLite file on a local disk: its write-ahead log does not work over netwo
 import json
 import os
 import re
+import shlex
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -113,6 +114,11 @@ def shown_name(database: str | os.PathLike[str] | URL) -> str:
     user = credentials.partition(":")[0] + ":***@" if ":" in credentials else credentials + at
     place = re.sub(r":(?!\d{1,5}(/|$)).*", ":***", place.partition("?")[0], flags=re.DOTALL)  # a port, or a password?
     return f"{scheme}://{user}{place}"
+
+
+def naming_database(engine: Engine, option: str) -> str:
+    """What a command needs to find the database, after a blank; nothing where it is the default one."""
+    return "" if engine.url == address(default_database()) else f" {option}{shlex.quote(shown_name(engine.url))}"
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import get_args
 
 from sqlalchemy import Engine
 
-from db.store import DATABASE_HELP, address, default_database, shown_name
+from db.store import DATABASE_HELP, default_database, naming_database
 from platform.config import Hardware
 
 EXAMPLES = """\
@@ -68,14 +68,9 @@ def command_to_resume(experiment: str, engine: Engine, cluster: str | None) -> s
 
 def command_for(module: str, experiment: str, engine: Engine) -> str:
     """The command of a module of `platform` on an experiment of this database."""
-    return f"python -m platform.{module} {shlex.quote(experiment)}{_where(engine, '--database ')}"
+    return f"python -m platform.{module} {shlex.quote(experiment)}{naming_database(engine, '--database ')}"
 
 
 def command_to_ask(engine: Engine) -> str:
     """The command that serves the survey on this database."""
-    return f"{_where(engine, 'HUEJURY_DATABASE=')} make survey".lstrip()
-
-
-def _where(engine: Engine, option: str) -> str:
-    """What a command needs to find the database, after a blank; nothing where it is the default one."""
-    return "" if engine.url == address(default_database()) else f" {option}{shlex.quote(shown_name(engine.url))}"
+    return f"{naming_database(engine, 'HUEJURY_DATABASE=')} make survey".lstrip()

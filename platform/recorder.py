@@ -32,7 +32,7 @@ from platform.datasets import Dataset
 from platform.evaluation import Scores, evaluate_splits
 from platform.palettes import centers_as_list
 from platform.progress import Progress
-from platform.storage import CHECKPOINT_FILE, Painted, delete_folder, has_file, read_samples
+from platform.storage import Painted, delete_folder, read_samples
 from platform.trials import PlannedTrial, Reported, is_replicate, plan_replicates, plan_trials, trials_per_arm
 
 RETRY_AFTER_S = 5.0
@@ -154,7 +154,7 @@ def _trained_before(session: Session, start: Start) -> dict[str, StudiedTraining
         wanted = json.loads(json.dumps(asdict(config.arms[planned.arm]))), asdict(planned.hyperparameters)
         for training in studied_trainings(session, study):
             there = training.options, training.hyperparameters | {"seed": planned.hyperparameters.seed}
-            if there == wanted and has_file(training.checkpoint, CHECKPOINT_FILE):
+            if there == wanted:
                 found[planned.arm] = training
     return found
 

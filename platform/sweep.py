@@ -337,6 +337,9 @@ def _taken_over(
 ) -> PlannedTrial:
     """The trial with the weights of a training that an earlier sweep has finished, and its seed, where there is one."""
     before = known.get((trial.arm, trial.number))
+    if training is not None and not has_file(training.checkpoint, CHECKPOINT_FILE):
+        say(f"{trial.name} is trained again, as its weights are not at {training.checkpoint} any more.")
+        training = None
     if training is None:
         if before is None or before.trained_in is None:
             return trial

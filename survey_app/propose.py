@@ -7,6 +7,7 @@ renders them (or trains them, where the study's own λ's were trained), whose st
 import argparse
 import io
 import math
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,10 +22,9 @@ from db.answers import load_answers
 from db.errors import UserError, run_command
 from db.results import Contender
 from db.schema import Arm, Experiment
-from db.store import DATABASE_HELP, default_database, open_existing, read_session
+from db.store import DATABASE_HELP, default_database, naming_database, open_existing, read_session
 from db.studies import PLANNED_PARTICIPANTS, SurveyError, find_study, study_summary
 from platform.intervals import range_text
-from platform.options import command_for
 from platform.results import SIMULATED
 from survey_app.curve import Curve, curve_of, incumbent, participants_for_width
 from survey_app.dashboard.rebalancing import best_table, how_sure_of_best
@@ -164,7 +164,7 @@ def _run(options: argparse.Namespace) -> int:
     console.print(
         f"{file} plans them, with {participants} participants: so many make the band at λ = {best:g} {100 * WIDTH:.0f} "
         f"points wide. It trains {', '.join(trained) or 'nothing'}: what was trained for {name!r} is taken from there. "
-        f"Then: {command_for('sweep', str(file), engine)}"
+        f"Then: python -m platform.sweep {shlex.quote(str(file))}{naming_database(engine, '--database ')}"
     )
     return 0
 
