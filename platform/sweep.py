@@ -322,14 +322,14 @@ def left_to_do(config: SweepConfig, recorded: Recorded, recorder: Recorder, say:
         ]
     else:
         planned = plan_trials(config)
-        searched = [_taken_over(trial, recorded.trained_before.get(trial.arm), known, say) for trial in planned]
+        searched = [taken_over(trial, recorded.trained_before.get(trial.arm), known, say) for trial in planned]
     unfinished = _unfinished_of(searched, known, config, recorder, say)
     unfinished += _unfinished_of(plan_replicates(config, recorder.reported), known, config, recorder, say)
     recorder.trials_planned(unfinished)
     return unfinished
 
 
-def _taken_over(
+def taken_over(
     trial: PlannedTrial,
     training: StudiedTraining | None,
     known: Mapping[tuple[str, int], recording.RecordedTrial],  # by arm and number
