@@ -99,7 +99,7 @@ def rounds_table(kept: Answers, rounds: Sequence[Round]) -> Table:
             row |= {f"{answers.study}: picked as real (%)": None if share.share is None else 100 * share.share}
             row |= {f"{answers.study}: times picked": share.count, f"{answers.study}: times asked": share.total}
             asked = share.total > 0
-            text[answers.study] = f"{share.percent} % ({share.range}), {share.count}/{share.total}" if asked else "–"
+            text[answers.study] = f"{share.percent} ({share.range}), {share.count}/{share.total}" if asked else "–"
         rows.append(row)
         texts.append(text)
     pooled = [one.answers.study for one in rounds if one.apart is None]
@@ -115,7 +115,7 @@ def rounds_table(kept: Answers, rounds: Sequence[Round]) -> Table:
     if again is not None:
         value, share = again
         notes.append(
-            f"λ = {value:g}, the best before, was asked about again: {share.percent} % ({share.range}) by this study "
+            f"λ = {value:g}, the best before, was asked about again: {share.percent} ({share.range}) by this study "
             "alone, an estimate that nobody chose for its luck."
         )
     return Table(

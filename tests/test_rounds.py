@@ -23,6 +23,13 @@ from survey_app.rounds import confirmed, earlier_rounds, rounds_table
 from survey_app.simulate import main as simulate
 from tests.survey_data import add_experiment, answer_all
 
+
+def share_of(count: int, total: int) -> str:
+    found = wilson(count, total)
+    share, low, high = (100 * (value or 0.0) for value in (found.share, found.low, found.high))
+    return f"{share:.1f}\N{NO-BREAK SPACE}% ({low:.0f}–{high:.0f}\N{NO-BREAK SPACE}%)"
+
+
 LAMBDAS = {"classification": 1.0, "rebalanced 0.25": 0.25}
 
 
@@ -64,7 +71,7 @@ def test_a_second_round_is_shown_beside_the_first_and_joined_to_its_curve(engine
     table = rounds_table(second, [before])
     picked, asked = (int(counts[:, 0].sum()) for counts in votes_of(second)[1:])
     shown = table.text().set_index("λ").loc["0.25", "two"]
-    assert str(shown).endswith(f"{picked}/{asked}")
+    assert str(shown) == f"{share_of(picked, asked)}, {picked}/{asked}"
     assert picked == asked > 0
     assert "through 'one', 'two' together" in table.note
     value, share = confirmed(second, [before]) or (0.0, wilson(0, 0))

@@ -43,7 +43,7 @@ def how_sure_of_best(kept: Answers, rounds: Sequence[Round]) -> str:
         return OPTIMISTIC
     value, share = again
     return (
-        f"λ = {value:g} was the best before, too, and was asked about again: {share.percent} % ({share.range}) by "
+        f"λ = {value:g} was the best before, too, and was asked about again: {share.percent} ({share.range}) by "
         f"study {kept.study!r} alone, which nobody chose for its luck."
     )
 
