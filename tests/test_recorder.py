@@ -36,7 +36,7 @@ from tests.scripted_sweep import (
     trials_by_arm,
 )
 
-pytestmark = pytest.mark.filterwarnings("default")  # Ray's own
+pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("default")]  # Ray's own
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,6 @@ def test_early_stopping_compares_within_an_arm_only(
     assert recorder.problems == []
 
 
-@pytest.mark.long
 def test_a_resumed_sweep_stops_what_an_undisturbed_one_would(
     ray_here: None, data: Dataset, engine: Engine, tmp_path: Path
 ) -> None:
@@ -101,7 +100,6 @@ def test_a_resumed_sweep_stops_what_an_undisturbed_one_would(
     assert experiment_status(engine) == "finished"
 
 
-@pytest.mark.long
 def test_optuna_studies_each_arm_by_itself_and_goes_on(
     ray_here: None, data: Dataset, engine: Engine, tmp_path: Path
 ) -> None:
@@ -135,7 +133,6 @@ def test_optuna_studies_each_arm_by_itself_and_goes_on(
     assert len(set(tried)) == 4  # an arm's first draws are the other's, as both have the same seed
 
 
-@pytest.mark.long
 def test_the_best_of_each_arm_is_trained_again_with_further_seeds(
     ray_here: None, data: Dataset, engine: Engine, tmp_path: Path
 ) -> None:
@@ -178,7 +175,6 @@ def test_the_best_of_each_arm_is_trained_again_with_further_seeds(
     assert all(of_seeds.keys() == {5, 6} for of_seeds in scores.values())
 
 
-@pytest.mark.long
 def test_failures_and_retries_are_recorded(ray_here: None, data: Dataset, engine: Engine, tmp_path: Path) -> None:
     follow, marker = script(), tmp_path / "failed once"
 
@@ -207,7 +203,6 @@ def test_failures_and_retries_are_recorded(ray_here: None, data: Dataset, engine
     assert set(recorder.ended.values()) == {"finished", "failed"}
 
 
-@pytest.mark.long
 def test_the_checkpoint_that_the_database_names_is_always_there_and_no_other(
     ray_here: None, data: Dataset, engine: Engine, tmp_path: Path
 ) -> None:
@@ -249,7 +244,6 @@ def test_the_checkpoint_that_the_database_names_is_always_there_and_no_other(
     assert len(named) == 2
 
 
-@pytest.mark.long
 def test_a_locked_database_delays_records_and_loses_none(
     ray_here: None, data: Dataset, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -292,7 +286,6 @@ def test_a_locked_database_delays_records_and_loses_none(
     assert experiment_status(engine) == "finished"
 
 
-@pytest.mark.long
 def test_a_full_database_is_said_and_its_records_wait(
     ray_here: None, data: Dataset, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
