@@ -4,7 +4,6 @@ What the database cannot take at once waits in memory. A trial's older checkpoin
 names the newer one is committed: whenever the driver is killed, the checkpoint that the database names is there.
 """
 
-import json
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -149,14 +148,14 @@ def _trained_before(session: Session, start: Start) -> dict[str, StudiedTraining
     fingerprint = session.get_one(StoredDataset, experiment.dataset_id).fingerprint
     if (fingerprint, experiment.config["seed"]) != (start.data.fingerprint, config.seed):  # that of K-means palettes
         return {}
-    found = {}
-    for planned in plan_trials(config):
-        wanted = json.loads(json.dumps(asdict(config.arms[planned.arm]))), asdict(planned.hyperparameters)
-        for training in studied_trainings(session, study):
-            there = training.options, training.hyperparameters | {"seed": planned.hyperparameters.seed}
-            if there == wanted:
-                found[planned.arm] = training
-    return found
+    options, there = config.model_dump(mode="json")["arms"], studied_trainings(session, study)
+    return {
+        planned.arm: training
+        for planned in plan_trials(config)
+        for training in there
+        if training.options == options[planned.arm]
+        and training.hyperparameters | {"seed": planned.hyperparameters.seed} == asdict(planned.hyperparameters)
+    }
 
 
 def _record_dataset(session: Session, start: Start) -> int:

@@ -337,17 +337,16 @@ def taken_over(
 ) -> PlannedTrial:
     """The trial with the weights of a training that an earlier sweep has finished, and its seed, where there is one."""
     before = known.get((trial.arm, trial.number))
-    if training is not None and not has_file(training.checkpoint, CHECKPOINT_FILE):
-        say(f"{trial.name} is trained again, as its weights are not at {training.checkpoint} any more.")
-        training = None
+    if before is not None and before.trained_in is not None:
+        trial = replace(trial, hyperparameters=Hyperparameters(**before.hyperparameters))
+        if before.epochs_done:  # with them, so all is said
+            return replace(trial, trained_in=before.trained_in)
     if training is None:
-        if before is None or before.trained_in is None:
-            return trial
-        # The weights are not there any more; they were taken over, or are trained anew.
-        trained_in = before.trained_in if before.epochs_done else None
-        return replace(trial, hyperparameters=Hyperparameters(**before.hyperparameters), trained_in=trained_in)
-    if before is None or before.status != "finished":
-        say(f"{trial.name} is not trained again, as its weights are there: {training.trained_in}.")
+        return trial
+    if not has_file(training.checkpoint, CHECKPOINT_FILE):
+        say(f"{trial.name} is trained again, as its weights are not at {training.checkpoint} any more.")
+        return trial
+    say(f"{trial.name} is not trained again, as its weights are there: {training.trained_in}.")
     return replace(
         trial,
         hyperparameters=Hyperparameters(**training.hyperparameters),

@@ -30,9 +30,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - its name
 
 
-# Under `make test` two processes share the tests, by groups. What starts Ray never runs beside its like, as it takes
-# all cores, nor does what is looked at in a browser. Any other file is a group of its own, so that its fixtures are
-# made once. These two come first, and what is short fills up the time until both have ended.
+# Under `make test` and `make test-all` two processes share the tests, by groups. What starts Ray never runs beside its
+# like, as it takes all cores, nor does what is looked at in a browser. Any other file is a group of its own, so that
+# its fixtures are made once. These two come first, and what is short fills up the time until both have ended.
 GROUPS = {
     "ray": [
         "test_faults_trials",
@@ -58,7 +58,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.stem not in GROUP_OF)
     for item in items:
         if "postgres" in item.fixturenames or "postgresql" in item.name:  # type: ignore[attr-defined]
-            item.add_marker(pytest.mark.long)  # what is tried on SQLite, too
+            item.add_marker(pytest.mark.long)  # what both engines do, SQLite shows
 
 
 def group_of(test: str) -> str:

@@ -1,6 +1,6 @@
 """How often tests inject a fault, or try a case, and the count of it that stands at the end of a test run.
 
-`make test` runs each short, `make faults` HUEJURY_FAULTS times as long.
+`make test-all` runs each short, `make faults` HUEJURY_FAULTS times as long.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Sweeps killed again and again: `make faults`. `make test` does a little of it in test_sweep.py."""
+"""Sweeps killed again and again: `make faults`. `make test-all` does a little of it in test_sweep.py."""
 
 import random
 import signal
