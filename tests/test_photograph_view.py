@@ -1,6 +1,7 @@
 """The dashboard's page "Your photograph" in Chromium: upload, slide, click, undo, download; on a phone, too."""
 
 import io
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from skimage.data import chelsea
 
 from db.store import open_database
 from tests.scripted_sweep import trained_sweep
-from tests.survey_browser import DESKTOP, PHONE, Server, check_looks
+from tests.survey_browser import CHECKOUT, DESKTOP, PHONE, Server, check_looks
 
 DASHBOARD = "survey_app/dashboard/app.py"
 VIEW = "?view=Your+photograph&model=rebalanced"
@@ -158,8 +159,56 @@ def test_what_was_tried_on_one_model_is_tried_on_the_next(server: Server, browse
     page.evaluate("() => new Promise(requestAnimationFrame)")  # a list that opens while the page scrolls shuts again
     models.click()
     page.get_by_role("option", name="tilted").click()
+    page.get_by_alt_text("coloured by tilted").and_(page.locator(".coloured")).wait_for()
+    expect(page.locator(".stage")).to_have_count(1)  # the one before stays until the page is whole
     expect(page.locator(".tilt")).to_have_value("0.5")  # the model's own, which nobody changed
     expect(temperature).to_have_value(chosen)
     page.get_by_role("button", name="Reset").click()
     expect(temperature).to_have_value("0.38")
     page.close()
+
+
+# The dashboard, beside another reader whose photograph is being coloured until a file appears.
+BUSY = """\
+import runpy, sys, threading, time
+from pathlib import Path
+
+sys.path.insert(0, {checkout!r})
+from survey_app.dashboard import photograph
+
+def hold():
+    with photograph.COLOURING:
+        while not Path({released!r}).exists():
+            time.sleep(0.05)
+
+if not hasattr(photograph, "other_reader"):  # Streamlit runs this again and again
+    photograph.other_reader = threading.Thread(target=hold, daemon=True)
+    photograph.other_reader.start()
+runpy.run_path({app!r}, run_name="__main__")
+"""
+
+
+@pytest.mark.long
+def test_who_waits_for_another_reader_is_told_so(browser: Browser, tmp_path: Path) -> None:
+    engine = open_database(tmp_path / "huejury.sqlite")
+    trained_sweep(engine, tmp_path / "results")
+    engine.dispose()
+    released, script = tmp_path / "released", tmp_path / "app.py"
+    script.write_text(
+        BUSY.format(checkout=str(CHECKOUT), released=str(released), app=str(CHECKOUT / DASHBOARD)), encoding="utf-8"
+    )
+    shutil.copytree(CHECKOUT / "survey_app" / "dashboard" / ".streamlit", tmp_path / ".streamlit")
+    server = Server(tmp_path / "huejury.sqlite", tmp_path / "server.log", script=script)
+    try:
+        page = browser.new_page(viewport=DESKTOP)
+        page.goto(server.url + VIEW)
+        page.get_by_role("radio", name="cameraman").press("Enter")
+        page.get_by_text("Another reader's photograph is being coloured; yours is next.").wait_for()
+        assert page.locator(".stage").count() == 0
+        released.touch()
+        page.locator(".stage[data-turn]").wait_for()
+        expect(page.get_by_text("Another reader's photograph")).to_have_count(0)
+        page.close()
+    finally:
+        server.stop()
+    assert "Traceback" not in server.log.read_text()
