@@ -30,6 +30,7 @@ class Colorizer(nn.Module):
         channels = [width * 2**level for level in range(depth + 1)]
         # Without normalisation at full size, where it would cost as much time as the convolutions and gains nothing.
         self.stem = _block(1, width, filter_size, normalised=False)
+        _start_as_cosines(self.stem[0].weight)
         self.encoder = nn.ModuleList(
             nn.Sequential(_block(smaller, larger, filter_size, stride=2), _block(larger, larger, filter_size))
             for smaller, larger in pairwise(channels)
@@ -55,6 +56,30 @@ class Colorizer(nn.Module):
             classes = self.classify(deepest.mean((2, 3)))[:, :, None, None].expand(-1, -1, *x.shape[2:])
             features = torch.cat((x, classes, places(lightness[:, 0])[:, None].to(x.dtype)), dim=1)
         return features
+
+
+# The standard deviation of each 3×3 cosine's coefficient (vertical by horizontal frequency) in CIFAR-10's training
+# pictures, of lightness in [-1, 1]; the two directions averaged.
+_COSINE_SPREADS = ((1.33, 0.34, 0.14), (0.34, 0.16, 0.08), (0.14, 0.08, 0.04))
+
+
+def _start_as_cosines(weight: Tensor) -> None:
+    """Overwrite the first 18 filters of a stem's `weight` (width, 1, size, size) by the 3×3 cosine transform's: each
+    pattern with both signs, those that vary most first, divided by about its standard deviation in photographs.
+
+    So the network starts from whitened lightness (a whitening layer, as in Jordan 2024, "94% on CIFAR-10 in 3.29
+    seconds on a single GPU"), in which neighbouring pixels no longer say the same, without a look at the data.
+    """
+    place = torch.arange(3) + 0.5
+    waves = torch.stack([torch.cos(torch.pi * frequency * place / 3) for frequency in range(3)])
+    waves = functional.normalize(waves)
+    patterns = torch.einsum("ai,bj->abij", waves, waves).flatten(0, 1)
+    spreads = torch.tensor(_COSINE_SPREADS).flatten()
+    order = spreads.argsort(descending=True, stable=True)[: weight.shape[0] // 2]
+    filters = (patterns / (spreads.square() + 0.01).sqrt()[:, None, None])[order]
+    filters = torch.cat((filters, -filters))[:, None]
+    rim = (weight.shape[2] - 3) // 2
+    weight.data[: len(filters)] = functional.pad(filters, (rim, rim, rim, rim))
 
 
 def _block(inputs: int, outputs: int, filter_size: int, stride: int = 1, normalised: bool = True) -> nn.Sequential:
