@@ -169,14 +169,17 @@ def in_words(seconds: float) -> str:
 
 def fit_to_seconds(config: SweepConfig, costs: Costs, data: Dataset, slots: int, seconds: float) -> SweepConfig:
     """The config with as many training images, the same for every trial, as fit: in EPOCHS_OF_MINUTES epochs or, where
-    all images leave time, in more. `data` holds all images. Raises BudgetError if next to nothing fits."""
+    all images leave time, in the first number of epochs for which they are too many. `data` holds all images. Raises
+    BudgetError if next to nothing fits."""
     there, validation_images = len(data.train_images), len(data.validation_images)
 
     def fits(images: int, epochs: int) -> bool:
         tried = config.model_copy(update={"epochs": epochs})
         return sweep_seconds(tried, costs, images, validation_images, slots) <= seconds
 
-    images = _largest(lambda tens: fits(10 * tens, EPOCHS_OF_MINUTES), there // 10) * 10
+    epochs_of_all = _largest(lambda epochs: fits(there, epochs), MOST_EPOCHS)
+    epochs = min(max(epochs_of_all + 1, EPOCHS_OF_MINUTES), MOST_EPOCHS)
+    images = _largest(lambda tens: fits(10 * tens, epochs), there // 10) * 10
     if images < min(there, FEWEST_IMAGES):
         fewest = sweep_seconds(
             config.model_copy(update={"epochs": EPOCHS_OF_MINUTES}), costs, min(there, FEWEST_IMAGES),
@@ -187,9 +190,9 @@ def fit_to_seconds(config: SweepConfig, costs: Costs, data: Dataset, slots: int,
             f"{config.minutes:g} minutes are too few for {trials_in_all(config)} trials here, of which {slots} run at "
             f"once: give {missing:.1f} more (--minutes), fewer trials, or fewer validation images."
         )
-    if images < there // 10 * 10:
-        return config.model_copy(update={"train_images": images, "epochs": EPOCHS_OF_MINUTES})
-    return config.model_copy(update={"epochs": _largest(lambda epochs: fits(there, epochs), MOST_EPOCHS)})
+    if epochs_of_all >= EPOCHS_OF_MINUTES and epochs_of_all * there >= epochs * images:
+        return config.model_copy(update={"epochs": epochs_of_all})  # scoring one epoch more would take what it gains
+    return config.model_copy(update={"train_images": images, "epochs": epochs})
 
 
 def _largest(fits: Callable[[int], bool], most: int) -> int:

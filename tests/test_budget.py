@@ -73,13 +73,22 @@ def test_what_fits_takes_nearly_all_of_the_time(data: Dataset, stopping: object,
 
 def test_where_all_images_leave_time_they_are_seen_more_often(data: Dataset) -> None:
     config = config_of(10)
-    costs = costs_of(config, train=0.0001)
+    costs = costs_of(config, train=0.0005)
     fitted = fit_to_seconds(config, costs, data, 2, 300.0)
-    assert fitted.train_images is None
+    assert fitted.train_images is not None
     assert fitted.epochs > EPOCHS_OF_MINUTES
-    assert sweep_seconds(fitted, costs, len(data.train_images), 40, 2) <= 300
-    longer = fitted.model_copy(update={"epochs": fitted.epochs + 1})
-    assert sweep_seconds(longer, costs, len(data.train_images), 40, 2) > 300
+    assert 0.97 * 300 < sweep_seconds(fitted, costs, fitted.train_images, 40, 2) <= 300
+    one_less = fitted.model_copy(update={"epochs": fitted.epochs - 1})
+    assert sweep_seconds(one_less, costs, len(data.train_images), 40, 2) <= 300  # of all images
+
+
+def test_an_epoch_more_that_only_pays_for_its_scoring_is_not_taken(data: Dataset) -> None:
+    config = config_of(10)
+    costs = costs_of(config, train=0.0001, score=0.05)
+    all_images = len(data.train_images)
+    seconds = sweep_seconds(config.model_copy(update={"epochs": 4}), costs, all_images, 40, 2)
+    fitted = fit_to_seconds(config, costs, data, 2, seconds + 1)
+    assert (fitted.epochs, fitted.train_images) == (4, None)
 
 
 def test_too_few_minutes_are_said_with_what_is_missing(data: Dataset) -> None:
