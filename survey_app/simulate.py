@@ -27,7 +27,7 @@ from db.gallery import sample_pngs, truth_pngs
 from db.pictures import pixels
 from db.results import contenders
 from db.schema import Image, Protocol, Question, Sample, SentinelPicture
-from db.store import DATABASE_HELP, default_database, open_existing, read_session
+from db.store import DATABASE_HELP, default_database, naming_database, open_existing, read_session
 from db.studies import SurveyError, find_study, plan_of
 from platform.intervals import wilson
 from survey_app.statistics import share_difference
@@ -267,6 +267,7 @@ def _run(options: argparse.Namespace) -> int:
         console.print(
             f"{options.participants} simulated participants answered study {study!r}; no result counts them. To "
             f"see what they answered: python -m survey_app.studies show {shlex.quote(study)} --simulated"
+            f"{naming_database(engine, '--database ')}"
         )
         return 0
     first, second = options.power

@@ -93,7 +93,9 @@ def test_simulated_participants_finish_are_marked_and_count_nowhere(
 ) -> None:
     arguments = ["--database", str(database), "--study", study, "--participants", "3", "--seed", "3"]
     assert simulate.main(arguments) == 0
-    assert f"3 simulated participants answered study '{study}'; no result counts them" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"3 simulated participants answered study '{study}'; no result counts them" in printed
+    assert f"--simulated --database {database}" in printed
     summary = study_summary(engine, study)
     assert (summary.participants, summary.votes, summary.simulated) == (0, 0, 3)
     with read_session(engine) as session:
