@@ -79,8 +79,10 @@ class Progress:
         self._task = self._bar.add_task("", total=len(reported) * sum(epoch_counts(config)), left="")
 
     def expect(self, cost: EpochSeconds, slots: int) -> None:
-        """So many trials run at once, at these costs."""
+        """So many trials run at once, at these costs. Says how long that takes."""
         self._cost, self._slots, self._is_measured = cost, slots, True
+        if left := self._left():
+            self.say(f"{left.capitalize()}.")
 
     @contextmanager
     def shown(self) -> Iterator[None]:

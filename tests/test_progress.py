@@ -1,5 +1,6 @@
 """The time left: what it is made of."""
 
+from io import StringIO
 from typing import Any
 
 import pytest
@@ -36,9 +37,12 @@ def test_before_anything_was_measured_nothing_is_said() -> None:
 
 
 def test_measured_costs_tell_the_time_before_the_first_epoch() -> None:
-    _, _, progress = plan()
+    config, reported, _ = plan()
+    printed = StringIO()
+    progress = Progress(Console(file=printed), config, reported)
     progress.expect(cost, slots=1)
     assert progress.seconds_left() == pytest.approx(2 * 4 * (10 + 20 + 20))
+    assert printed.getvalue() == "About 7 min left.\n"
 
 
 def test_what_is_done_is_left_out_and_costs_become_those_that_were_seen() -> None:
