@@ -30,7 +30,7 @@ class Colorizer(nn.Module):
         channels = [width * 2**level for level in range(depth + 1)]
         # Without normalisation at full size, where it would cost as much time as the convolutions and gains nothing.
         self.stem = _block(1, width, filter_size, normalised=False)
-        _start_as_cosines(self.stem[0].weight)
+        _start_as_cosines(self.stem.get_parameter("0.weight"))
         self.encoder = nn.ModuleList(
             nn.Sequential(_block(smaller, larger, filter_size, stride=2), _block(larger, larger, filter_size))
             for smaller, larger in pairwise(channels)

@@ -160,7 +160,7 @@ def test_schedules_rise_to_the_highest_rate_and_end_at_zero(schedule: Schedule) 
 @pytest.mark.parametrize("width", [1, 8, 16, 32])
 def test_the_stem_starts_as_the_cosine_transform_of_a_neighbourhood(filter_size: int, width: int) -> None:
     model = Colorizer(partial(nn.Linear, out_features=2), filter_size=filter_size, width=width, depth=1)
-    filters = model.stem[0].weight.detach()[:, 0]
+    filters = model.stem.get_parameter("0.weight").detach()[:, 0]
     pairs = min(width // 2, 9)
     assert torch.equal(filters[:pairs], -filters[pairs : 2 * pairs])
     coefficients = np.eye(9).reshape(9, 3, 3)  # patterns from slow to fast, each with its mirror image beside it
