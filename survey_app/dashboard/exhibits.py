@@ -138,8 +138,11 @@ def _show_table(table: Table) -> None:
 
 
 def _save(label: str, write: Callable[[], str | bytes], file: str, name: str) -> None:
-    """A button that saves what `write` gives: it is made when it is asked for, not before."""
-    st.download_button(label, write, file, key=f"save {label} {name}")
+    """A button that saves what `write` gives: it is made when it is asked for, not before.
+
+    A click on it starts no run of the page, which would give the file another name before the browser has it.
+    """
+    st.download_button(label, write, file, on_click="ignore", key=f"save {label} {name}")
 
 
 def save_drawing(name: str, stem: str, draw: Callable[[], str]) -> None:
