@@ -83,7 +83,7 @@ def _images(count: int) -> tuple[Dataset, str]:
     labels = np.zeros(count, dtype=np.int64)
     splits = (images, labels, images[:1], labels[:1], images[:1], labels[:1])
     data = Dataset("random", ("none",), *splits, "0" * 64, "Random bytes.")
-    return data, "ImageNet at 32×32 was not to be had under `HUEJURY_DATA`: the images are random bytes."
+    return data, "So many of ImageNet's images at 32×32 were not under `HUEJURY_DATA`: the images are random bytes."
 
 
 def _work(kind: str, data: Dataset) -> Callable[[], object]:
