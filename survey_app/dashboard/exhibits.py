@@ -109,7 +109,7 @@ def _show_figure(figure: Figure) -> None:
     stem = file_stem(figure.name, figure.title)
     with headed(figure.title, figure.name):
         save_drawing(figure.name, stem, lambda: svg(figure))
-        _save("Data as CSV", lambda: figure.data.to_csv(index=False), f"{stem}.csv", figure.name)
+        save("Data as CSV", lambda: figure.data.to_csv(index=False), f"{stem}.csv", figure.name)
     _show_chart(figure)
     st.caption(figure.note)
 
@@ -129,26 +129,26 @@ def _show_chart(figure: Figure) -> None:
 def _show_table(table: Table) -> None:
     stem = file_stem(table.name, table.title)
     with headed(table.title, table.name):
-        _save("CSV, all digits", table.csv, f"{stem}.csv", table.name)
-        _save("Markdown", table.markdown, f"{stem}.md", table.name)
-        _save("LaTeX", table.latex, f"{stem}.tex", table.name)
+        save("CSV, all digits", table.csv, f"{stem}.csv", table.name)
+        save("Markdown", table.markdown, f"{stem}.md", table.name)
+        save("LaTeX", table.latex, f"{stem}.tex", table.name)
     st.html(f"<style>{CSS}</style>{table.html()}")
     if table.note:
         st.caption(table.note)
 
 
-def _save(label: str, write: Callable[[], str | bytes], file: str, name: str) -> None:
+def save(label: str, write: Callable[[], str | bytes], file: str, name: str) -> None:
     """A button that saves what `write` gives: it is made when it is asked for, not before.
 
-    A click on it starts no run of the page, which would give the file another name before the browser has it.
+    Every run of the script gives a button's file another name, and the old one is forgotten: so a click starts no run.
     """
     st.download_button(label, write, file, on_click="ignore", key=f"save {label} {name}")
 
 
 def save_drawing(name: str, stem: str, draw: Callable[[], str]) -> None:
     """Buttons that save what `draw` gives, an SVG, as SVG and as PNG."""
-    _save("SVG", draw, f"{stem}.svg", name)
-    _save("PNG", lambda: png(draw()), f"{stem}.png", name)
+    save("SVG", draw, f"{stem}.svg", name)
+    save("PNG", lambda: png(draw()), f"{stem}.png", name)
 
 
 def headed(title: str, name: str) -> AbstractContextManager[object]:

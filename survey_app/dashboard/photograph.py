@@ -42,6 +42,7 @@ from platform.models import Colorizer
 from platform.photographs import lightness_of, painted, photograph_file
 from platform.stored_models import load_trial
 from survey_app.dashboard.chosen import Chosen, choose
+from survey_app.dashboard.exhibits import save
 
 FOLDER = Path(__file__).parent
 WAITING = "Another reader's photograph is being coloured; yours is next."
@@ -216,16 +217,14 @@ def _easel(opened: Opened, contender: Contender, canvas: Canvas, key: str) -> No
         now, before = asdict(look), asdict(canvas.start)
         opened.tried = {name: now[name] for name in ("tilt", "temperature") if now[name] != before[name]}
     easel = st.container()
-    # Every run of the script gives a button's file another name, and the old one is forgotten: so the buttons come
-    # first, that whoever sees the picture also holds the file's name, and a click on one starts no run.
+    # The buttons come first, so that whoever sees the picture also holds its file's name: see `save`.
     with st.container(horizontal=True):
         for suffix in (".png", ".jpg"):
-            st.download_button(
+            save(
                 f"Download as {'PNG' if suffix == '.png' else 'JPEG'}",
                 partial(_full_size, opened, canvas, look, suffix),
                 f"{Path(opened.name).stem}-coloured{suffix}",
-                on_click="ignore",
-                key=f"download {suffix} {key}",
+                key,
             )
     with _colouring():
         picture = jpeg(painted(photograph.preview, photograph.small, canvas.ab(look)))
