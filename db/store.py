@@ -33,7 +33,8 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 DATABASE_HELP = "path or URL (default: $HUEJURY_DATABASE, else huejury.sqlite here)"  # without a URL's password
 CONNECT_TIMEOUT_S = 10
 LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL's code for a lock that was waited for in vain
-OLD_REVISIONS = {"0001", "0002", "0003"}  # of development, before anything was released
+# Nothing was released before the first migration that is kept: what development made until then is not read any more.
+LAST_COMMIT_THAT_READS = "66c1005"
 URL_ADVICE = (
     "give a path, or a URL like postgresql://user:password@host:5432/huejury, with %40 for an @, %2F for a / and "
     "%3A for a : in the password"
@@ -237,10 +238,10 @@ def _prepare(engine: Engine, shown: str, say: Callable[[str], None], busy_timeou
                 f"The database {shown} belongs to something else (it has the table {min(tables)!r}); give another path."
             )
         revision = _revision_of(connection)
-        if revision in OLD_REVISIONS:
+        if revision is not None and revision < known[0]:
             raise StoreError(
-                f"The database {shown} was made by a HueJury from before its first release, whose results are not read "
-                "any more; move it away, and run its sweeps again."
+                f"The database {shown} is of HueJury's development before anything was released (schema {revision}), "
+                f"and commit {LAST_COMMIT_THAT_READS} was the last that reads it; move it away, and sweep again."
             )
         if revision is not None and revision not in known:
             raise StoreError(
