@@ -122,7 +122,8 @@ def train_epoch(
     steps = len(images) // batch_size  # the last few images of an order wait for the next epoch
     loss_sum = torch.zeros((), device=task.device)
     for batch in range(steps):
-        progress = ((epoch - 1) * steps + batch + 1) / (hyperparameters.epochs * steps)
+        # At the step's middle: at its end the last step's rate would be 0, and the step would do nothing.
+        progress = ((epoch - 1) * steps + batch + 0.5) / (hyperparameters.epochs * steps)
         rate = hyperparameters.learning_rate * learning_rate_factor(hyperparameters.schedule, progress)
         for group in [group for optimizer in optimizers for group in optimizer.param_groups]:
             group["lr"] = rate * group.get("rate_share", 1.0)

@@ -41,20 +41,20 @@ def test_every_optimizer_learns_what_the_pictures_teach(arm: str, optimizer: Opt
 # Seen alike with one and two threads, and with the processor's newer instructions switched off.
 GOLDEN = {
     "classification": {
-        "loss": 1.71646,
-        "exact_accuracy": 0.0109863,
-        "bin_accuracy": 0.525472,
-        "balanced_bin_accuracy": 0.326153,
+        "loss": 1.7166,
+        "exact_accuracy": 0.0116374,
+        "bin_accuracy": 0.524984,
+        "balanced_bin_accuracy": 0.325831,
         "bin_accuracy_5": 1,
-        "bin_accuracy_10": 0.805176,
-        "information": 0.348133,
-        "raw_auc": 0.963492,
-        "rebalanced_auc": 0.957699,
-        "psnr_db": 31.077,
-        "delta_e_2000": 4.60944,
-        "colourfulness_ratio": 0.991983,
+        "bin_accuracy_10": 0.806234,
+        "information": 0.349525,
+        "raw_auc": 0.963447,
+        "rebalanced_auc": 0.957664,
+        "psnr_db": 31.054,
+        "delta_e_2000": 4.60729,
+        "colourfulness_ratio": 0.999434,
     },
-    "tilted 0.5": {"raw_auc": 0.97005, "psnr_db": 33.1207, "delta_e_2000": 3.82478, "colourfulness_ratio": 1.01258},
+    "tilted 0.5": {"raw_auc": 0.969827, "psnr_db": 33.0476, "delta_e_2000": 3.84609, "colourfulness_ratio": 1.02098},
 }
 
 
@@ -62,7 +62,7 @@ def test_golden_run_of_a_fixed_seed_gives_fixed_scores() -> None:
     """Whoever changes what a seed gives, data, loss, training or scores, has to say so here and in the changelog."""
     arms = {"classification": ARMS["classification"], "tilted 0.5": ArmOptions(renders="classification", tilt=0.5)}
     *_, report = train(compose(arms, "classification", drawn_colours()), HYPERPARAMETERS, drawn_data())
-    assert report.loss == pytest.approx(1.680986, rel=1e-4)
+    assert report.loss == pytest.approx(1.680912, rel=1e-4)
     for arm, expected in GOLDEN.items():
         found = report.scores[arm]["validation"].values
         assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-3)
@@ -154,6 +154,15 @@ def test_schedules_rise_to_the_highest_rate_and_end_at_zero(schedule: Schedule) 
     assert factors[-1] == pytest.approx(0, abs=1e-9)
     assert top == pytest.approx(50 if schedule == "cosine" else 300, abs=2)
     assert math.isfinite(learning_rate_factor(schedule, 1e-9))
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one_cycle"])
+def test_a_training_of_one_step_changes_its_weights(schedule: Schedule) -> None:
+    task, images = task_of("classification"), len(drawn_data().train_images)
+    hyperparameters = replace(HYPERPARAMETERS, batch_size=images, epochs=1, schedule=schedule)
+    [report] = train(task, hyperparameters, drawn_data())
+    first = dict(build_model(task, hyperparameters).named_parameters())
+    assert not torch.equal(report.checkpoint["model"]["head.weight"], first["head.weight"])
 
 
 @pytest.mark.parametrize("filter_size", [3, 5, 7])
