@@ -35,10 +35,10 @@ from platform.colour_counts import ColourCounts
 from platform.intervals import wilson
 from platform.models import Colorizer
 from platform.palettes import Palette
-from platform.photographs import SHORT_SIDE, file_name, finished_models
+from platform.photographs import SHORT_SIDE
 from platform.results import SIMULATED
 from platform.scores import SCORES
-from platform.stored_models import load_trial
+from platform.stored_models import file_name, finished_models, load_trial
 
 OPSET = 17  # of ONNX: the first with all that the network does, and read by every onnxruntime since 2022
 

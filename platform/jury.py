@@ -31,12 +31,12 @@ from db.schema import Experiment, Image, Trial
 from db.store import read_session, write_session
 from platform.chosen_experiment import open_experiment, parser_of_results
 from platform.color import rgb_to_lab
-from platform.colorize import paint, truth_pngs
 from platform.config import SweepConfig
 from platform.critic import Critic, CriticOptions
 from platform.datasets import Dataset, load_dataset
 from platform.progress import Say, open_console, say_on
 from platform.results import jury_sees
+from platform.samples import paint, truth_pngs
 from platform.scores import JURY, SCORES, jury_at
 from platform.stored_models import load_trial
 

@@ -25,13 +25,13 @@ from ray.tune.search import Searcher
 
 from platform.arms import ArmOptions, compose, trained_arms
 from platform.budget import Costs, kinds_to_measure, mean_costs, measure_costs, part_to_measure, slots
-from platform.colorize import paint
 from platform.colour_counts import ColourCounts
 from platform.config import SweepConfig
 from platform.datasets import Dataset
 from platform.hyperparameters import Hyperparameters
 from platform.ray_cluster import busy_resources, cluster_resources
 from platform.recorder import Recorder, score_columns
+from platform.samples import paint
 from platform.storage import (
     CHECKPOINT_FILE,
     Painted,

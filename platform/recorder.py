@@ -24,13 +24,13 @@ from db.schema import Dataset as StoredDataset
 from db.schema import Experiment, ExperimentStatus, Study, TrialStatus
 from db.store import explain, read_session, shown_name, write_session
 from platform.arms import BASELINES, ArmOptions, Task, rebalancing_of, renderings, trained_arms
-from platform.colorize import paint, sample_indices, truth_pngs
 from platform.colour_counts import ColourCounts
 from platform.config import SweepConfig
 from platform.datasets import Dataset
 from platform.evaluation import Scores, evaluate_splits
 from platform.palettes import centers_as_list
 from platform.progress import Progress
+from platform.samples import paint, sample_indices, truth_pngs
 from platform.storage import Painted, delete_folder, read_samples
 from platform.trials import PlannedTrial, Reported, is_replicate, plan_replicates, plan_trials, trials_per_arm
 

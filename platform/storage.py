@@ -15,7 +15,7 @@ from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 from pydantic import ConfigDict, TypeAdapter
 
 from db.errors import UserError
-from platform.colorize import Picture
+from platform.samples import Picture
 
 CHECKPOINT_FILE = "checkpoint.pt"
 SAMPLES_FILE = "samples.json"  # in the checkpoint after a trial's last epoch

@@ -1,6 +1,7 @@
-"""The model of any trial, from the database alone."""
+"""The models that there are, and that of any trial, from the database alone."""
 
 import io
+import re
 
 import torch
 from pydantic import TypeAdapter
@@ -8,12 +9,33 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db.errors import UserError
+from db.results import MeasuredTrial, arm_results
 from db.schema import Arm, Dataset, Experiment, Trial
 from platform.arms import ArmOptions, Task, compose
 from platform.colour_counts import ColourCounts
 from platform.models import Colorizer
 from platform.storage import CHECKPOINT_FILE, read_file
 from platform.training import load_checkpoint, load_model
+from platform.yaml_input import nearest
+
+
+def finished_models(session: Session, experiment: str, arm: str | None = None) -> dict[str, MeasuredTrial]:
+    """The best trial of each arm that has a finished one, or of one arm; baselines are no models. Raises UserError."""
+    results = [result for result in arm_results(session, experiment) if not result.baseline]
+    finished = {result.arm: result.best for result in results if result.best is not None}
+    if not finished:
+        raise UserError(f"No trial of {experiment!r} has finished yet: wait for one, or name another experiment.")
+    if arm is None:
+        return finished
+    if arm not in finished:
+        near, there = nearest(arm, list(finished)), ", ".join(finished)
+        raise UserError(f"{experiment!r} has no finished model {arm!r}, but {there}{near or '.'}")
+    return {arm: finished[arm]}
+
+
+def file_name(arm: str) -> str:
+    """An arm's name, of which a file's may hold some letters only, and not many."""
+    return re.sub(r"[^\w.-]+", "-", arm).encode()[:60].decode(errors="ignore").strip("-.") or "coloured"
 
 
 def load_trial(

@@ -16,8 +16,8 @@ from db.schema import Sample
 from db.store import open_database, read_session, write_session
 from platform.arms import ArmOptions, Prior, compose
 from platform.color import lab_to_rgb, rgb_to_lab
-from platform.colorize import paint
 from platform.evaluation import features
+from platform.samples import paint
 from platform.segments import SWATCH_LIGHTNESS, SegmentHead, segment_pngs
 from platform.training import build_model
 from survey_app.dashboard import pictures

@@ -28,12 +28,12 @@ from db.store import open_database, read_session, write_session
 from platform import arms as arms_module
 from platform import jury, preparation
 from platform.arms import BASELINES, compose
-from platform.colorize import paint, sample_indices
+from platform.colorize import main as colorize
 from platform.config import read_config
 from platform.datasets import load_dataset
 from platform.options import parse_options
-from platform.photographs import main as colorize
 from platform.results import main as print_results
+from platform.samples import paint, sample_indices
 from platform.scores import JURY, jury_at
 from platform.storage import CHECKPOINT_FILE, SAMPLES_FILE
 from platform.stored_models import load_trial

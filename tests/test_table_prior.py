@@ -5,10 +5,10 @@ import torch
 
 from platform.arms import ArmOptions, KMeans, Prior, compose
 from platform.color import rgb_to_lab
-from platform.colorize import paint
 from platform.colour_counts import PLACES, kmeans_centers, places
 from platform.evaluation import evaluate_splits, features
 from platform.palettes import Palette, grid_palette, nearest_palette
+from platform.samples import paint
 from platform.table_prior import TableHead, class_loss, entries_at_places
 from platform.training import load_model, train
 from tests.contracts import HYPERPARAMETERS, drawn_colours, drawn_data

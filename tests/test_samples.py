@@ -7,8 +7,8 @@ from PIL import Image
 
 from platform.arms import BASELINES, ArmOptions, compose
 from platform.color import lab_to_rgb, rgb_to_lab
-from platform.colorize import paint, sample_indices, truth_pngs
 from platform.evaluation import evaluate_splits
+from platform.samples import paint, sample_indices, truth_pngs
 from platform.training import build_model
 from tests.contracts import HYPERPARAMETERS, drawn_colours, drawn_data
 
