@@ -1,16 +1,14 @@
 """What a sweep tried, how far each trial came and what it learnt on the way, as queries. Baselines are left out."""
 
-import zlib
 from dataclasses import dataclass
 from datetime import datetime
 from math import ceil, prod
 from typing import Any
 
-import numpy as np
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from db.schema import Arm, Dataset, Experiment, ExperimentStatus, Report, Split, Trial, TrialStatus, values_for
+from db.schema import Arm, Experiment, ExperimentStatus, Report, Split, Trial, TrialStatus, values_for
 
 UNDER_WAY: tuple[TrialStatus, ...] = ("pending", "running")
 
@@ -163,28 +161,6 @@ def sweep_progress(session: Session, experiment_id: int) -> SweepProgress:
         images_seen=sum(row[4] for row in trained),
         running=tuple((arms[arm].name, epochs) for arm, epochs in running if not _rendered(arms[arm])),
     )
-
-
-@dataclass(frozen=True, eq=False)
-class SweptPalette:
-    """The colours that one or more arms could name."""
-
-    arms: tuple[str, ...]  # in their order
-    centers: list[list[float]]  # (Q, 2) in ab
-    colour_counts: np.ndarray  # int64 (65536,): training pixels of each rounded (a, b), 256 * (a + 128) + b + 128
-
-
-def swept_palettes(session: Session, experiment_id: int) -> list[SweptPalette]:
-    """Every palette of an experiment, in the order of the arms that have it."""
-    found: dict[str, tuple[list[str], list[list[float]]]] = {}
-    for arm in _models(session, experiment_id):
-        if arm.centers is not None:
-            found.setdefault(str(arm.centers), ([], arm.centers))[0].append(arm.name)
-    if not found:
-        return []
-    packed = session.scalars(select(Dataset.colour_counts).join(Experiment).where(Experiment.id == experiment_id)).one()
-    counts = np.frombuffer(zlib.decompress(packed), "<i8", count=65536)  # as `platform.colour_counts` packs them first
-    return [SweptPalette(tuple(arms), centers, counts) for arms, centers in found.values()]
 
 
 def halving_rungs(epochs: int, grace_epochs: int, reduction_factor: float) -> tuple[int, ...]:

@@ -30,15 +30,14 @@ MOST_TIMES = 1000  # more participants than so far, that are ever planned
 STEPS = 100  # of Newton's method, at most
 
 
-Families = dict[str, list[int]]
-"""Places among contenders by what they have in common, sorted by λ."""
+def one_family(contenders: Sequence[Contender]) -> list[int]:
+    """The places of the contenders that one curve may join, as they differ in λ alone, sorted by λ.
 
-
-def families_of(contenders: Sequence[Contender]) -> tuple[Families, Families]:
-    """The contenders that differ in λ alone: tilts, one trained classification with λ = 1 and what renders it by the
-    same decoding, by its arm and that decoding; and trainings, all whose other options are the same, by these."""
-    tilts: Families = {}
-    trainings: Families = {}
+    They are tilts: one trained classification with λ = 1 and what renders it by the same decoding; or trainings, all
+    whose other options are the same. Of those that have each λ once the most, tilts before trainings.
+    """
+    tilts: dict[str, list[int]] = {}
+    trainings: dict[str, list[int]] = {}
     for place in sorted(range(len(contenders)), key=lambda place: contenders[place].rebalancing or 0.0):
         contender = contenders[place]
         if contender.rebalancing is None:
@@ -52,13 +51,6 @@ def families_of(contenders: Sequence[Contender]) -> tuple[Families, Families]:
             tilts.setdefault(f"{contender.arm}: {read_by}", []).append(place)
         alike = {name: value for name, value in options.items() if name != "rebalancing"}
         trainings.setdefault(repr(alike), []).append(place)
-    return tilts, trainings
-
-
-def one_family(contenders: Sequence[Contender]) -> list[int]:
-    """The places of the contenders that one curve may join, sorted by λ: of the families of tilts and trainings that
-    have each λ once the one of most values, tilts before trainings."""
-    tilts, trainings = families_of(contenders)
 
     def values(family: list[int]) -> set[float]:
         return {contenders[place].rebalancing or 0.0 for place in family}

@@ -303,12 +303,6 @@ def test_the_curve_over_lambda_has_the_arms_own_shares(engine: Engine) -> None:
         assert 100 * curve.loc[row["λ"], ["low", "share", "high"]].to_numpy() == pytest.approx(
             [row["95 % from"], row["by the curve (%)"], row["95 % to"]]
         )
-    best = next(figure for figure in figures(shown) if figure.name == "best-rebalancing").data
-    assert best["probability"].sum() == pytest.approx(1)
-    sentence = next(part for part in shown if isinstance(part, str) and "The curve over λ" in part)
-    needed = re.search(r"about (\d+) in all would make it 10 points wide", sentence)
-    assert needed is not None
-    assert int(needed[1]) > 12
 
 
 def whole_page() -> None:

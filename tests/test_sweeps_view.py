@@ -9,12 +9,12 @@ import pytest
 import streamlit as st
 import vl_convert
 from ray.tune.schedulers.async_hyperband import _Bracket
-from sqlalchemy import Engine
+from sqlalchemy import Engine, update
 from streamlit.testing.v1 import AppTest
 
 from db.recording import finish_experiment, record_arm, record_report, record_trial
 from db.results import arm_results, best_trials, experiment_progress
-from db.schema import TrialStatus
+from db.schema import Arm, TrialStatus
 from db.store import open_database, read_session, write_session
 from db.sweeps import halving_rungs, learning_curves, sweep_plan, sweep_progress, swept_trials
 from platform.scores import SCORES
@@ -232,6 +232,21 @@ def test_what_was_tried_stands_beside_its_models_best_or_its_score(engine: Engin
             assert figure.data.loc[figure.data["model"] == model].iloc[:, -1].tolist() == pytest.approx(
                 [100 * value for value in values]
             )
+        assert "λ" not in figure.data  # one value of it is nothing to be plotted against
+
+
+def test_scores_stand_over_lambda_where_arms_differ_in_it_and_losses_do_not(engine: Engine) -> None:
+    experiment_id = add_sweep(engine)
+    with write_session(engine) as session:
+        session.execute(
+            update(Arm).where(Arm.experiment_id == experiment_id, Arm.name == "regression").values(rebalancing=1.0)
+        )
+    scored, loss = made(engine, score="bin_accuracy")["hyperparameters"], made(engine)["hyperparameters"]
+    assert isinstance(scored, Figure)
+    assert isinstance(loss, Figure)
+    assert scored.data.groupby("model")["λ"].unique().to_dict() == {"rebalanced": [0.5], "regression": [1.0]}
+    assert len(scored.chart.concat) == len(loss.chart.concat) + 1
+    assert "λ" not in loss.data
 
 
 def test_losses_have_a_scale_for_each_model_and_scores_one_for_all(engine: Engine) -> None:

@@ -8,16 +8,13 @@ import pandas as pd
 import streamlit as st
 
 from db.answers import Answers
-from db.store import read_session
 from db.studies import StudySummary
 from platform.intervals import Share, wilson
 from platform.results import titled
 from platform.tables import Table
 from survey_app.dashboard.chosen import Chosen, choose
 from survey_app.dashboard.exhibits import COLOURS, Exhibit, Figure, interval_marks, mark_line, show_exhibits
-from survey_app.dashboard.rebalancing import narrowing
 from survey_app.inclusions import inclusions_table
-from survey_app.rounds import earlier_rounds
 from survey_app.statistics import bootstrap_shares, contrasts, planning
 
 POWER = 0.8
@@ -45,12 +42,9 @@ def exhibits(
     kept = answers.of(chosen.inclusion)
     if not kept.participants:
         return ["No votes yet: the figures appear with the first answers."]
-    with read_session(chosen.engine) as session:
-        rounds = earlier_rounds(session, kept, chosen.inclusion)
     return [
         *([_contrasts(kept)] if len(kept.contenders) > 1 else []),
         _planning(kept, study, difference),
-        *narrowing(kept, rounds, difference),
         inclusions_table(answers),
         "### Can the answers be trusted?",
         _checks(answers),

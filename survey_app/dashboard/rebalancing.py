@@ -4,20 +4,18 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 import altair as alt
-import numpy as np
 import pandas as pd
 
 from db.answers import Answers
-from platform.intervals import range_text, wilson
+from platform.intervals import wilson
 from platform.results import titled
 from platform.tables import Table
-from survey_app.curve import Curve, curve_of, incumbent, participants_for_width
+from survey_app.curve import Curve, curve_of, incumbent
 from survey_app.dashboard.exhibits import NEUTRAL, Exhibit, Figure, mark_note
 from survey_app.dashboard.prediction import votes_against
 from survey_app.rounds import Round, confirmed, rounds_table, votes_before
 
 CURVE = "curve"  # what its rows are called among those of the models
-BINS = np.linspace(0.0, 1.0, 11)  # of λ, in the histogram of the best one
 OPTIMISTIC = (
     "The best of several looks better than it is: only another study, of it and of what it is to beat, tells by how "
     "much."
@@ -25,14 +23,14 @@ OPTIMISTIC = (
 
 
 def exhibits(kept: Answers, rounds: Sequence[Round] = ()) -> list[Exhibit]:
-    """Two figures and a table, and one of the rounds if there were earlier ones; nothing where no curve can be drawn.
+    """A figure and a table, and one of the rounds if there were earlier ones; nothing where no curve can be drawn.
     kept: of those who are counted."""
     found = curve_of(kept, votes_before(rounds))
     if found is None:
         return []
     places, curve = found
-    figures = _curve_figure(kept, places, curve), _best_figure(kept, curve)
-    return [figures, best_table(kept, rounds, places, curve), *([rounds_table(kept, rounds)] if rounds else [])]
+    figure = _curve_figure(kept, places, curve)
+    return [figure, best_table(kept, rounds, places, curve), *([rounds_table(kept, rounds)] if rounds else [])]
 
 
 def how_sure_of_best(kept: Answers, rounds: Sequence[Round]) -> str:
@@ -87,33 +85,6 @@ def _curve_figure(kept: Answers, places: list[int], curve: Curve) -> Figure:
     )
 
 
-def _best_figure(kept: Answers, curve: Curve) -> Figure:
-    shares = np.histogram(curve.best_of_all(), BINS)[0] / len(curve.draws)
-    data = pd.DataFrame({"λ from": BINS[:-1], "λ to": BINS[1:], "probability": shares})
-    likeliest = data.iloc[int(shares.argmax())]
-    chart = (
-        alt.Chart(data)
-        .mark_bar(color=NEUTRAL)
-        .encode(
-            x=alt.X("λ from:Q", title="λ", axis=alt.Axis(tickCount=5), scale=alt.Scale(domain=[0, 1])),
-            x2="λ to:Q",
-            y=alt.Y("probability:Q", title="probability that the best λ lies here", axis=alt.Axis(format="%")),
-            y2=alt.datum(0),
-            tooltip=["λ from:Q", "λ to:Q", alt.Tooltip("probability:Q", format=".0%")],
-        )
-    )
-    where = f"between {likeliest['λ from']:.1f} and {likeliest['λ to']:.1f} ({100 * likeliest['probability']:.0f} %)"
-    return Figure(
-        name="best-rebalancing",
-        title=titled("Where the best λ is", simulated=kept.simulated),
-        alternative=f"Probability that the λ picked as real most often lies in each tenth; likeliest {where}.",
-        chart=chart.properties(height=380),
-        data=data,
-        note="How probable it is, by all curves that the answers leave possible, that the highest point lies in a "
-        f"tenth of λ: likeliest {where}.",
-    )
-
-
 def best_table(kept: Answers, rounds: Sequence[Round], places: list[int], curve: Curve) -> Table:
     """What the curve says of the arms that it joins."""
     values = curve.asked_at
@@ -138,25 +109,3 @@ def best_table(kept: Answers, rounds: Sequence[Round], places: list[int], curve:
         note="The curve's share picked as real, to which neighbours in λ contribute, and the probability that each is "
         f"the best of these. {how_sure_of_best(kept, rounds)}",
     )
-
-
-def narrowing(kept: Answers, rounds: Sequence[Round], width: float) -> list[str]:
-    """A sentence that says how many participants would narrow the band at the curve's best arm to `width`, a share."""
-    before = votes_before(rounds)
-    found = curve_of(kept, before)
-    if found is None:
-        return []
-    _, curve = found
-    best = incumbent(curve)
-    low, _, high = curve.interval()[:, curve.places([best])[0]]
-    needed = participants_for_width(kept, best, width, before)
-    if high - low <= width:
-        more = f"{100 * width:.0f} points are reached"
-    elif needed is None:
-        more = f"no number of participants that can be planned would make it {100 * width:.0f} points"
-    else:
-        more = f"about {needed} in all would make it {100 * width:.0f} points wide, if they answer like those so far"
-    return [
-        f"**The curve over λ:** at λ = {best:g}, its highest of those asked about, the band is "
-        f"{range_text(float(low), float(high))} with {kept.participants} participants; {more}."
-    ]

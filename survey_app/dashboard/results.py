@@ -4,10 +4,11 @@ photograph, also over λ."""
 import streamlit as st
 from sqlalchemy.orm import Session
 
-from db.results import arm_results, best_contenders, replicate_scores
+from db.results import replicate_scores
 from db.store import read_session
 from platform.results import results_tables
-from survey_app.dashboard import jury, pictures, rebalancing, seeds, tilting
+from platform.seeds import seed_tables
+from survey_app.dashboard import jury, pictures, rebalancing
 from survey_app.dashboard.chosen import Chosen
 from survey_app.dashboard.exhibits import Exhibit, show_exhibits
 from survey_app.finding import finding, nobody_asked
@@ -32,8 +33,7 @@ def said(chosen: Chosen, gallery: pictures.Gallery) -> str:
 
 
 def exhibits(session: Session, chosen: Chosen, *, published: bool = False) -> list[Exhibit]:
-    """The table of accuracies and votes, votes over λ, the other scores, also by seed and over λ, and the trials behind
-    them."""
+    """The table of accuracies and votes, votes over λ, the other scores, also by seed, and the trials behind them."""
     no_votes = chosen.hidden or "No study asks people about it yet."
     votes, scores, trials = results_tables(
         *(session, chosen.experiment.name, chosen.answers, chosen.inclusion), no_votes=no_votes, published=published
@@ -41,7 +41,5 @@ def exhibits(session: Session, chosen: Chosen, *, published: bool = False) -> li
     curve: list[Exhibit] = []
     if (kept := chosen.kept) is not None:
         curve = rebalancing.exhibits(kept, earlier_rounds(session, kept, chosen.inclusion))
-    results = arm_results(session, chosen.experiment.name)
-    by_seed = seeds.exhibits(replicate_scores(session, chosen.experiment.id), results)
-    tilted = tilting.exhibits(best_contenders(results))
-    return [votes, *curve, *jury.exhibits(session, chosen.experiment.name), scores, *by_seed, *tilted, trials]
+    by_seed = seed_tables(replicate_scores(session, chosen.experiment.id))
+    return [votes, *curve, *jury.exhibits(session, chosen.experiment.name), scores, *by_seed, trials]

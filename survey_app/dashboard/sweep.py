@@ -26,7 +26,6 @@ from db.sweeps import (
 from platform.results import STATUSES, short
 from platform.scores import SCORES
 from platform.tables import Table
-from survey_app.dashboard import palettes
 from survey_app.dashboard.chosen import Chosen, choose
 from survey_app.dashboard.exhibits import COLOURS, Exhibit, Figure, arm_scale, show_exhibits
 
@@ -78,7 +77,6 @@ def exhibits(session: Session, experiment: ExperimentSummary, *, score: str = "l
         *_failures(frame),
         _curves_figure(plan, frame, pd.DataFrame(measured, columns=["id", "epoch", "images", "value"]), score),
         *_hyperparameters_figure(plan, frame, score),
-        *palettes.exhibits(session, experiment.id),
         _trials_table(plan, frame),
     ]
 
@@ -89,6 +87,7 @@ def _row(plan: SweepPlan, trial: SweptTrial, score: str) -> dict[str, Any]:
     return {
         "id": trial.id,
         "model": trial.arm,
+        "λ": trial.rebalancing,
         "trial": trial.number,
         **{_words(name): trial.hyperparameters.get(name) for name in plan.searched},
         "status": _words(trial.status),
@@ -236,7 +235,8 @@ def _curve_panel(curves: pd.DataFrame, last: int, y: alt.Y, colour: str) -> Any:
 
 
 def _hyperparameters_figure(plan: SweepPlan, frame: pd.DataFrame, score: str) -> list[Figure]:
-    """How each trial did, against each hyperparameter that was varied, a panel for each; none where none was."""
+    """How each trial did, against each hyperparameter that was varied and against λ, a panel for each; none where
+    nothing was."""
     heading, scale, outcome = f"{SCORES[score].heading} in validation", alt.Scale(zero=False), frame["score"]
     if score == "loss":
         # Losses of different models are not on one scale: each is set beside its model's best trial, or lowest so far.
@@ -245,8 +245,10 @@ def _hyperparameters_figure(plan: SweepPlan, frame: pd.DataFrame, score: str) ->
         outcome = 100 * (frame["tuning loss"] / frame["model"].map(losses) - 1)
         heading, scale = "loss above the model's best (%)", alt.Scale(type="symlog")
     searched = [_words(name) for name in plan.searched]
-    shown = frame[["model", "trial", *searched, "status", "best"]].assign(outcome=outcome).dropna(subset=["outcome"])
-    if not searched or shown.empty:
+    has_lambda = score != "loss" and frame["λ"].nunique() > 1  # losses of different λ do not compare
+    varied = [*searched, "λ"] if has_lambda else searched
+    shown = frame[["model", "trial", *varied, "status", "best"]].assign(outcome=outcome).dropna(subset=["outcome"])
+    if not varied or shown.empty:
         return []
     arms = arm_scale(plan.arms)
     legend = alt.Legend(columns=2)
@@ -270,15 +272,18 @@ def _hyperparameters_figure(plan: SweepPlan, frame: pd.DataFrame, score: str) ->
         if listed is not None:
             x = alt.X(f"{_words(name)}:N", axis=alt.Axis(labelAngle=0))
         panels.append(base.encode(x=x))
+    if has_lambda:
+        x = alt.X("λ:Q", title="λ, in the loss or in the decoding", scale=alt.Scale(domain=[0, 1]))
+        panels.append(base.encode(x=x))
     best = [
-        f"{row['model']} with " + ", ".join(f"{name} {short(row[name])}" for name in searched)
+        f"{row['model']} with " + (", ".join(f"{name} {short(row[name])}" for name in searched) or "nothing searched")
         for _, row in shown[shown["best"]].iterrows()
     ]
     return [
         Figure(
             "hyperparameters",
             "What was tried",
-            f"{heading} of {len(shown)} trials against {', '.join(searched)}. "
+            f"{heading} of {len(shown)} trials against {', '.join(varied)}. "
             f"The best trial of each model: {'; '.join(best) or 'none yet'}.",
             alt.concat(*panels, columns=3),
             f"One point per trial, after its last epoch. {HOLLOW}"
@@ -294,7 +299,7 @@ def _trials_table(plan: SweepPlan, frame: pd.DataFrame) -> Table:
     return Table(
         "trials",
         "All trials",
-        frame.drop(columns=["id", "score", "reason", "best"]),
+        frame.drop(columns=["id", "λ", "score", "reason", "best"]),
         formats,
         "The loss is that on the tuning split after the trial's last epoch, comparable within a model only.",
     )
