@@ -10,9 +10,10 @@ from torch.nn import functional
 
 from benchmarks.harness import alternate, goal, ratios, spread, table
 from benchmarks.usual import Images, dense_loss, logits_of, train_epoch
-from platform.arms import ArmOptions, Task, compose
+from platform.arm_options import ArmOptions
 from platform.color import rgb_to_lab
 from platform.colour_counts import count_colours
+from platform.compose import Task, compose
 from platform.datasets import Dataset, load_dataset
 from platform.evaluation import features
 from platform.hyperparameters import Hyperparameters

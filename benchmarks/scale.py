@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from benchmarks.harness import figure, goal, seconds_and_peak_megabytes, table
-from platform.arms import ArmOptions, compose
+from platform.arm_options import ArmOptions
 from platform.color import rgb_to_lab
 from platform.colour_counts import count_colours
+from platform.compose import compose
 from platform.datasets import Dataset, DatasetUnavailable, load_dataset
 from platform.hyperparameters import Hyperparameters
 from platform.palettes import grid_palette

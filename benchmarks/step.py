@@ -5,8 +5,9 @@ from collections import defaultdict
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.harness import figure, goal, table
-from platform.arms import ArmOptions, compose
+from platform.arm_options import ArmOptions
 from platform.colour_counts import count_colours
+from platform.compose import compose
 from platform.datasets import load_dataset
 from platform.hyperparameters import Hyperparameters
 from platform.training import train

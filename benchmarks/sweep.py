@@ -16,8 +16,8 @@ from benchmarks.harness import figure, goal, spread, table
 from db.results import arm_results
 from db.schema import Arm, Trial
 from db.store import open_database, read_session
-from platform.arms import compose
 from platform.colour_counts import count_colours
+from platform.compose import compose
 from platform.config import SweepConfig, read_config
 from platform.datasets import load_dataset
 from platform.training import train

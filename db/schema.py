@@ -132,7 +132,7 @@ class Run(Base):
 
 
 class Arm(Base):
-    """What people compare. What an arm is, only `platform.arms` asks; here are its options, as configured."""
+    """What people compare. What an arm is, only `platform.arm_options` says; here are its options, as configured."""
 
     __tablename__ = "arms"
     __table_args__ = (

@@ -8,7 +8,7 @@ from statistics import fmean
 import torch
 
 from db.errors import UserError
-from platform.arms import Task
+from platform.compose import Task
 from platform.config import EPOCHS_OF_MINUTES, SweepConfig
 from platform.datasets import Dataset
 from platform.evaluation import as_tensor, evaluate_splits

@@ -20,8 +20,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from db.errors import UserError
-from platform.arms import ArmOptions, Reading, Share, Task
+from platform.arm_options import ArmOptions, Share, read_options
 from platform.color import lab_to_rgb
+from platform.compose import Reading, Task
 from platform.evaluation import known_of, outputs_of
 from platform.image_files import PHOTOS
 from platform.models import Colorizer
@@ -209,6 +210,4 @@ def begin(small: Tensor, task: Task, model: Colorizer | None, arm: str, options:
     """Have a model look at L (height, width), once. options: the arm's, as they are stored."""
     lab = filled(small, parts_of(model))
     outputs = list(outputs_of(model, known_of(task, model, lab)))
-    return Canvas(
-        small, (lab.shape[1], lab.shape[2]), task, arm, TypeAdapter(ArmOptions).validate_python(options), outputs
-    )
+    return Canvas(small, (lab.shape[1], lab.shape[2]), task, arm, read_options(options), outputs)

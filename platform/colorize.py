@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import vl_convert
 from PIL import Image
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 from torch import Tensor
@@ -25,7 +25,7 @@ from torch import Tensor
 from db.errors import UserError, run_command
 from db.pictures import encoded
 from db.store import DATABASE_HELP, default_database, read_session
-from platform.arms import ArmOptions
+from platform.arm_options import read_options
 from platform.chosen_experiment import open_experiment
 from platform.contact_sheet import Cell, drawn, sheet_svg
 from platform.evaluation import known_of, predict
@@ -124,7 +124,7 @@ def _painter(session: Session, arm: str, trial_id: int, options: argparse.Namesp
         raise UserError(f"{arm} gives colours directly: --tilt and --temperature are for classifications.")
     if asked and task.reread is not None:
         try:
-            reading = task.reread(TypeAdapter(ArmOptions).validate_python(asked))
+            reading = task.reread(read_options(asked))
         except ValidationError as error:
             [first, *_] = error.errors()
             raise UserError(f"--{first['loc'][0]} is {first['input']}: {first['msg'].lower()}.") from None

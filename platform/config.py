@@ -3,8 +3,9 @@
     file = read_config(Path("tune_configs/rebalance.yaml"), settings=["epochs=3"])  # or raises ConfigError
     config = file.configs["gpu"]  # as on hardware with a GPU: the file's profile for it laid over the rest
 
-What arms and trainings can be told, and what they are where nothing is said, stands in `platform.arms.ArmOptions` and
-`platform.hyperparameters.Hyperparameters`. YAML is version 1.2 (`1e-3` is a number, `no` a text); keys are texts.
+What arms and trainings can be told, and what they are where nothing is said, stands in
+`platform.arm_options.ArmOptions` and `platform.hyperparameters.Hyperparameters`. YAML is version 1.2 (`1e-3` is a
+number, `no` a text); keys are texts.
 """
 
 import math
@@ -19,7 +20,7 @@ import pydantic
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError, to_json
 
-from platform.arms import BASELINES, ArmOptions, Baseline, Prior, trained_arms
+from platform.arm_options import BASELINES, ArmOptions, Baseline, Prior, trained_arms
 from platform.datasets import KNOWN_NAMES
 from platform.hyperparameters import Hyperparameters
 from platform.yaml_input import ConfigError, Key, Mistake, messages, nearest, placed, read_text, read_yaml, shown

@@ -6,13 +6,13 @@ the colourization is picked as real: the survey's own question. The pairing and 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
+
+from platform.arm_options import CriticOptions
 
 UNIT = 50.0  # of L and ab, that what the critic sees be of order 1
 WIDTH = 16  # channels at full size; they double at each halving, up to four times as many
@@ -20,12 +20,6 @@ LEARNING_RATE = 1e-3
 PICTURES = 32  # of a batch, that it sees: to colour them all differentiably would cost a classifier too much
 PENALTY = 1.0  # γ; Huang et al. 2024, equations 3 and 4
 PENALTY_EVERY = 16  # steps, each then so many times as heavy (Karras et al. 2020, "lazy regularization")
-
-
-@dataclass(frozen=True)
-class CriticOptions:
-    depth: Annotated[int, Field(ge=0, le=5)] = 3  # how many times it halves a picture; 0: it sees the colours of pixels
-    acuity: Annotated[int, Field(ge=1)] = 1  # pixels: chroma is averaged over squares of this side before it is seen
 
 
 class Critic(nn.Module):

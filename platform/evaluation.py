@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from platform.arms import Prediction, Task
 from platform.color import rgb_to_lab
 from platform.colour_counts import places
+from platform.compose import Prediction, Task
 from platform.datasets import Dataset
 from platform.metrics import ScoreSums
 from platform.models import Colorizer, pixel_rows

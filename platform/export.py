@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
 from safetensors.torch import save_file
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
@@ -30,7 +29,7 @@ from db.schema import Arm, Dataset, Study
 from db.store import DATABASE_HELP, default_database, open_existing, read_session
 from db.studies import studies_of
 from platform import standalone
-from platform.arms import ArmOptions
+from platform.arm_options import read_options
 from platform.colour_counts import ColourCounts
 from platform.intervals import wilson
 from platform.models import Colorizer
@@ -60,7 +59,7 @@ def load_exported(session: Session, experiment: ExperimentSummary, arm: str, tri
     if model is None:
         raise UserError(f"{arm} trains nothing: name a model.")
     of_arms = select(Arm.name, Arm.options).where(Arm.experiment_id == experiment.id)
-    arms = {name: TypeAdapter(ArmOptions).validate_python(options) for name, options in session.execute(of_arms)}
+    arms = {name: read_options(options) for name, options in session.execute(of_arms)}
     options = arms[arm]
     palette = None
     if task.palette is not None:

@@ -29,10 +29,11 @@ from db.results import ArmResult, arm_results, experiment_progress
 from db.schema import Dataset as StoredDataset
 from db.schema import Experiment, Image, Trial
 from db.store import read_session, write_session
+from platform.arm_options import CriticOptions
 from platform.chosen_experiment import open_experiment, parser_of_results
 from platform.color import rgb_to_lab
 from platform.config import SweepConfig
-from platform.critic import Critic, CriticOptions
+from platform.critic import Critic
 from platform.datasets import Dataset, load_dataset
 from platform.progress import Say, open_console, say_on
 from platform.results import jury_sees

@@ -8,11 +8,11 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from platform.arm_options import ANNEALED_MEAN_TEMPERATURE, Decoding
 from platform.color import rgb_to_lab
 
 SIDE = 256  # whole values of a and of b, from -128 to 127
@@ -22,10 +22,7 @@ BINS = GRID * GRID
 COARSE_GRIDS = (5, 10)  # cells along a and along b, of the grids that nest in it
 CELL = SIDE / GRID  # 12.8 Lab units
 NEIGHBOURS = 9  # entries of a soft label
-ANNEALED_MEAN_TEMPERATURE = 0.38  # Zhang et al. 2016, section 2.3
-SOFT_LABEL_SIGMA = 5.0  # Lab units, likewise
-
-Decoding = Literal["mode", "mean", "annealed_mean"]
+SOFT_LABEL_SIGMA = 5.0  # Lab units; Zhang et al. 2016
 
 
 def ab_to_colour(ab: Tensor) -> Tensor:

@@ -15,8 +15,9 @@ from db.errors import UserError
 from db.schema import Arm, Dataset, Experiment
 from db.store import read_session, shown_name
 from platform import datasets
-from platform.arms import BASELINES, ArmOptions, compose, trained_arms
+from platform.arm_options import BASELINES, ArmOptions, trained_arms
 from platform.colour_counts import ColourCounts, count_colours
+from platform.compose import compose
 from platform.config import ConfigFile, Hardware, SweepConfig, changes_between
 from platform.progress import Say
 from platform.recorder import Start

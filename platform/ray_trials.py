@@ -23,9 +23,10 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from platform.arms import ArmOptions, compose, trained_arms
+from platform.arm_options import ArmOptions, trained_arms
 from platform.budget import Costs, kinds_to_measure, mean_costs, measure_costs, part_to_measure, slots
 from platform.colour_counts import ColourCounts
+from platform.compose import compose
 from platform.config import SweepConfig
 from platform.datasets import Dataset
 from platform.hyperparameters import Hyperparameters

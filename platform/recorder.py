@@ -23,8 +23,9 @@ from db.results import StudiedTraining, studied_trainings
 from db.schema import Dataset as StoredDataset
 from db.schema import Experiment, ExperimentStatus, Study, TrialStatus
 from db.store import explain, read_session, shown_name, write_session
-from platform.arms import BASELINES, ArmOptions, Task, rebalancing_of, renderings, trained_arms
+from platform.arm_options import BASELINES, ArmOptions, rebalancing_of, renderings, trained_arms
 from platform.colour_counts import ColourCounts
+from platform.compose import Task
 from platform.config import SweepConfig
 from platform.datasets import Dataset
 from platform.evaluation import Scores, evaluate_splits

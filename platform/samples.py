@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from platform.arms import Task
 from platform.color import lab_to_rgb, rgb_to_lab
+from platform.compose import Task
 from platform.evaluation import as_tensor, known_of, predict
 from platform.metrics import colourfulness, delta_e_2000, psnr_db
 from platform.models import Colorizer

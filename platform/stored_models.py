@@ -4,15 +4,15 @@ import io
 import re
 
 import torch
-from pydantic import TypeAdapter
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db.errors import UserError
 from db.results import MeasuredTrial, arm_results
 from db.schema import Arm, Dataset, Experiment, Trial
-from platform.arms import ArmOptions, Task, compose
+from platform.arm_options import read_options
 from platform.colour_counts import ColourCounts
+from platform.compose import Task, compose
 from platform.models import Colorizer
 from platform.storage import CHECKPOINT_FILE, read_file
 from platform.training import load_checkpoint, load_model
@@ -50,7 +50,7 @@ def load_trial(
     """
     trial = session.get_one(Trial, trial_id)
     rows = session.scalars(select(Arm).where(Arm.experiment_id == trial.experiment_id).order_by(Arm.position)).all()
-    arms = {row.name: TypeAdapter(ArmOptions).validate_python(row.options) for row in rows}
+    arms = {row.name: read_options(row.options) for row in rows}
     arm = next(row for row in rows if row.id == trial.arm_id)
     counts = session.scalars(
         select(Dataset.colour_counts).join(Experiment).where(Experiment.id == trial.experiment_id)

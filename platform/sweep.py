@@ -27,7 +27,7 @@ from db.results import StudiedTraining
 from db.schema import Experiment, Run, TrialStatus
 from db.store import StoreError, explain, open_database, read_session, shown_name, write_session
 from db.studies import open_study_of
-from platform.arms import compose, trained_arms
+from platform.arm_options import trained_arms
 from platform.budget import (
     cost_lines,
     fit_to_seconds,
@@ -38,6 +38,7 @@ from platform.budget import (
     slots_here,
 )
 from platform.colour_counts import count_colours
+from platform.compose import compose
 from platform.config import SweepConfig, read_config
 from platform.hyperparameters import Hyperparameters
 from platform.jury import judge

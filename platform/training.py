@@ -11,8 +11,8 @@ from typing import IO, Any
 import numpy as np
 import torch
 
-from platform.arms import Task
 from platform.color import rgb_to_lab
+from platform.compose import Task
 from platform.critic import Adversary
 from platform.datasets import Dataset
 from platform.evaluation import Scores, as_tensor, evaluate_splits, features

@@ -12,7 +12,7 @@ import numpy as np
 
 from db.schema import TrialStatus
 from db.sweeps import halving_rungs
-from platform.arms import trained_arms
+from platform.arm_options import trained_arms
 from platform.config import Range, SweepConfig
 from platform.hyperparameters import Hyperparameters
 

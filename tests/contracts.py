@@ -19,12 +19,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from platform.arms import ArmOptions, Task, compose, trained_arms
+from platform.arm_options import ArmOptions, Decoding, trained_arms
 from platform.color import rgb_to_lab
 from platform.colour_counts import ColourCounts, count_colours
+from platform.compose import Task, compose
 from platform.datasets import Dataset
 from platform.hyperparameters import Hyperparameters
-from platform.palettes import BINS, CELL, COLOURS, Decoding, Palette, ab_to_bin, all_colours, decode, reachable_colours
+from platform.palettes import BINS, CELL, COLOURS, Palette, ab_to_bin, all_colours, decode, reachable_colours
 from platform.training import load_checkpoint, save_checkpoint, train
 
 # float32 everywhere, so that the numbers are the same on every processor that the tests meet.

@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from db.schema import Arm, Experiment, Report, Trial
 from db.store import open_database, read_session
-from platform.arms import compose
+from platform.compose import compose
 from platform.config import read_config
 from platform.datasets import load_dataset
 from platform.training import train

@@ -9,7 +9,8 @@ from sqlalchemy import Engine, select
 
 from db.schema import Arm, Experiment, Report, Trial
 from db.store import read_session
-from platform.arms import BASELINES, compose, renderings, trained_arms
+from platform.arm_options import BASELINES, renderings, trained_arms
+from platform.compose import compose
 from platform.config import SweepConfig
 from platform.datasets import Dataset
 from platform.progress import Progress

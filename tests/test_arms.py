@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from platform.arms import BASELINES, ArmOptions, KMeans, Prior, compose, rebalancing_of
+from platform.arm_options import BASELINES, ArmOptions, CriticOptions, KMeans, Prior, rebalancing_of
 from platform.color import rgb_to_lab
 from platform.colour_counts import places
-from platform.critic import CriticOptions
+from platform.compose import compose
 from platform.evaluation import evaluate_splits
 from platform.palettes import ab_to_bin, bin_centers, grid_palette
 from platform.training import train
@@ -22,6 +22,7 @@ from tests.contracts import (
 )
 
 CLASSIFICATION = ArmOptions(kind="classification")
+REBALANCED = ArmOptions(kind="classification", rebalancing=0.5)
 
 
 class TestRegression(RegressionContract):
@@ -37,7 +38,7 @@ class TestWholeGridAndWiderLabels(ClassificationContract):
 
 
 class TestRebalanced(ClassificationContract):
-    arms: ClassVar = {"rebalanced": ArmOptions(kind="classification", rebalancing=0.5)}
+    arms: ClassVar = {"rebalanced": REBALANCED}
 
 
 class TestKMeans(ClassificationContract):
@@ -138,7 +139,35 @@ def test_rendered_arms_are_evaluated_with_their_training() -> None:
     assert plain["tuning"].values == {"loss": report.loss}
     assert tilted["validation"].values["delta_e_2000"] != plain["validation"].values["delta_e_2000"]
     assert [rebalancing_of(arms, name) for name in arms] == [1.0, 0.25]
-    assert rebalancing_of({"regression": ArmOptions(kind="regression")}, "regression") is None
+
+
+@pytest.mark.parametrize(
+    ("trained", "rendering", "expected"),
+    [
+        (CLASSIFICATION, None, 1.0),
+        (CLASSIFICATION, ArmOptions(renders="trained", decoding="mode"), 1.0),
+        (CLASSIFICATION, ArmOptions(renders="trained", tilt=0.5), 0.5),
+        (REBALANCED, None, 0.5),
+        (REBALANCED, ArmOptions(renders="trained", temperature=0.2), 0.5),
+        (REBALANCED, ArmOptions(renders="trained", tilt=0.25), None),
+        (REBALANCED, ArmOptions(renders="trained", tilt=0.5), None),
+        (ArmOptions(kind="regression"), None, None),
+        (ArmOptions(kind="regression"), ArmOptions(renders="trained"), None),
+        (BASELINES["grey"], None, None),
+    ],
+)
+def test_an_arm_has_one_lambda_or_none(
+    trained: ArmOptions, rendering: ArmOptions | None, expected: float | None
+) -> None:
+    """λ of the training or of the decoding; an arm with both is on no axis of λ, and its pictures say both."""
+    arms = {"trained": trained} if rendering is None else {"trained": trained, "rendering": rendering}
+    assert rebalancing_of(arms, [*arms][-1]) == expected
+
+
+def test_two_lambdas_are_both_said() -> None:
+    arms = {"trained": REBALANCED, "rendering": ArmOptions(renders="trained", tilt=0.25)}
+    decoding = compose(arms, "trained", drawn_colours()).readings["rendering"].decoding
+    assert decoding == "annealed_mean, tilted by λ = 0.25 beside λ = 0.5 in training"
 
 
 def test_information_is_the_entropy_of_training_bins_less_the_cross_entropy_of_the_true_bin() -> None:

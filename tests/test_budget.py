@@ -2,7 +2,7 @@
 
 import pytest
 
-from platform.arms import compose, trained_arms
+from platform.arm_options import trained_arms
 from platform.budget import (
     BudgetError,
     Costs,
@@ -15,6 +15,7 @@ from platform.budget import (
     sweep_seconds,
 )
 from platform.colour_counts import count_colours
+from platform.compose import compose
 from platform.config import EPOCHS_OF_MINUTES, SweepConfig
 from platform.datasets import Dataset, load_dataset
 from tests.test_trials import SPACE, sweep_config

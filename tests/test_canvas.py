@@ -13,8 +13,9 @@ from torch import Tensor
 
 from db.errors import UserError
 from platform import canvas as canvas_module
-from platform.arms import ArmOptions, compose
+from platform.arm_options import ArmOptions
 from platform.canvas import Canvas, Hint, Look, Place, begin, example, open_photograph, pixels_of
+from platform.compose import compose
 from platform.evaluation import known_of, predict
 from platform.photographs import colour_photograph, lightness_of, painted, photograph_file
 from platform.training import build_model

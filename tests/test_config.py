@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform.arms import ArmOptions, KMeans
+from platform.arm_options import ArmOptions, KMeans
 from platform.config import ConfigError, ConfigFile, Range, SweepConfig, arm_mistakes, changes_between, read_config
 from platform.hyperparameters import Hyperparameters
 

@@ -3,7 +3,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from platform.critic import UNIT, Adversary, Critic, CriticOptions, squared_gradient
+from platform.arm_options import CriticOptions
+from platform.critic import UNIT, Adversary, Critic, squared_gradient
 
 CPU = torch.device("cpu")
 

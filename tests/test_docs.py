@@ -103,7 +103,7 @@ def test_readme_is_short_and_its_tree_is_the_folder() -> None:
 
 @pytest.mark.long
 def test_an_idea_is_added_as_the_page_says(tmp_path: Path) -> None:
-    """Follow docs/add-an-idea.md: its files, its change of arms.py, its contract tests and its config's dry run."""
+    """Follow docs/add-an-idea.md: its files, its changes of two files, its contract tests and its config's dry run."""
     for name in ("platform", "tests", "db", "survey_app", "tune_configs", "pyproject.toml", "conftest.py"):
         source = CHECKOUT / name
         if source.is_dir():
@@ -114,17 +114,16 @@ def test_an_idea_is_added_as_the_page_says(tmp_path: Path) -> None:
     for kind, name, body in BLOCK.findall(text_of("docs/add-an-idea.md")):
         kinds.append(kind)
         if kind == "diff":
-            arms = tmp_path / "platform" / "arms.py"
-            changed = arms.read_text(encoding="utf-8").replace(
-                "from platform.losses", "from platform.hues import hue_centers\nfrom platform.losses", 1
-            )
-            for hunk in body.split("@@\n")[1:]:
-                lines = hunk.splitlines()
-                before = "\n".join(line[1:] for line in lines if line[0] in " -")
-                after = "\n".join(line[1:] for line in lines if line[0] in " +")
-                assert changed.count(before) == 1, before
-                changed = changed.replace(before, after)
-            arms.write_text(changed, encoding="utf-8")
+            for of_file in body.split("--- a/")[1:]:
+                changed, *hunks = of_file.split("@@\n")
+                path = tmp_path / changed.partition("\n")[0]
+                text = path.read_text(encoding="utf-8")
+                for lines in map(str.splitlines, hunks):
+                    before = "\n".join(line[1:] for line in lines if line[0] in " -")
+                    after = "\n".join(line[1:] for line in lines if line[0] in " +")
+                    assert text.count(before) == 1, before
+                    text = text.replace(before, after)
+                path.write_text(text, encoding="utf-8")
         else:
             (tmp_path / name).write_text(body, encoding="utf-8")
     assert kinds == ["python", "diff", "python", "yaml"]

@@ -19,8 +19,9 @@ from db.errors import UserError
 from db.schema import Arm, Dataset, Study, Trial
 from db.store import open_database, read_session, write_session
 from db.studies import create_study
-from platform.arms import ArmOptions, KMeans, Prior, compose
+from platform.arm_options import ArmOptions, KMeans, Prior
 from platform.color import rgb_to_lab
+from platform.compose import compose
 from platform.evaluation import known_of, predict
 from platform.export import export, main
 from platform.palettes import centers_as_list

@@ -15,6 +15,8 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 WITH_RAY = {"platform.ray_trials", "platform.ray_cluster"}
 # The one view that runs models, and what every reader's page begins with: nothing that participants or commands import.
 WITH_TORCH = {f"survey_app.dashboard.{name}" for name in ("photograph", "page", "app")}
+# What an arm, a plan and a score is: the database, the survey and its readers ask these.
+OF_MEANING = ("arm_options", "config", "hyperparameters", "scores", "trials")
 # They act when they are run, and are never imported.
 NOT_MODULES = {"platform.__main__", "db.migrations.env", "survey_app.app"}
 
@@ -72,18 +74,24 @@ def test_forbidden_libraries_are_not_imported(package: str, forbidden: set[str],
     named = {name: libraries_named_in(path) & forbidden for name, path in bound.items()}
     assert {name for name, found in named.items() if found} == set()
 
-    # Indirect imports show only in a fresh interpreter.
-    listed = json.dumps([name for name in bound if name not in NOT_MODULES])
-    command = [sys.executable, "-c", WATCH, json.dumps(sorted(forbidden)), listed]
-    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    brought = json.loads(done.stdout)
+    brought = brought_by([name for name in bound if name not in NOT_MODULES], forbidden)
     assert brought.keys() == bound.keys() - NOT_MODULES
     assert {name: found for name, found in brought.items() if found} == {}
 
 
-def test_the_watch_sees_an_import() -> None:
-    command = [sys.executable, "-c", WATCH, '["ray"]', '["json", "ray.tune"]']
+def brought_by(names: list[str], forbidden: set[str]) -> dict[str, list[str]]:
+    """What each module is the first to bring in: indirect imports show only in a fresh interpreter."""
+    command = [sys.executable, "-c", WATCH, json.dumps(sorted(forbidden)), json.dumps(names)]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {"json": [], "ray.tune": ["ray"]}
+    brought: dict[str, list[str]] = json.loads(done.stdout)
+    return brought
+
+
+def test_what_an_arm_a_plan_and_a_score_is_needs_no_torch() -> None:
+    names = [f"platform.{name}" for name in OF_MEANING]
+    assert brought_by(names, {"torch", "ray", "streamlit"}) == {name: [] for name in names}
+
+
+def test_the_watch_sees_an_import() -> None:
+    assert brought_by(["json", "ray.tune"], {"ray"}) == {"json": [], "ray.tune": ["ray"]}

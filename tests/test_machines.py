@@ -16,7 +16,7 @@ from db.enrolment import recruited_as
 from db.store import StoreError, open_database, open_existing
 from db.studies import create_study
 from platform import image_files, workers
-from platform.arms import ArmOptions
+from platform.arm_options import ArmOptions
 from platform.config import ConfigError, arm_mistakes, read_config
 from platform.datasets import DatasetError, default_data_directory, load_dataset
 from tests.survey_browser import CHECKOUT

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from skimage.color import rgb2lab
 from torch import Tensor
 
+from platform.arm_options import ANNEALED_MEAN_TEMPERATURE
 from platform.color import rgb_to_lab
 from platform.colour_counts import PLACES, ColourCounts, kmeans_centers, rarity_weights
 from platform.palettes import (
-    ANNEALED_MEAN_TEMPERATURE,
     BINS,
     ab_to_bin,
     ab_to_colour,

@@ -5,8 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from platform.arms import BASELINES, ArmOptions, compose
+from platform.arm_options import BASELINES, ArmOptions
 from platform.color import lab_to_rgb, rgb_to_lab
+from platform.compose import compose
 from platform.evaluation import evaluate_splits
 from platform.samples import paint, sample_indices, truth_pngs
 from platform.training import build_model

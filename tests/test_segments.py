@@ -14,8 +14,9 @@ from db.pictures import pixels
 from db.results import arm_results, experiment_progress
 from db.schema import Sample
 from db.store import open_database, read_session, write_session
-from platform.arms import ArmOptions, Prior, compose
+from platform.arm_options import ArmOptions, Prior
 from platform.color import lab_to_rgb, rgb_to_lab
+from platform.compose import compose
 from platform.evaluation import features
 from platform.samples import paint
 from platform.segments import SWATCH_LIGHTNESS, SegmentHead, segment_pngs

@@ -25,10 +25,11 @@ from db.gallery import scores_of_samples
 from db.results import arm_results
 from db.schema import Arm, Dataset, Experiment, Image, Report, Run, Sample, Trial
 from db.store import open_database, read_session, write_session
-from platform import arms as arms_module
+from platform import compose as compose_module
 from platform import jury, preparation
-from platform.arms import BASELINES, compose
+from platform.arm_options import BASELINES
 from platform.colorize import main as colorize
+from platform.compose import compose
 from platform.config import read_config
 from platform.datasets import load_dataset
 from platform.options import parse_options
@@ -299,7 +300,7 @@ def test_photographs_are_coloured_by_stored_models(
 
 def test_what_follows_from_the_data_is_not_computed_again(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preparation, "count_colours", None)  # they cannot be called
-    monkeypatch.setattr(arms_module, "kmeans_centers", None)
+    monkeypatch.setattr(compose_module, "kmeans_centers", None)
     options = parse_options(["--resume", "tiny", "--database", str(finished.folder / "d.sqlite")])
     known = preparation.find_experiment(finished.engine, "tiny")
     chosen = preparation.config_to_run(None, known, options, finished.engine)

@@ -3,9 +3,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from platform.arms import ArmOptions, KMeans, Prior, compose
+from platform.arm_options import ArmOptions, KMeans, Prior
 from platform.color import rgb_to_lab
 from platform.colour_counts import PLACES, kmeans_centers, places
+from platform.compose import compose
 from platform.evaluation import evaluate_splits, features
 from platform.palettes import Palette, grid_palette, nearest_palette
 from platform.samples import paint

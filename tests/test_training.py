@@ -9,7 +9,8 @@ import torch
 from scipy.fft import dctn
 from torch import nn
 
-from platform.arms import BASELINES, ArmOptions, Task, compose
+from platform.arm_options import BASELINES, ArmOptions
+from platform.compose import Task, compose
 from platform.evaluation import evaluate_splits
 from platform.hyperparameters import Optimizer, Schedule
 from platform.models import Colorizer, pixel_rows

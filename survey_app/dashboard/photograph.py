@@ -23,7 +23,6 @@ from sqlalchemy.orm import Session
 from db.errors import UserError
 from db.results import Contender, arm_results, best_contenders
 from db.store import read_session
-from platform.arms import Task
 from platform.canvas import (
     EXAMPLES,
     MOST_BYTES,
@@ -38,6 +37,7 @@ from platform.canvas import (
     open_photograph,
     pixels_of,
 )
+from platform.compose import Task
 from platform.models import Colorizer
 from platform.photographs import lightness_of, painted, photograph_file
 from platform.stored_models import load_trial

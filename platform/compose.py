@@ -1,27 +1,25 @@
-"""What an arm is: a sum of choices, composed here and nowhere else into what is trained and how its colours are read.
+"""An arm's choices are composed here, and nowhere else, into what is trained and how its colours are read.
 
 Adding an idea: one file of pure functions, one option of `ArmOptions`, one line of `compose`; docs/add-an-idea.md.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
+from platform.arm_options import ANNEALED_MEAN_TEMPERATURE, ArmOptions, KMeans, Prior, Trained, renderings
 from platform.colour_counts import ColourCounts, kmeans_centers, rarity_weights
-from platform.critic import Adversary, CriticOptions
+from platform.critic import Adversary
 from platform.hierarchy import Families, families
 from platform.losses import SoftLabels, dense_cross_entropy, l2_loss, soft_label_cross_entropy
 from platform.palettes import (
-    ANNEALED_MEAN_TEMPERATURE,
     CELL,
     COARSE_GRIDS,
     GRID,
-    Decoding,
     Palette,
     ab_to_bin,
     decode,
@@ -32,62 +30,7 @@ from platform.palettes import (
 from platform.segments import SegmentHead, first_colours, segment_pngs
 from platform.table_prior import TableHead, class_loss, entries_at_places
 
-Trained = Literal["regression", "classification"]
-Baseline = Literal["most frequent bin", "most frequent bin at a place", "grey"]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-@dataclass(frozen=True)
-class KMeans:
-    kmeans: Annotated[int, Field(ge=16, le=512)]  # centres, of the training colours
-
-
-@dataclass(frozen=True)
-class Prior:
-    """One of the two: learned segments, or a table."""
-
-    segments: Annotated[int, Field(ge=2, le=64)] | None = None  # how many, each with colours of its own
-    beside: bool = False  # the plain head, to whose logits those of segments are added; else they are all there is
-    # Colours by image class and place; weight of the cross-entropy by which the network learns the class.
-    table: Annotated[float, Field(ge=0, le=1)] | None = None
-
-
-@dataclass(frozen=True)
-class ArmOptions:
-    """An arm as it is configured. What its kind has no use for stays at its default: see `mistakes`."""
-
-    kind: Trained | Baseline | None = None  # what is trained; None where another arm's training is rendered
-    rebalancing: Share = 1.0  # λ of the loss (Zhang et al. 2016); 1 is plain classification
-    palette: Literal["reachable", "grid"] | KMeans = "reachable"  # the colours that a classifier can name
-    soft_label_sigma: Annotated[float, Field(gt=0)] = 5.0  # Lab units
-    coarse: tuple[Literal[5, 10], ...] = ()  # grids whose cross-entropies are descended as well
-    prior: Prior | None = None  # what is known of colours
-    adversarial: Annotated[float, Field(ge=0)] = 0.0  # weight of a critic's term in what is descended
-    critic: CriticOptions = field(default_factory=CriticOptions)
-    decoding: Decoding = "annealed_mean"  # from a distribution over colours to one
-    temperature: Annotated[float, Field(ge=0.05, le=2)] = ANNEALED_MEAN_TEMPERATURE  # of the annealed mean
-    renders: str | None = None  # the arm whose every trial is decoded anew, without a training of its own
-    tilt: Share = 1.0  # λ of the decoding: logits + log w_λ
-
-
 SMALLEST_SHARE = 1e-6  # of a colour that no training pixel has, in the first distribution over colours
-
-BASELINES = {
-    "most frequent bin": ArmOptions(kind="most frequent bin"),
-    "by class and place": ArmOptions(kind="most frequent bin at a place"),
-    "grey": ArmOptions(kind="grey"),
-}
-"""In every experiment, beside the arms of its config; nothing of them is trained."""
-
-
-def trained_arms(arms: Mapping[str, ArmOptions]) -> list[str]:
-    """The names of the arms that train, in their order."""
-    return [name for name, options in arms.items() if options.kind in get_args(Trained)]
-
-
-def renderings(arms: Mapping[str, ArmOptions], name: str) -> list[str]:
-    """The names of the arms that render this one, in their order."""
-    return [other for other, options in arms.items() if options.renders == name]
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +128,7 @@ def compose(
     palette = _palette_of(options, colours, seed, centers).to(device)
     weights = colours.rarity_weights(palette, options.rebalancing)
     rarity = None if options.rebalancing == 1 else weights.float().to(device)
-    reread = partial(_reading_of, palette, families(palette, COARSE_GRIDS), colours.mean_soft_label(palette))
+    reread = partial(_reading_of, options, palette, families(palette, COARSE_GRIDS), colours.mean_soft_label(palette))
     coarse = families(palette, options.coarse) if options.coarse else None
     return compose_kind(
         outputs=len(palette.centers),
@@ -197,14 +140,6 @@ def compose(
         make_adversary=_adversary_of(options, partial(_decoder(options), centers=palette.centers), device),
         **_head_of(options, palette, colours, weights, seed),
     )
-
-
-def rebalancing_of(arms: Mapping[str, ArmOptions], name: str) -> float | None:
-    """λ of an arm's decoding or loss; None where it means nothing."""
-    options = arms[name]
-    if options.renders is not None:
-        return options.tilt if arms[options.renders].kind == "classification" else None
-    return options.rebalancing if options.kind == "classification" else None
 
 
 def _palette_of(
@@ -244,21 +179,27 @@ def _decoder(options: ArmOptions) -> Callable[..., Tensor]:
     return partial(decode, decoding=options.decoding, temperature=options.temperature)
 
 
-def _reading_of(palette: Palette, nested: Families, mean_soft_label: Tensor, options: ArmOptions) -> Reading:
+def _reading_of(
+    trained: ArmOptions, palette: Palette, nested: Families, mean_soft_label: Tensor, options: ArmOptions
+) -> Reading:
     """How an arm's options have colours read off logits. mean_soft_label: p̄ of the training pixels."""
     offset = None
     if options.tilt != 1:
         weights = rarity_weights(mean_soft_label, options.tilt, palette.size)
         offset = weights.log().float().to(palette.centers.device)
     read = partial(_read_distribution, palette, nested, _decoder(options), offset)
-    return Reading(read, _in_words(options), offset)
+    return Reading(read, _in_words(options, trained.rebalancing), offset)
 
 
-def _in_words(options: ArmOptions) -> str:
+def _in_words(options: ArmOptions, rebalancing: float) -> str:
+    """How a classifier is read that was trained with λ = rebalancing."""
     words: str = options.decoding
     if options.temperature != ANNEALED_MEAN_TEMPERATURE:
         words += f" at T = {options.temperature:g}"
-    return words if options.tilt == 1 else f"{words}, tilted by λ = {options.tilt:g}"
+    if options.tilt == 1:
+        return words
+    words += f", tilted by λ = {options.tilt:g}"
+    return words if rebalancing == 1 else f"{words} beside λ = {rebalancing:g} in training"
 
 
 def _adversary_of(
