@@ -26,7 +26,7 @@ def trials_frame(session: Session, experiment: str) -> "pd.DataFrame":
 
     experiment, arm, baseline, options (of the arm, a dict), rebalancing (λ of loss or decoding; NaN where it means
     nothing), trial (its number, from 1), replicate (whether it repeats its arm's best trial with another seed),
-    trained_in (where its weights come from, if from an earlier sweep), best (whether it stands for its arm), status,
+    best (whether it stands for its arm), status,
     failure_reason, seed; each hyperparameter under its name; epochs_done, images_seen, seconds (of training), loss (on
     the tuning split); each score in validation under its name, as a share, ΔE2000, dB or nats, with its standard error
     over images as NAME_error, and on training images as train_NAME. What was not measured is NaN. Raises
@@ -53,8 +53,7 @@ def _trial_row(experiment: str, best: set[int], arm: Arm, trial: Trial, report: 
     return (
         {"experiment": experiment, "arm": arm.name, "baseline": arm.baseline, "options": arm.options}
         | {"rebalancing": arm.rebalancing, "trial": trial.number, "replicate": trial.replicate}
-        | {"trained_in": trial.trained_in, "best": trial.id in best, "status": trial.status}
-        | {"failure_reason": trial.failure_reason}
+        | {"best": trial.id in best, "status": trial.status, "failure_reason": trial.failure_reason}
         | {**trial.hyperparameters, "seed": trial.seed}
         | {"epochs_done": trial.epochs_done, "images_seen": trial.images_seen, "seconds": trial.seconds}
         | {"loss": None if report is None else report.loss}

@@ -204,7 +204,6 @@ class RecordedTrial:
     status: TrialStatus
     epochs_done: int
     checkpoint: str | None
-    trained_in: str | None
 
 
 def recorded_trials(session: Session, experiment_id: int) -> list[RecordedTrial]:
@@ -266,7 +265,7 @@ def sample_images(session: Session, experiment_id: int) -> dict[int, int]:
 
 def _trials_of(experiment_id: int) -> Select[*tuple[Any, ...]]:
     """In the order of RecordedTrial's fields."""
-    columns = (Trial.hyperparameters, Trial.status, Trial.epochs_done, Trial.checkpoint, Trial.trained_in)
+    columns = (Trial.hyperparameters, Trial.status, Trial.epochs_done, Trial.checkpoint)
     return (
         select(Trial.id, Arm.name, Trial.number, *columns)
         .join(Arm, Arm.id == Trial.arm_id)

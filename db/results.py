@@ -64,7 +64,6 @@ class MeasuredTrial:
     class_bin_accuracy: dict[str, list[float | None]]  # by split, then by class
     code_versions: tuple[str, ...]  # of the runs that reported its epochs
     decoding: str | None  # of its sample pictures; None also where it has none
-    trained_in: str | None = None  # experiment, number and code, where its weights come from an earlier sweep
 
 
 @dataclass(frozen=True)
@@ -228,31 +227,6 @@ def contenders(session: Session, study: Study) -> list[Contender]:
         Contender(arm.id, arm.name, arm.baseline, arm.rebalancing, arm.options, trials[trial_id])
         for arm, trial_id in rows
     ]
-
-
-@dataclass(frozen=True)
-class StudiedTraining:
-    """A training whose pictures a study shows, or those of an arm that renders it."""
-
-    options: dict[str, Any]  # of its arm
-    hyperparameters: dict[str, Any]
-    checkpoint: str
-    trained_in: str  # experiment, number and code
-
-
-def studied_trainings(session: Session, study: Study) -> list[StudiedTraining]:
-    """The trainings behind a study's contenders, as far as they have weights."""
-    experiment = session.get_one(Experiment, study.experiment_id)
-    arms = {arm.name: arm for arm in session.scalars(select(Arm).where(Arm.experiment_id == experiment.id))}
-    found = {}
-    for contender in contenders(session, study):
-        arm, number = arms[contender.options.get("renders") or contender.arm], contender.trial.number
-        trial = session.scalars(select(Trial).where(Trial.arm_id == arm.id, Trial.number == number)).one()
-        if trial.checkpoint is not None:
-            code = contender.trial.code_versions[-1]
-            where = trial.trained_in or f"{experiment.name} #{number}, code {code}"
-            found[trial.id] = StudiedTraining(arm.options, trial.hyperparameters, trial.checkpoint, where)
-    return list(found.values())
 
 
 def best_contenders(results: Sequence[ArmResult]) -> list[Contender]:

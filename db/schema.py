@@ -178,7 +178,6 @@ class Trial(Base):
     hyperparameters: Mapped[dict[str, Any]] = mapped_column(JSON)
     seed: Mapped[int] = mapped_column(BigInteger)
     replicate: Mapped[bool] = mapped_column(default=False)  # of its arm's best trial, with another seed
-    trained_in: Mapped[str | None]  # experiment, number and code, where its weights were taken from an earlier sweep
     status: Mapped[TrialStatus] = mapped_column(String)
     failure_reason: Mapped[str | None]
     epochs_done: Mapped[int] = mapped_column(default=0)

@@ -187,7 +187,6 @@ class SweepConfig(_Section):
     failures: Failures = Failures()
     jury: bool = False  # whether a machine judges the pictures before the study opens, see `platform.jury`
     participants: _Count = 30  # planned, of the study that the finished sweep opens
-    proposed_from: str | None = None  # the study whose answers this sweep follows, see `survey_app.propose`
 
     def fixed(self) -> dict[str, Any]:
         """The hyperparameters that are the same for every trial, defaults included (but epochs and seed)."""

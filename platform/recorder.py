@@ -13,15 +13,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from db import recording
 from db.errors import UserError
-from db.results import StudiedTraining, studied_trainings
-from db.schema import Dataset as StoredDataset
-from db.schema import Experiment, ExperimentStatus, Study, TrialStatus
+from db.schema import ExperimentStatus, TrialStatus
 from db.store import explain, read_session, shown_name, write_session
 from platform.arm_options import BASELINES, ArmOptions, rebalancing_of, renderings, trained_arms
 from platform.colour_counts import ColourCounts
@@ -33,7 +31,7 @@ from platform.palettes import centers_as_list
 from platform.progress import Progress
 from platform.samples import paint, sample_indices, truth_pngs
 from platform.storage import Painted, delete_folder, read_samples
-from platform.trials import PlannedTrial, Reported, is_replicate, plan_replicates, plan_trials, trials_per_arm
+from platform.trials import PlannedTrial, Reported, is_replicate, plan_replicates, trials_per_arm
 
 RETRY_AFTER_S = 5.0
 LAST_RETRIES_S = 300.0
@@ -73,7 +71,6 @@ class Recorded:
     image_ids: dict[int, int]  # by index in the validation split
     trials: list[recording.RecordedTrial]
     reported: dict[str, Reported]  # by trained arm
-    trained_before: dict[str, StudiedTraining]  # by trained arm: what need not be trained again
 
 
 def record_start(engine: Engine, start: Start) -> Recorded:
@@ -83,7 +80,6 @@ def record_start(engine: Engine, start: Start) -> Recorded:
     truths = truth_pngs(photographs) if start.samples else []
     with read_session(engine) as session:
         known = recording.recorded_baselines(session, start.config.experiment)
-        trained_before = _trained_before(session, start)
     missing = [name for name in BASELINES if known.get(name) != set(start.samples)]
     scores = {name: evaluate_splits(start.tasks[name], None, start.data)[name] for name in missing}
     pictures = {name: paint(start.tasks[name], None, photographs, labels)[name] if truths else [] for name in missing}
@@ -135,28 +131,7 @@ def record_start(engine: Engine, start: Start) -> Recorded:
     for arm, number, epoch, loss in losses:
         if arm in reported:
             reported[arm].add(number, epoch, loss)
-    return Recorded(experiment_id, run_id, arm_ids, image_ids, trials, reported, trained_before)
-
-
-def _trained_before(session: Session, start: Start) -> dict[str, StudiedTraining]:
-    """By trained arm: the training behind the study that the sweep was proposed from, if it is the arm's only trial but
-    for its seed."""
-    config = start.config
-    study = session.scalar(select(Study).where(Study.name == config.proposed_from))
-    if study is None or config.search.method == "optuna" or trials_per_arm(config) > 1:
-        return {}
-    experiment = session.get_one(Experiment, study.experiment_id)
-    fingerprint = session.get_one(StoredDataset, experiment.dataset_id).fingerprint
-    if (fingerprint, experiment.config["seed"]) != (start.data.fingerprint, config.seed):  # that of K-means palettes
-        return {}
-    options, there = config.model_dump(mode="json")["arms"], studied_trainings(session, study)
-    return {
-        planned.arm: training
-        for planned in plan_trials(config)
-        for training in there
-        if training.options == options[planned.arm]
-        and training.hyperparameters | {"seed": planned.hyperparameters.seed} == asdict(planned.hyperparameters)
-    }
+    return Recorded(experiment_id, run_id, arm_ids, image_ids, trials, reported)
 
 
 def _record_dataset(session: Session, start: Start) -> int:
@@ -376,7 +351,6 @@ class Recorder:
                 replicate=is_replicate(self._config, planned.number),
                 hyperparameters=asdict(planned.hyperparameters),
                 seed=planned.hyperparameters.seed,
-                trained_in=planned.trained_in,
                 status=status,
                 failure_reason=reason,
             )

@@ -261,7 +261,6 @@ def _trials_table(
         trial = trials[result.arm_id]
         counts = [f"{result.trials[name]} {name.replace('_', ' ')}" for name in STATUSES if result.trials.get(name)]
         with_ = [f"{name.replace('_', ' ')} {short(trial.hyperparameters.get(name))}" for name in searched if trial]
-        with_ += [f"in {trial.trained_in}"] if trial and trial.trained_in else []
         rows.append(
             {
                 "model": result.arm,

@@ -23,7 +23,6 @@ from sqlalchemy.exc import OperationalError
 
 from db import recording
 from db.errors import UserError, run_command
-from db.results import StudiedTraining
 from db.schema import Experiment, Run, TrialStatus
 from db.store import StoreError, explain, open_database, read_session, shown_name, write_session
 from db.studies import open_study_of
@@ -223,7 +222,7 @@ def _run(start: Start, known: Experiment | None, engine: Engine, console: Consol
     say(f"If it is interrupted, this goes on with it: {resumed_by}")
     if busy := ray_cluster.busy_resources(config.resources.cpu, gpus):
         say(f"{busy} Trials start by themselves when other work on the cluster ends.")
-    elif before < trials and not (unfinished and all(trial.trained_in for trial in unfinished)):
+    elif before < trials:
         _measure_time_left(start, progress, gpus)
     failure = None
     try:
@@ -322,38 +321,11 @@ def left_to_do(config: SweepConfig, recorded: Recorded, recorder: Recorder, say:
             if not is_replicate(config, trial.number)
         ]
     else:
-        planned = plan_trials(config)
-        searched = [taken_over(trial, recorded.trained_before.get(trial.arm), known, say) for trial in planned]
+        searched = plan_trials(config)
     unfinished = _unfinished_of(searched, known, config, recorder, say)
     unfinished += _unfinished_of(plan_replicates(config, recorder.reported), known, config, recorder, say)
     recorder.trials_planned(unfinished)
     return unfinished
-
-
-def taken_over(
-    trial: PlannedTrial,
-    training: StudiedTraining | None,
-    known: Mapping[tuple[str, int], recording.RecordedTrial],  # by arm and number
-    say: Say,
-) -> PlannedTrial:
-    """The trial with the weights of a training that an earlier sweep has finished, and its seed, where there is one."""
-    before = known.get((trial.arm, trial.number))
-    if before is not None and before.trained_in is not None:
-        trial = replace(trial, hyperparameters=Hyperparameters(**before.hyperparameters))
-        if before.epochs_done:  # with them, so all is said
-            return replace(trial, trained_in=before.trained_in)
-    if training is None:
-        return trial
-    if not has_file(training.checkpoint, CHECKPOINT_FILE):
-        say(f"{trial.name} is trained again, as its weights are not at {training.checkpoint} any more.")
-        return trial
-    say(f"{trial.name} is not trained again, as its weights are there: {training.trained_in}.")
-    return replace(
-        trial,
-        hyperparameters=Hyperparameters(**training.hyperparameters),
-        checkpoint=training.checkpoint,
-        trained_in=training.trained_in,
-    )
 
 
 def _unfinished_of(

@@ -49,8 +49,7 @@ def train(
     all.
 
     resume: a checkpoint of the same training (`load_checkpoint`); the reports that follow are those that the
-    uninterrupted one would have given. After its last epoch that one is reported once more, as the task may read the
-    model in further ways. The same task, hyperparameters and data give the same numbers on the same
+    uninterrupted one would have given. The same task, hyperparameters and data give the same numbers on the same
     machine with the same number of threads.
 
     Raises ValueError where task, data and checkpoint do not fit, TrainingDiverged when the loss is not finite.
@@ -74,15 +73,13 @@ def train(
         if adversary is not None:
             adversary.load_state_dict(resume["adversary"])
         first_epoch, images_seen, seconds = resume["epoch"] + 1, resume["images_seen"], resume["seconds"]
-    last_epoch = hyperparameters.epochs
     device = f"{_device_name(task.device)}, {'float32' if dtype is None else 'bfloat16 autocast'}"
 
     pictures = as_tensor(data.train_images).to(task.device), as_tensor(data.train_labels).to(task.device)
-    for epoch in range(min(first_epoch, last_epoch), last_epoch + 1):
+    for epoch in range(first_epoch, hyperparameters.epochs + 1):
         started = time.perf_counter()
-        if epoch >= first_epoch:
-            model.train()
-            images_seen += train_epoch(task, hyperparameters, model, optimizers, adversary, pictures, epoch, dtype)
+        model.train()
+        images_seen += train_epoch(task, hyperparameters, model, optimizers, adversary, pictures, epoch, dtype)
         scores = evaluate_splits(task, model.eval(), data, dtype)
         loss = next(iter(scores.values()))["tuning"].values["loss"]
         _check_finite(loss, epoch)

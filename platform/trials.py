@@ -27,8 +27,7 @@ class PlannedTrial:
     number: int  # from 1, within the arm; the same number is the same draw and the same seed in every arm
     hyperparameters: Hyperparameters
     checkpoint: str | None = None  # folder or URL that it goes on from
-    epochs_done: int = 0  # at that checkpoint, in this sweep
-    trained_in: str | None = None  # the sweep whose weights that checkpoint has, if it is not this one
+    epochs_done: int = 0  # at that checkpoint
 
     @property
     def name(self) -> str:

@@ -4,27 +4,32 @@ in λ alone.
 Laplace's approximation with a binomial likelihood (Rasmussen & Williams 2006, 3.4), a Matérn 5/2 covariance and an
 unknown mean. What is not known of the covariance, its length and its height, is averaged over a grid by its marginal
 likelihood. Answers of one participant go together: counts are divided by the design effect (Rao & Scott 1992), and what
-moves all shares alike is an error of the whole curve's level. Answers of earlier rounds are of the same curve, but for
-its level.
+moves all shares alike is an error of the whole curve's level. Answers of earlier studies of the same experiment are of
+the same curve, but for its level.
 """
 
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
-from db.answers import Answers
+from db.answers import Answers, Inclusion, StudyBlinded, load_answers
 from db.results import Contender
+from db.schema import Study
+from db.studies import find_study
+from platform.intervals import Share, wilson
 from survey_app.statistics import clustering
 
 LAMBDAS = np.linspace(0.0, 1.0, 51)  # that the curve is drawn at
 LENGTHS = np.geomspace(0.25, 2.0, 4)  # of the covariance, in λ; all as likely beforehand, as are
 HEIGHTS = np.geomspace(0.05, 1.6, 6)  # the curve's standard deviations about its mean, in log odds
 LEVEL = 2.0  # standard deviation of the mean in log odds, about a share of one half: 2 to 98 % with 95 %
-ROUND_LEVEL = 0.3  # standard deviation of an earlier round's level about the last one's, in log odds
+STUDY_LEVEL = 0.3  # standard deviation of an earlier study's level about the last one's, in log odds
 DRAWS = 2000  # of curves
 MOST_TIMES = 1000  # more participants than so far, that are ever planned
 STEPS = 100  # of Newton's method, at most
@@ -60,7 +65,7 @@ def one_family(contenders: Sequence[Contender]) -> list[int]:
 
 
 class Votes(NamedTuple):
-    """Of one round."""
+    """Of one study."""
 
     values: np.ndarray  # float (arms,), the λ of each, rising
     picked: np.ndarray  # int (participants, arms)
@@ -71,7 +76,7 @@ class Votes(NamedTuple):
 class Curve:
     """What is known of the curve, as draws from its posterior distribution."""
 
-    asked_at: np.ndarray  # float (values,), λ's that people were asked about, rising; of rounds, in the last
+    asked_at: np.ndarray  # float (values,), λ's that people were asked about, rising; of several studies, in the last
     at: np.ndarray  # float (points,): LAMBDAS and what was ever asked about, rising
     draws: np.ndarray  # float (DRAWS, points), shares from 0 to 1
 
@@ -96,17 +101,17 @@ class Curve:
 def fit_curve(
     values: np.ndarray, picked: np.ndarray, asked: np.ndarray, *, before: Sequence[Votes] = (), times: float = 1.0
 ) -> Curve:
-    """values: float (arms,), the λ of each, rising; picked, asked: int (participants, arms). before: earlier rounds, of
-    whose levels the curve's is not. times: as if there were so many times the participants, and their answers like
-    those so far."""
+    """values: float (arms,), the λ of each, rising; picked, asked: int (participants, arms). before: see
+    `earlier_votes`; their levels are others. times: as if there were so many times the participants, and their answers
+    like those so far."""
     _, together = clustering(picked, asked)
-    rounds = [*before, Votes(values, picked, asked)]
-    counts = [_effective(votes, times if votes is rounds[-1] else 1.0) for votes in rounds]
-    at = np.unique(np.concatenate([LAMBDAS, *(votes.values for votes in rounds)]))
+    studies = [*before, Votes(values, picked, asked)]
+    counts = [_effective(votes, times if votes is studies[-1] else 1.0) for votes in studies]
+    at = np.unique(np.concatenate([LAMBDAS, *(votes.values for votes in studies)]))
     prior = _covariances(at)
-    places = np.concatenate([np.searchsorted(at, votes.values) for votes in rounds])
-    of_round = np.repeat(np.arange(len(rounds)), [len(votes.values) for votes in rounds])
-    levels = ROUND_LEVEL**2 * ((of_round[:, None] == of_round) & (of_round < len(before)))
+    places = np.concatenate([np.searchsorted(at, votes.values) for votes in studies])
+    of_study = np.repeat(np.arange(len(studies)), [len(votes.values) for votes in studies])
+    levels = STUDY_LEVEL**2 * ((of_study[:, None] == of_study) & (of_study < len(before)))
     evidence, middle, left = _laplace(prior, places, levels, *np.concatenate(counts, axis=1))
     weights = np.exp(evidence - evidence.max())
     chance = np.random.default_rng(0)
@@ -159,7 +164,7 @@ def _laplace(
 
 def curve_of(kept: Answers, before: Sequence[Votes] = ()) -> tuple[list[int], Curve] | None:
     """The places among its contenders that a study's curve joins, and the curve; None where it asked about fewer than
-    two λ's that one curve may join. before: votes of earlier rounds."""
+    two λ's that one curve may join. before: see `earlier_votes`."""
     places, votes = one_family(kept.contenders), votes_of(kept)
     if len(places) < 2 or (votes.asked.sum(axis=0) > 0).sum() < 2:
         return None
@@ -173,6 +178,42 @@ def votes_of(kept: Answers) -> Votes:
     return Votes(np.array([kept.contenders[place].rebalancing for place in places], dtype=float), picked, asked)
 
 
+def earlier_votes(session: Session, kept: Answers, inclusion: Inclusion = "all") -> list[Votes]:
+    """Of the studies of the same experiment before this one that asked in the same way about the same model, the first
+    first, as far as their answers may be seen. kept: of those who are counted."""
+    study = find_study(session, kept.study)
+    earlier = select(Study).where(Study.experiment_id == study.experiment_id, Study.id < study.id).order_by(Study.id)
+    found = []
+    for one in session.scalars(earlier):
+        try:
+            before = load_answers(session, one, simulated=kept.simulated).of(inclusion)
+        except StudyBlinded:
+            continue
+        asked_alike = (before.protocol, before.exposure_ms) == (kept.protocol, kept.exposure_ms)
+        if asked_alike and before.participants and _common_options(before) == _common_options(kept):
+            found.append(votes_of(before))
+    return found
+
+
+def _common_options(kept: Answers) -> dict[str, Any] | None:
+    """What the arms of a study's curve have in common."""
+    places = one_family(kept.contenders)
+    options = kept.contenders[places[0]].options if places else None
+    return options and {name: value for name, value in options.items() if name not in ("tilt", "rebalancing")}
+
+
+def confirmed_share(kept: Answers, before: Sequence[Votes]) -> Share | None:
+    """What this study alone says of the λ that is the best of it and of those before, where these had chosen the same
+    and it was asked about again: nobody chose this share for its luck. None where there is none."""
+    found = curve_of(kept, before)
+    if found is None or not before:
+        return None
+    best, votes = incumbent(found[1]), votes_of(kept)
+    if incumbent(fit_curve(*before[-1], before=before[:-1])) != best:
+        return None
+    return wilson(*(int(counts[:, votes.values == best].sum()) for counts in votes[1:]))
+
+
 def incumbent(curve: Curve) -> float:
     """The λ that is highest on the curve among those asked about."""
     return float(curve.asked_at[curve.draws.mean(axis=0)[curve.places(curve.asked_at)].argmax()])
@@ -180,7 +221,7 @@ def incumbent(curve: Curve) -> float:
 
 def participants_for_width(kept: Answers, value: float, width: float, before: Sequence[Votes] = ()) -> int | None:
     """How many participants in all would make the curve's 95 % band at λ = value no wider than `width`, were their
-    answers like those so far; None if MOST_TIMES as many are too few. before: votes of earlier rounds."""
+    answers like those so far; None if MOST_TIMES as many are too few. before: see `earlier_votes`."""
     votes = votes_of(kept)
     participants = int(votes.asked.any(axis=1).sum())
 

@@ -26,9 +26,8 @@ from db.store import DATABASE_HELP, default_database, naming_database, open_exis
 from db.studies import PLANNED_PARTICIPANTS, SurveyError, find_study, study_summary
 from platform.intervals import range_text
 from platform.results import SIMULATED
-from survey_app.curve import Curve, curve_of, incumbent, participants_for_width
+from survey_app.curve import Curve, curve_of, earlier_votes, incumbent, participants_for_width
 from survey_app.dashboard.rebalancing import best_table, how_sure_of_best
-from survey_app.rounds import earlier_rounds, rounds_table, votes_before
 
 QUANTILES = (12.5, 37.5, 62.5, 87.5)  # of where the best λ is: proposed are the values there
 STEP = 0.05  # to which they are rounded
@@ -56,7 +55,6 @@ def next_config(
     arms: dict[str, dict[str, Any]],
     hyperparameters: dict[str, Any],
     participants: int,
-    study: str,
 ) -> dict[str, Any]:
     """The config of the sweep after that of `config`, whose study this was: the same data and training, once, with the
     hyperparameters that were best."""
@@ -70,7 +68,6 @@ def next_config(
         "early_stopping": None,
         "replicates": None,
         "participants": participants,
-        "proposed_from": study,
     }
     # The images and epochs that fitted into the minutes of the first sweep: rounds are compared.
     return {key: value for key, value in (config | changed).items() if value is not None and key != "minutes"}
@@ -118,14 +115,13 @@ def _run(options: argparse.Namespace) -> int:
         study = find_study(session, options.study)
         name, experiment = study.name, session.get_one(Experiment, study.experiment_id)
         answers = load_answers(session, study, simulated=options.simulated)
-        rounds = earlier_rounds(session, answers)
+        before = earlier_votes(session, answers)
         rows = session.scalars(select(Arm).where(Arm.experiment_id == study.experiment_id))
         configured = {arm.name: arm.options for arm in rows}
         config = experiment.config
     summary = study_summary(engine, name)
     if not answers.participants:
         raise SurveyError(_why_nobody(name, summary.simulated, simulated=options.simulated))
-    before = votes_before(rounds)
     found = curve_of(answers, before)
     if found is None:
         raise SurveyError(
@@ -140,7 +136,7 @@ def _run(options: argparse.Namespace) -> int:
     needed = participants_for_width(answers, best, WIDTH, before)
     participants = PLANNED_PARTICIPANTS if needed is None else math.ceil(needed * per_arm)
     trial = next(member.trial for member in members if member.rebalancing == best)
-    sweep = next_config(config, arms, trial.hyperparameters, participants, name)
+    sweep = next_config(config, arms, trial.hyperparameters, participants)
     whom = f"{answers.participants} {SIMULATED if answers.simulated else 'people'}"
     head = [
         f"Proposed from study {name!r} of experiment {answers.experiment!r}, {whom}: python -m survey_app.propose.",
@@ -153,18 +149,12 @@ def _run(options: argparse.Namespace) -> int:
             stream.write(config_text(sweep, head))
     except OSError as error:
         raise UserError(f"{file} cannot be written ({error.strerror}); give another --to.") from error
-    tables = [best_table(answers, rounds, places, curve), *([rounds_table(answers, rounds)] if rounds else [])]
-    for table in tables:
-        console.print(table.rich(console.width), crop=False)
-    if rounds:
-        console.print(tables[1].note)
-    for line in _reasons(curve, best, values, how_sure_of_best(answers, rounds)):
+    console.print(best_table(answers, before, places, curve).rich(console.width), crop=False)
+    for line in _reasons(curve, best, values, how_sure_of_best(answers, before)):
         console.print(line)
-    trained = [arm for arm, of_arm in arms.items() if "renders" not in of_arm and arm not in configured]
     console.print(
         f"{file} plans them, with {participants} participants: so many make the band at λ = {best:g} {100 * WIDTH:.0f} "
-        f"points wide. It trains {', '.join(trained) or 'nothing'}: what was trained for {name!r} is taken from there. "
-        f"Then: python -m platform.sweep {shlex.quote(str(file))}{naming_database(engine, '--database ')}"
+        f"points wide. Then: python -m platform.sweep {shlex.quote(str(file))}{naming_database(engine, '--database ')}"
     )
     return 0
 

@@ -38,7 +38,6 @@ GROUPS = {
         "test_faults_trials",
         "test_platform_module",
         "test_recorder",
-        "test_rounds",
         "test_sweep",
         "test_sweep_command",
     ],

@@ -1,7 +1,7 @@
 """The curve over λ agrees with numerical integration and with statsmodels; its band and its probabilities hold in
 simulated studies."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -9,11 +9,28 @@ import pytest
 import statsmodels.api as sm
 from scipy.special import expit, gamma, kv, logit
 from scipy.stats import binom, multivariate_normal
+from sqlalchemy import Engine, select
 
+from db.answers import load_answers
 from db.results import Contender
+from db.schema import Arm
+from db.store import open_database, read_session, write_session
+from db.studies import create_study, find_study
+from platform.intervals import wilson
 from survey_app import curve
-from survey_app.curve import Curve, Votes, fit_curve, incumbent, one_family
+from survey_app.curve import (
+    Curve,
+    Votes,
+    confirmed_share,
+    earlier_votes,
+    fit_curve,
+    incumbent,
+    one_family,
+    votes_of,
+)
+from survey_app.dashboard.rebalancing import OPTIMISTIC, how_sure_of_best
 from survey_app.statistics import clustering
+from tests.survey_data import add_experiment, answer_all
 
 VALUES = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
 Truth = Callable[[np.ndarray], np.ndarray]  # from λ to log odds
@@ -142,9 +159,9 @@ def shifted(truth: Truth, level: float) -> Truth:
     return lambda at: truth(at) + level
 
 
-def test_an_earlier_round_speaks_of_the_same_curve_but_for_its_level() -> None:
-    """Of 40 studies, each with a round before it whose level is another: the band holds the truth, of the later round's
-    level, and is narrower in differences between λ's than without that round."""
+def test_an_earlier_study_speaks_of_the_same_curve_but_for_its_level() -> None:
+    """Of 40 studies, each with one before it whose level is another: the band holds the truth, of the later one's
+    level, and is narrower in differences between λ's than without the earlier one."""
     chance, spread = np.random.default_rng(7), np.random.default_rng(1).normal(0, 0.4, (1000, 1))
     covered, narrower = [], []
     for _ in range(40):
@@ -216,3 +233,70 @@ def test_a_curve_joins_what_differs_in_lambda_alone() -> None:
     assert joined(regression, plain, coarse, *trained) == ["trained 0.25", "trained 0.5", "classification"]
     assert len(joined(regression, coarse)) == 1
     assert joined(regression) == []
+
+
+@pytest.fixture
+def tilted() -> Iterator[Engine]:
+    """An experiment whose rebalanced arm is a tilt of its classification."""
+    engine = open_database(":memory:")
+    add_experiment(engine, images=24)
+    with write_session(engine) as session:
+        for arm in session.scalars(select(Arm)):
+            if arm.name == "rebalanced 0.25":
+                arm.options = {"renders": "classification", "tilt": 0.25}
+            arm.rebalancing = {"classification": 1.0, "rebalanced 0.25": 0.25}.get(arm.name)
+    yield engine
+    engine.dispose()
+
+
+def ask(engine: Engine, name: str, wrong: str, *, people: int = 5, **study: Any) -> None:
+    """A study that so many people answered, who took one arm for real whenever they saw it."""
+    options = {"question_count": 10, "practice_count": 1, "seed": 0, **study}
+    create_study(engine, "cats", name=name, **options)
+    for _ in range(people):
+        answer_all(engine, name, wrong={wrong})
+
+
+@pytest.mark.parametrize(
+    ("first", "pooled"),
+    [
+        ({}, True),
+        ({"exposure_ms": 500}, False),
+        ({"protocol": "single"}, False),
+        ({"blinded": True}, False),
+        ({"people": 0}, False),
+        ({"arms": ["regression", "classification"]}, False),  # no curve of its own to be joined
+    ],
+)
+def test_studies_of_one_experiment_that_asked_in_the_same_way_share_a_curve(
+    tilted: Engine, first: dict[str, Any], pooled: bool
+) -> None:
+    ask(tilted, "one", "rebalanced 0.25", **first)
+    ask(tilted, "two", "rebalanced 0.25")
+    with read_session(tilted) as session:
+        one, two = (find_study(session, name) for name in ("one", "two"))
+        kept = load_answers(session, two)
+        before = earlier_votes(session, kept)
+        expected = [votes_of(load_answers(session, one))] if pooled else []
+    assert [[part.tolist() for part in votes] for votes in before] == [
+        [part.tolist() for part in votes] for votes in expected
+    ]
+    share = confirmed_share(kept, before)
+    if pooled:
+        picked, asked = (int(counts[:, 0].sum()) for counts in votes_of(kept)[1:])
+        assert share == wilson(picked, asked)
+        assert picked == asked > 0
+        assert "was the best of earlier studies, too, and was asked about again" in how_sure_of_best(kept, before)
+    else:
+        assert share is None
+        assert how_sure_of_best(kept, before) == OPTIMISTIC
+
+
+def test_who_wins_only_now_is_not_yet_confirmed(tilted: Engine) -> None:
+    ask(tilted, "one", "classification")
+    ask(tilted, "two", "rebalanced 0.25", people=20)
+    with read_session(tilted) as session:
+        kept = load_answers(session, find_study(session, "two"))
+        before = earlier_votes(session, kept)
+    assert len(before) == 1
+    assert confirmed_share(kept, before) is None

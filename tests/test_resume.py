@@ -1,21 +1,16 @@
 """What a sweep that goes on reads in the database, and what it has left to do. Without Ray."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, select
 
-from db.recording import RecordedTrial
-from db.results import StudiedTraining
 from db.schema import Arm, Report, Run, Trial
 from db.store import open_database, read_session
 from platform import recorder as recorder_module
 from platform.datasets import Dataset, load_dataset
-from platform.hyperparameters import Hyperparameters
 from platform.storage import CHECKPOINT_FILE
-from platform.sweep import taken_over
 from platform.trials import PlannedTrial
 from tests.scripted_sweep import EARLY, EPOCHS, alike, begin, rates, scripted_report, sweep_config, trials_by_arm
 
@@ -130,21 +125,3 @@ def test_every_start_of_the_driver_is_a_run_of_its_own_and_baselines_are_measure
         assert len(session.scalars(select(Run)).all()) == 2
         rows = session.execute(select(Report.epoch, Report.run_id).where(Report.epoch > 0).order_by(Report.epoch))
         assert rows.all() == [(1, 1), (2, 2)]
-
-
-def test_weights_of_the_sweep_before_are_taken_over_as_long_as_they_are_there(tmp_path: Path) -> None:
-    trial = PlannedTrial("classification", 1, Hyperparameters(learning_rate=0.1, epochs=2, seed=1))
-    trained = asdict(replace(trial.hyperparameters, seed=2))
-    training = StudiedTraining({}, trained, str(tmp_path), "first #3, code abc")
-    said: list[str] = []
-    assert taken_over(trial, training, {}, said.append) == trial
-    assert said.pop() == f"classification #1 is trained again, as its weights are not at {tmp_path} any more."
-    (tmp_path / CHECKPOINT_FILE).touch()
-    found = taken_over(trial, training, {}, said.append)
-    assert (found.hyperparameters.seed, found.checkpoint, found.epochs_done) == (2, str(tmp_path), 0)
-    assert found.trained_in == "first #3, code abc"
-    assert "classification #1 is not trained again" in said.pop()
-    # It was taken over, and had reported nothing when the weights vanished: the same seed is trained here.
-    before = RecordedTrial(1, "classification", 1, trained, "pending", 0, None, "first #3, code abc")
-    anew = taken_over(trial, None, {("classification", 1): before}, said.append)
-    assert (anew.hyperparameters.seed, anew.checkpoint, anew.trained_in) == (2, None, None)

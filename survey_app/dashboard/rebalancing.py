@@ -10,10 +10,9 @@ from db.answers import Answers
 from platform.intervals import wilson
 from platform.results import titled
 from platform.tables import Table
-from survey_app.curve import Curve, curve_of, incumbent
+from survey_app.curve import Curve, Votes, confirmed_share, curve_of
 from survey_app.dashboard.exhibits import NEUTRAL, Exhibit, Figure, mark_note
 from survey_app.dashboard.prediction import votes_against
-from survey_app.rounds import Round, confirmed, rounds_table, votes_before
 
 CURVE = "curve"  # what its rows are called among those of the models
 OPTIMISTIC = (
@@ -22,26 +21,23 @@ OPTIMISTIC = (
 )
 
 
-def exhibits(kept: Answers, rounds: Sequence[Round] = ()) -> list[Exhibit]:
-    """A figure and a table, and one of the rounds if there were earlier ones; nothing where no curve can be drawn.
-    kept: of those who are counted."""
-    found = curve_of(kept, votes_before(rounds))
+def exhibits(kept: Answers, before: Sequence[Votes] = ()) -> list[Exhibit]:
+    """A figure and a table; nothing where no curve can be drawn. kept: of those who are counted; before: see
+    `earlier_votes`."""
+    found = curve_of(kept, before)
     if found is None:
         return []
     places, curve = found
-    figure = _curve_figure(kept, places, curve)
-    return [figure, best_table(kept, rounds, places, curve), *([rounds_table(kept, rounds)] if rounds else [])]
+    return [_curve_figure(kept, places, curve), best_table(kept, before, places, curve)]
 
 
-def how_sure_of_best(kept: Answers, rounds: Sequence[Round]) -> str:
+def how_sure_of_best(kept: Answers, before: Sequence[Votes]) -> str:
     """The best of several is overestimated, until it was asked about again."""
-    again = confirmed(kept, rounds)
-    found = curve_of(kept, votes_before(rounds))
-    if again is None or found is None or again[0] != incumbent(found[1]):
+    again = confirmed_share(kept, before)
+    if again is None:
         return OPTIMISTIC
-    value, share = again
     return (
-        f"λ = {value:g} was the best before, too, and was asked about again: {share.percent} ({share.range}) by "
+        f"The best was the best of earlier studies, too, and was asked about again: {again.percent} ({again.range}) by "
         f"study {kept.study!r} alone, which nobody chose for its luck."
     )
 
@@ -85,7 +81,7 @@ def _curve_figure(kept: Answers, places: list[int], curve: Curve) -> Figure:
     )
 
 
-def best_table(kept: Answers, rounds: Sequence[Round], places: list[int], curve: Curve) -> Table:
+def best_table(kept: Answers, before: Sequence[Votes], places: list[int], curve: Curve) -> Table:
     """What the curve says of the arms that it joins."""
     values = curve.asked_at
     low, middle, high = 100 * curve.interval()[:, curve.places(values)]
@@ -99,6 +95,7 @@ def best_table(kept: Answers, rounds: Sequence[Round], places: list[int], curve:
             "best of these (%)": 100 * curve.probability_best(values),
         }
     )
+    pooled = "Answers of earlier studies are of the same curve, but for its level. " if before else ""
     return Table(
         name="best-of-rebalancings",
         title=titled("Which λ is best?", simulated=kept.simulated),
@@ -107,5 +104,5 @@ def best_table(kept: Answers, rounds: Sequence[Round], places: list[int], curve:
         | dict.fromkeys(["by the curve (%)", "95 % from", "95 % to"], ".1f")
         | {"best of these (%)": ".0f"},
         note="The curve's share picked as real, to which neighbours in λ contribute, and the probability that each is "
-        f"the best of these. {how_sure_of_best(kept, rounds)}",
+        f"the best of these. {pooled}{how_sure_of_best(kept, before)}",
     )

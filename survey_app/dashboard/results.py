@@ -8,11 +8,11 @@ from db.results import replicate_scores
 from db.store import read_session
 from platform.results import results_tables
 from platform.seeds import seed_tables
+from survey_app.curve import earlier_votes
 from survey_app.dashboard import jury, pictures, rebalancing
 from survey_app.dashboard.chosen import Chosen
 from survey_app.dashboard.exhibits import Exhibit, show_exhibits
 from survey_app.finding import finding, nobody_asked
-from survey_app.rounds import earlier_rounds
 
 
 def show(chosen: Chosen) -> None:
@@ -40,6 +40,6 @@ def exhibits(session: Session, chosen: Chosen, *, published: bool = False) -> li
     )
     curve: list[Exhibit] = []
     if (kept := chosen.kept) is not None:
-        curve = rebalancing.exhibits(kept, earlier_rounds(session, kept, chosen.inclusion))
+        curve = rebalancing.exhibits(kept, earlier_votes(session, kept, chosen.inclusion))
     by_seed = seed_tables(replicate_scores(session, chosen.experiment.id))
     return [votes, *curve, *jury.exhibits(session, chosen.experiment.name), scores, *by_seed, trials]
