@@ -417,6 +417,10 @@ class Question(Base):
     )
     real_side: Mapped[Side | None] = mapped_column(String)
 
+    @property
+    def right_answer(self) -> Answer:
+        return self.real_side or ("real" if self.kind == "real" else "fake")
+
 
 class Vote(Base):
     """The answer to a question; the unique key on question_id refuses a second one.

@@ -189,7 +189,7 @@ def record_vote(engine: Engine, token: str, public_id: object, answer: object, *
         standing = _standing(session, participant, study)
         if standing.current is None or standing.current.id != question.id:
             return VoteResult("refused", "Another question comes first.")
-        correct = answer == (question.real_side or ("real" if question.kind == "real" else "fake"))
+        correct = answer == question.right_answer
         now = datetime.now(UTC)
         session.add(Vote(question_id=question.id, answered_at=now, answer=answer, correct=correct, **measured))
         if not practice and standing.answered + 1 == study.question_count:

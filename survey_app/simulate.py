@@ -1,8 +1,7 @@
 """Simulated participants: `python -m survey_app.simulate`.
 
-An observer model answers in place of people, through the very functions that the survey's page calls: for load, for
-demonstrations and, with --power, to see how often so many participants would find a difference. What they answer is
-marked simulated, and no result counts it unless it is asked for.
+An observer model answers in place of people, through the very functions that the survey's page calls: for load and for
+demonstrations. What they answer is marked simulated, and no result counts it unless it is asked for.
 """
 
 import argparse
@@ -12,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -23,25 +21,20 @@ from sqlalchemy import Engine, select
 from db import votes
 from db.enrolment import enrol
 from db.errors import run_command
-from db.gallery import sample_pngs, truth_pngs
 from db.pictures import pixels
-from db.results import contenders
-from db.schema import Image, Protocol, Question, Sample, SentinelPicture
+from db.schema import Answer, Image, Protocol, Question, Sample, SentinelPicture
 from db.store import DATABASE_HELP, default_database, naming_database, open_existing, read_session
-from db.studies import SurveyError, find_study, plan_of
-from platform.intervals import wilson
-from survey_app.statistics import share_difference
+from db.studies import SurveyError, find_study, study_summary
 
 UNNOTICED = 8.0  # ΔE2000
 CRITERION = 10.0  # of a single picture: the evidence against it at which it is called real half the time
 MEDIAN_RESPONSE_MS, RESPONSE_SPREAD = 900.0, 0.4
-SIGNIFICANCE = 0.05
+WRONG: dict[Answer, Answer] = {"left": "right", "right": "left", "real": "fake", "fake": "real"}
 
 EXAMPLES = """\
 examples:
   python -m survey_app.simulate --participants 30
   python -m survey_app.simulate --study rebalance --participants 30 --seed 1
-  python -m survey_app.simulate --power regression "tilted 0.25" --participants 30
 
 To see what they answered: python -m survey_app.studies show --simulated
 """
@@ -60,23 +53,21 @@ class Observer:
     """
 
     lapse_rate: float = 0.09
-    colour_sensitivity: Any = 0.08  # float, or an array of as many participants
+    colour_sensitivity: float = 0.08
     spread: float = 0.3
 
-    def right(self, evidence: Any, protocol: Protocol, *, real: bool = False) -> Any:
-        """The probability of the right answer, as float or array. real: a single picture is the photograph itself."""
+    def right_probability(self, evidence: float, protocol: Protocol, *, real: bool = False) -> float:
+        """Of the right answer. real: a single picture is the photograph itself."""
         if protocol == "pair":
             meant = expit(self.colour_sensitivity * evidence)
         else:
             called_real = expit(self.colour_sensitivity * (CRITERION - (0.0 if real else evidence)))
             meant = called_real if real else 1.0 - called_real
-        return self.lapse_rate / 2.0 + (1.0 - self.lapse_rate) * meant
+        return self.lapse_rate / 2.0 + (1.0 - self.lapse_rate) * float(meant)
 
-    def others(self, chance: np.random.Generator, shape: tuple[int, ...] = ()) -> "Observer":
-        """Participants like this one, with sensitivities of their own: one, or an array of this shape."""
-        return replace(
-            self, colour_sensitivity=self.colour_sensitivity * np.exp(chance.normal(0.0, self.spread, shape))
-        )
+    def draw_another(self, chance: np.random.Generator) -> "Observer":
+        """A participant like this one, with a sensitivity of their own."""
+        return replace(self, colour_sensitivity=self.colour_sensitivity * math.exp(chance.normal(0.0, self.spread)))
 
 
 @lru_cache(maxsize=10_000)
@@ -99,13 +90,15 @@ def colourfulness(rgb: np.ndarray) -> float:
 
 
 def simulate(engine: Engine, study: str, participants: int, observer: Observer, seed: int) -> None:
-    """Let so many simulated participants take part, to the end. Raises SurveyError: no such study, or it is closed."""
-    with read_session(engine) as session:
-        consent_version = find_study(session, study).consent_version
-    for chance in np.random.default_rng(seed).spawn(participants):
+    """Let so many more simulated participants take part, to the end. The numbers of each come from the seed and from
+    how many were there before, so that 30 and again 30 are the same as 60. Raises SurveyError: no such study, or it is
+    closed."""
+    summary = study_summary(engine, study)
+    for number in range(summary.simulated, summary.simulated + participants):
+        chance = np.random.default_rng([seed, number])
         schedule = int(chance.integers(2**63))
-        token = enrol(engine, study, consent_version=consent_version, simulated=True, seed=schedule)
-        _take_part(engine, token, observer.others(chance), chance)
+        token = enrol(engine, study, consent_version=summary.view.consent_version, simulated=True, seed=schedule)
+        _take_part(engine, token, observer.draw_another(chance), chance)
 
 
 def _take_part(engine: Engine, token: str, observer: Observer, chance: np.random.Generator) -> None:
@@ -117,14 +110,14 @@ def _take_part(engine: Engine, token: str, observer: Observer, chance: np.random
         elif progress.stage == "comment":
             votes.record_comment(engine, token, None)
         elif progress.next is not None:
-            question, against = _asked(engine, progress.next.public_id)
-            right, wrong = _answers(question)
-            share = observer.right(against, progress.study.protocol, real=question.kind == "real")
+            question, against = _load_question(engine, progress.next.public_id)
+            share = observer.right_probability(against, progress.study.protocol, real=question.kind == "real")
+            right = question.right_answer
             result = votes.record_vote(
                 engine,
                 token,
                 question.public_id,
-                right if chance.random() < share else wrong,
+                right if chance.random() < share else WRONG[right],
                 response_time_ms=round(MEDIAN_RESPONSE_MS * math.exp(chance.normal(0.0, RESPONSE_SPREAD)), 1),
                 exposure_measured_ms=progress.study.exposure_ms,
                 input="key",
@@ -134,7 +127,7 @@ def _take_part(engine: Engine, token: str, observer: Observer, chance: np.random
                 raise SurveyError(f"A simulated vote was refused: {result.reason}")
 
 
-def _asked(engine: Engine, public_id: str) -> tuple[Question, float]:
+def _load_question(engine: Engine, public_id: str) -> tuple[Question, float]:
     """A question, and the evidence against its synthesized picture; 0 where it has none."""
     with read_session(engine) as session:
         question = session.scalars(select(Question).where(Question.public_id == public_id)).one()
@@ -145,71 +138,6 @@ def _asked(engine: Engine, public_id: str) -> tuple[Question, float]:
             fake = session.get_one(SentinelPicture, question.sentinel_picture_id)
         truth = session.get_one(Image, question.image_id).truth_png
         return question, 0.0 if fake is None else evidence(truth, fake.png)
-
-
-def _answers(question: Question) -> tuple[str, str]:
-    """The right answer and the wrong one."""
-    if question.real_side is not None:
-        return question.real_side, "right" if question.real_side == "left" else "left"
-    return ("real", "fake") if question.kind == "real" else ("fake", "real")
-
-
-@dataclass(frozen=True)
-class Power:
-    """How two contenders fare in simulated studies: the shares picked as real, and in how many of the studies the
-    difference was found."""
-
-    first_share: float
-    second_share: float
-    found: int
-    studies: int
-
-
-def evidence_of(engine: Engine, study: str, arms: Sequence[str]) -> tuple[np.ndarray, Protocol, int]:
-    """The evidence against two contenders' pictures, float (2, images); the study's protocol; and how many questions
-    about each a participant is asked, on average. Raises SurveyError."""
-    with read_session(engine) as session:
-        row = find_study(session, study)
-        plan, _, images = plan_of(session, row)
-        trials = {contender.arm: contender.trial.trial_id for contender in contenders(session, row)}
-        for arm in arms:
-            if arm not in trials:
-                raise SurveyError(f"Study {row.name!r} has no contender {arm!r}; it has {', '.join(trials)}.")
-        if arms[0] == arms[1]:
-            raise SurveyError("Name two different contenders.")
-        truths = truth_pngs(session, images)
-        pngs = sample_pngs(session, [trials[arm] for arm in arms], images)
-    against = [[evidence(truths[image], pngs[trials[arm], image]) for image in images] for arm in arms]
-    return np.array(against), row.protocol, max(1, round(plan.questions_per_arm))
-
-
-def power(
-    against: np.ndarray,
-    protocol: Protocol,
-    questions: int,
-    *,
-    participants: int,
-    observer: Observer,
-    seed: int,
-    studies: int,
-) -> Power:
-    """Simulate so many studies of so many participants, each asked so many questions about either contender, on
-    different images, and test the difference in each. against, protocol, questions: see evidence_of()."""
-    if participants < 2:
-        raise SurveyError("A difference needs at least two participants.")
-    chance = np.random.default_rng(seed)
-    images = np.tile(np.arange(against.shape[1]), (participants, 1))
-    second = np.broadcast_to(np.array([[False], [True]]), (participants, 2, questions)).ravel()
-    participant = np.repeat(np.arange(participants), 2 * questions)
-    totals, found = np.zeros(2), 0
-    for _ in range(studies):
-        shown = chance.permuted(images, axis=1)[:, : 2 * questions].reshape(participants, 2, questions)
-        people = observer.others(chance, (participants, 1, 1))
-        right = people.right(against[[[0], [1]], shown], protocol)
-        picked = (chance.random(right.shape) >= right).ravel()
-        found += share_difference(picked, second, participant).p_value < SIGNIFICANCE
-        totals += picked[~second].mean(), picked[second].mean()
-    return Power(float(totals[0]) / studies, float(totals[1]) / studies, found, studies)
 
 
 def _share(text: str) -> float:
@@ -230,7 +158,7 @@ def _parser() -> argparse.ArgumentParser:
     observer = Observer()
     parser = argparse.ArgumentParser(
         prog="python -m survey_app.simulate",
-        description="Let simulated participants answer a survey, or see how often people would find a difference.",
+        description="Let simulated participants answer a survey.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -245,13 +173,6 @@ def _parser() -> argparse.ArgumentParser:
         default=observer.colour_sensitivity,
         help="log odds for a unit of evidence (default: %(default)s)",
     )
-    add(
-        "--power",
-        nargs=2,
-        metavar=("ARM", "ARM"),
-        help="store nothing; say how often so many participants would find the difference between these two",
-    )
-    add("--studies", type=_count, default=500, metavar="N", help="for --power (default: %(default)s)")
     add("--database", default=default_database(), help=DATABASE_HELP)
     return parser
 
@@ -262,29 +183,11 @@ def _run(options: argparse.Namespace) -> int:
     engine = open_existing(options.database)
     with read_session(engine) as session:
         study = find_study(session, options.study).name
-    if options.power is None:
-        simulate(engine, study, options.participants, observer, options.seed)
-        console.print(
-            f"{options.participants} simulated participants answered study {study!r}; no result counts them. To "
-            f"see what they answered: python -m survey_app.studies show {shlex.quote(study)} --simulated"
-            f"{naming_database(engine, '--database ')}"
-        )
-        return 0
-    first, second = options.power
-    result = power(
-        *evidence_of(engine, study, options.power),
-        participants=options.participants,
-        observer=observer,
-        seed=options.seed,
-        studies=options.studies,
-    )
-    share = wilson(result.found, result.studies)
+    simulate(engine, study, options.participants, observer, options.seed)
     console.print(
-        f"With {options.participants} participants, study {study!r} finds the difference between {first} "
-        f"({100 * result.first_share:.1f} % picked as real) and {second} ({100 * result.second_share:.1f} %) in "
-        f"{100 * result.found / result.studies:.0f} % of {result.studies} simulated studies (95 % interval "
-        f"{share.range}): p < {SIGNIFICANCE}, two-sided, by shares with standard errors robust to clusters of answers "
-        "by one participant. People may differ from the model."
+        f"{options.participants} simulated participants answered study {study!r}; no result counts them. To "
+        f"see what they answered: python -m survey_app.studies show {shlex.quote(study)} --simulated"
+        f"{naming_database(engine, '--database ')}"
     )
     return 0
 

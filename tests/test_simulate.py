@@ -1,4 +1,4 @@
-"""Simulated participants answer as their model says, are marked, and tell how often a difference would be found."""
+"""Simulated participants answer as their model says, and are marked."""
 
 import math
 from collections.abc import Iterator
@@ -8,18 +8,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest
 from sqlalchemy import Engine, func, select
-from statsmodels.stats.power import NormalIndPower
-from statsmodels.stats.proportion import proportion_effectsize
 
 from db.answers import load_answers
 from db.schema import Participant, Protocol, Question, Vote
 from db.store import open_database, read_session
 from db.studies import SurveyError, close_study, create_study, find_study, study_summary
 from survey_app import simulate
-from survey_app.simulate import Observer, Power, colourfulness, evidence, evidence_of, power
-from tests.survey_data import ARMS, add_experiment, colourized, photographs, png
+from survey_app.simulate import Observer, colourfulness, evidence
+from tests.survey_data import add_experiment, colourized, photographs, png
 
 
 @pytest.fixture(scope="module")
@@ -73,15 +70,15 @@ def test_the_observers_rates(lapse: float, sensitivity: float, against: float, r
     observer = Observer(lapse, sensitivity)
     protocols: tuple[Protocol, Protocol] = ("pair", "single")
     for protocol in protocols:
-        share = observer.right(against, protocol, real=real)
+        share = observer.right_probability(against, protocol, real=real)
         assert lapse / 2 - 1e-12 <= share <= 1 - lapse / 2 + 1e-12
-        coin = Observer(1.0, sensitivity).right(against, protocol, real=real)
+        coin = Observer(1.0, sensitivity).right_probability(against, protocol, real=real)
         assert coin == pytest.approx(0.5)
-    assert observer.right(0, "pair") == pytest.approx(0.5)
+    assert observer.right_probability(0, "pair") == pytest.approx(0.5)
     seeing = Observer(lapse, 1.0)
-    assert seeing.right(1000, "pair") == pytest.approx(1 - lapse / 2)
-    assert seeing.right(1000, "single") == pytest.approx(1 - lapse / 2)
-    assert Observer(0, sensitivity).right(5, "pair") == pytest.approx(1 / (1 + math.exp(-5 * sensitivity)))
+    assert seeing.right_probability(1000, "pair") == pytest.approx(1 - lapse / 2)
+    assert seeing.right_probability(1000, "single") == pytest.approx(1 - lapse / 2)
+    assert Observer(0, sensitivity).right_probability(5, "pair") == pytest.approx(1 / (1 + math.exp(-5 * sensitivity)))
 
 
 # Taking part
@@ -113,84 +110,34 @@ def test_simulated_participants_finish_are_marked_and_count_nowhere(
     assert shares[0] < shares[2]  # nearly grey against nearly the photograph
 
 
-def test_the_seed_decides_what_is_asked_and_answered() -> None:
-    def answers(seed: int) -> list[tuple[int, str, float]]:
+def test_seed_and_number_decide_what_is_asked_and_answered() -> None:
+    """Simulating twice gave the first participants once more: they count as so many more, and are none."""
+
+    def simulated(seed: int, *participants: int) -> list[tuple[int, str, float]]:
         engine = open_database(":memory:")
         add_experiment(engine, images=12, size=8)
         create_study(engine, "cats", question_count=9, practice_count=0, seed=0)
-        simulate.simulate(engine, "cats", 2, Observer(), seed)
+        for count in participants:
+            simulate.simulate(engine, "cats", count, Observer(), seed)
         with read_session(engine) as session:
             rows = session.execute(
                 select(Question.image_id, Vote.answer, Vote.response_time_ms).join(Vote).order_by(Question.id)
             )
-            found = [(image, str(answer), time) for image, answer, time in rows]
+            answers = [(image, str(answer), time) for image, answer, time in rows]
         engine.dispose()
-        return found
+        return answers
 
-    first = answers(1)
-    assert len(first) == 18
-    assert answers(1) == first
-    assert answers(2) != first
-
-
-# Power
+    first = simulated(1, 4)
+    assert len({time for _, _, time in first}) == len(first) == 36
+    assert simulated(1, 2, 2) == first
+    assert simulated(2, 4) != first
 
 
-def test_the_evidence_is_that_against_the_two_contenders_pictures(engine: Engine) -> None:
-    against, protocol, questions = evidence_of(engine, "single", [ARMS[2], ARMS[0]])
-    photograph = photographs(40)[0]
-    of_first = [evidence(png(photograph), png(colourized(photograph, arm))) for arm in (2, 0)]
-    assert against[:, 0].tolist() == of_first
-    assert (against.shape, protocol, questions) == ((2, 40), "single", 4)  # 27 questions, half of photographs
-
-
-def test_power_is_near_the_textbooks() -> None:
-    """Of observers who are all alike, answers are independent, and the normal approximation tells the power."""
-    observer = Observer(0.0, 0.08, spread=0.0)
-
-    def of(first: float, second: float) -> Power:
-        against = np.repeat([[first], [second]], 40, axis=1)
-        return power(against, "pair", 9, participants=20, observer=observer, seed=0, studies=150)
-
-    found = of(8.0, 0.0)
-    assert found.first_share == pytest.approx(1 / (1 + math.exp(0.64)), abs=0.02)
-    assert found.second_share == pytest.approx(0.5, abs=0.02)
-    effect = proportion_effectsize(1 / (1 + math.exp(0.64)), 0.5)
-    expected = NormalIndPower().power(effect, nobs1=20 * 9, alpha=0.05)
-    assert 0.5 < expected < 0.95
-    assert binomtest(found.found, found.studies, expected).pvalue > 0.001
-    none = of(0.0, 0.0)
-    assert binomtest(none.found, none.studies, 0.05).pvalue > 0.001
-
-
-def test_the_command_tells_power_and_stores_nothing(
-    database: Path, engine: Engine, capsys: pytest.CaptureFixture[str]
-) -> None:
-    before = study_summary(engine, "cats")
-    arguments = ["--database", str(database), "--study", "cats", "--power", "regression", "rebalanced 0.25"]
-    assert simulate.main([*arguments, "--participants", "8", "--studies", "20"]) == 0
-    said = capsys.readouterr().out
-    assert "With 8 participants, study 'cats' finds the difference between regression (" in said
-    assert "of 20 simulated studies" in said
-    assert study_summary(engine, "cats") == before
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--study", "nope"], "There is no study 'nope'"),
-        (["--power", "regression", "nope", "--study", "cats"], "has no contender 'nope'; it has regression"),
-        (["--power", "regression", "regression", "--study", "cats"], "two different contenders"),
-        (["--power", *ARMS[:2], "--participants", "1", "--study", "cats"], "at least two participants"),
-    ],
-)
-def test_what_cannot_be_simulated_is_said(
-    database: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
-) -> None:
-    assert simulate.main(["--database", str(database), *arguments]) == 2
-    said = capsys.readouterr()
-    assert message in said.err
-    assert said.err.count("\n") == 1
+def test_an_unknown_study_is_named(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert simulate.main(["--database", str(database), "--study", "nope"]) == 2
+    said = capsys.readouterr().err
+    assert "There is no study 'nope'" in said
+    assert said.count("\n") == 1
 
 
 def test_a_closed_study_takes_no_simulated_participant_either(tmp_path: Path) -> None:
@@ -204,6 +151,7 @@ def test_a_closed_study_takes_no_simulated_participant_either(tmp_path: Path) ->
 
 
 def test_participants_differ_in_sensitivity() -> None:
-    logs = np.log(Observer().others(np.random.default_rng(0), (2000,)).colour_sensitivity / 0.08)
+    chance = np.random.default_rng(0)
+    logs = np.log([Observer().draw_another(chance).colour_sensitivity / 0.08 for _ in range(2000)])
     assert logs.mean() == pytest.approx(0, abs=0.03)
     assert logs.std() == pytest.approx(Observer().spread, abs=0.02)

@@ -69,8 +69,7 @@ def current(engine: Engine, token: str) -> QuestionView:
 
 def right_answer(engine: Engine, public_id: str) -> str:
     with read_session(engine) as session:
-        question = session.scalars(select(Question).where(Question.public_id == public_id)).one()
-        return question.real_side or ("real" if question.kind == "real" else "fake")
+        return session.scalars(select(Question).where(Question.public_id == public_id)).one().right_answer
 
 
 WRONG = {"left": "right", "right": "left", "real": "fake", "fake": "real"}
