@@ -9,16 +9,19 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Engine, delete, func, select
 from sqlalchemy.orm import Session
 
 from db.schedule import Plan, Slot, Tally, draw
-from db.schema import Participant, Question, QuestionKind, Sample, SentinelPicture, Study, StudyArm
+from db.schema import Participant, Question, QuestionKind, Sample, SentinelPicture, Study, StudyArm, Vote
 from db.store import write_session
 from db.studies import ID_PARAMETER, SurveyError, find_study, plan_of
 
+# Whoever has done nothing for so long is not expected to answer what is still open. Who comes back all the same is
+# counted again, answer by answer.
+LEFT_AFTER = timedelta(hours=1)
 # What people and programs try.
 NO_ID = r"(?i)test|demo|example|preview|dummy|sample|undefined|null|-?0+$|-1$|(.)\1{5,}$"
 CODE_LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32: no I, L, O, U to be misread
@@ -71,7 +74,7 @@ def enrol(
             known.token_hash = hash_of(token)
             return token
         plan, arms, images = plan_of(session, row)
-        tally = _tally(session, row, plan, arms, images, simulated=simulated)
+        tally = _count_asked(session, row, plan, arms, images, simulated=simulated)
         participant = Participant(
             study_id=row.id,
             token_hash=hash_of(token),
@@ -148,19 +151,25 @@ def _typed_code(text: str) -> str:
     return code if re.fullmatch(f"[{CODE_LETTERS}]{{12}}", code) else ""
 
 
-def _tally(
+def _count_asked(
     session: Session, study: Study, plan: Plan, arms: Sequence[StudyArm], images: Sequence[int], *, simulated: bool
 ) -> Tally:
-    """What the main questions asked so far, of people or of simulated participants."""
-    tally = Tally.empty(plan)
-    thing, image = {arm.id: place for place, arm in enumerate(arms)}, {row: place for place, row in enumerate(images)}
+    """What people, or simulated participants, are asked in main questions: those answered, whoever left since, and
+    those still open of whoever consented or answered within LEFT_AFTER and so may go on. Practice answers count as a
+    sign of life alone."""
+    since = datetime.now(UTC) - LEFT_AFTER
+    here = select(Question.participant_id).join(Vote).where(Question.study_id == study.id, Vote.answered_at > since)
     columns = (Question.kind, Question.study_arm_id, Question.image_id, Question.real_side)
     rows = session.execute(
         select(*columns, func.count())
         .join(Participant, Participant.id == Question.participant_id)
+        .outerjoin(Vote, Vote.question_id == Question.id)
         .where(Question.study_id == study.id, Question.phase == "main", Participant.simulated.is_(simulated))
+        .where(Vote.id.is_not(None) | (Participant.consented_at > since) | Participant.id.in_(here))
         .group_by(*columns)
     )
+    tally = Tally.empty(plan)
+    thing, image = {arm.id: place for place, arm in enumerate(arms)}, {row: place for place, row in enumerate(images)}
     for kind, arm, image_id, side, count in rows:
         asked = {"sentinel": plan.sentinel, "real": plan.real}[kind] if arm is None else thing[arm]
         tally.add(Slot("main", asked, image[image_id], side), count)

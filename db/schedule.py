@@ -1,8 +1,8 @@
 """Draws a participant's schedule: which contender, image and side each question shows, and in which order.
 
 Pure: the same plan, tally and seed give the same schedule. It balances within the participant (each contender as often
-as the others, as often left as right) and across participants (what was asked least comes first, by the tally of what
-was asked so far). Nobody sees an image twice, practice included.
+as the others, as often left as right) and across participants (what was asked least comes first, by a tally of what
+earlier participants answered or may still answer). Nobody sees an image twice, practice included.
 """
 
 import random
@@ -83,7 +83,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Tally:
-    """How often the main questions of earlier participants asked what: [thing][image]."""
+    """How often earlier participants were asked what in main questions, see `db.enrolment`: [thing][image]."""
 
     shown: list[list[int]]
     left: list[list[int]]  # with the photograph on the left

@@ -1,5 +1,6 @@
 """Who takes part: consent, the link's ids, schedules, withdrawal, and what is not stored."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,8 @@ from sqlalchemy import Engine, func, select
 
 from db.enrolment import AlreadyTakenPartError, enrol, recruited_as, withdraw
 from db.schedule import Tally, draw
-from db.schema import Participant, Question, Study
-from db.store import open_database, read_session
+from db.schema import Participant, Question, Study, Vote
+from db.store import open_database, read_session, write_session
 from db.studies import SurveyError, close_study, create_study, plan_of, study_summary
 from db.votes import progress, record_comment, record_vote
 from tests.survey_data import add_experiment
@@ -53,6 +54,45 @@ def test_simulated_and_real_participants_are_balanced_apart(engine: Engine) -> N
     with read_session(engine) as session:
         tallies = [row.tally["shown"] for row in session.scalars(select(Participant).order_by(Participant.id))]
     assert [int(np.sum(tally)) for tally in tallies] == [0, 0, 12]
+
+
+def let_time_pass(engine: Engine, hours: float) -> None:
+    """Whatever happened so far happened so many hours earlier."""
+    with write_session(engine) as session:
+        for participant in session.scalars(select(Participant)):
+            participant.consented_at -= timedelta(hours=hours)
+        for vote in session.scalars(select(Vote)):
+            vote.answered_at -= timedelta(hours=hours)
+
+
+def test_schedules_are_balanced_against_what_was_asked_not_what_was_scheduled(engine: Engine) -> None:
+    """Answers count for ever, the 12 questions of whoever is under way until an hour after their last answer."""
+
+    def count_balanced_against() -> int:
+        """What counted for a newcomer, who withdraws at once."""
+        token = enrol(engine, "pairs", consent_version="1")
+        with read_session(engine) as session:
+            tally = session.scalars(select(Participant.tally).order_by(Participant.id.desc())).first()
+        withdraw(engine, token)
+        assert tally is not None
+        assert (np.array(tally["left"]) <= tally["shown"]).all()
+        return int(np.sum(tally["shown"]))
+
+    finishes, leaves, stays = (enrolled(engine) for _ in range(3))
+    assert count_balanced_against() == 36  # many who come at once are not asked the same
+    answer_up_to(engine, finishes, "comment")
+    answer_up_to(engine, leaves, "questions")
+    for _ in range(2):
+        answer(engine, leaves)
+    assert count_balanced_against() == 36
+    let_time_pass(engine, 0.9)
+    answer(engine, stays)  # for practice
+    let_time_pass(engine, 0.9)
+    assert count_balanced_against() == 12 + 2 + 12
+    let_time_pass(engine, 0.9)
+    assert count_balanced_against() == 12 + 2
+    answer(engine, leaves)  # and came back
+    assert count_balanced_against() == 12 + 12
 
 
 def test_who_comes_again_from_prolific_goes_on(engine: Engine) -> None:
