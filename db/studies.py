@@ -168,14 +168,16 @@ def create_study(engine: Engine, experiment: str, **options: Any) -> StudySummar
     wanted = StudyOptions(**options)
     wanted.check()
     name = experiment if wanted.name is None else wanted.name
+    with read_session(engine) as session:
+        if session.scalar(select(Study.id).where(Study.name == name)) is not None:
+            raise SurveyError(f"There is a study {name!r} already, and a study never changes; choose another name.")
+        contenders = _contenders(session, experiment, wanted.arms)
+        truths = {image.id: image.truth_png for image in _common_images(session, contenders)}
+        study = _new_study(name, experiment_progress(session, experiment).id, wanted)
+    plan_for(study, len(contenders), len(truths)).check()
+    sentinels = sentinel_pngs(truths, study.seed)  # takes seconds, in which participants go on voting
     try:
         with write_session(engine) as session:
-            if session.scalar(select(Study.id).where(Study.name == name)) is not None:
-                raise SurveyError(f"There is a study {name!r} already, and a study never changes; choose another name.")
-            contenders = _contenders(session, experiment, wanted.arms)
-            images = _common_images(session, contenders)
-            study = _new_study(name, experiment_progress(session, experiment).id, wanted)
-            plan_for(study, len(contenders), len(images)).check()
             session.add(study)
             session.flush()
             session.add_all(
@@ -188,10 +190,9 @@ def create_study(engine: Engine, experiment: str, **options: Any) -> StudySummar
                 )
                 for position, (arm_id, trial_id) in enumerate(contenders)
             )
-            truths = {image.id: image.truth_png for image in images}
             session.add_all(
                 SentinelPicture(study_id=study.id, image_id=image, donor_image_id=donor, png=png)
-                for image, (png, donor) in sentinel_pngs(truths, study.seed).items()
+                for image, (png, donor) in sentinels.items()
             )
     except IntegrityError as error:
         raise SurveyError(

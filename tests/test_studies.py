@@ -1,6 +1,7 @@
 """Studies: created whole or not at all, never changed, closed for good."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ from db.studies import (
     studies_of,
     study_summary,
 )
-from db.votes import progress
+from db.votes import finish_instructions, progress
 from tests.survey_data import ARMS, add_experiment, photographs, png
 
 
@@ -50,6 +51,26 @@ def small_study(engine: Engine, **changes: Any) -> StudySummary:
 
 
 # Creating
+
+
+def test_others_write_while_a_study_computes_its_sentinels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Participants of another study waited for seconds, as the database was locked all the while."""
+    path = tmp_path / "survey.sqlite"
+    engine, of_a_voter = open_database(path), open_database(path, busy_timeout_s=0.1)
+    add_experiment(engine, images=24)
+    token = enrol(engine, small_study(engine, name="first").view.name, consent_version="1")
+
+    def compute_while_somebody_goes_on(*arguments: Any) -> Any:
+        finish_instructions(of_a_voter, token)
+        return sentinel_pngs(*arguments)
+
+    monkeypatch.setattr("db.studies.sentinel_pngs", compute_while_somebody_goes_on)
+    small_study(engine, name="second")
+    now = progress(engine, token)
+    assert now is not None
+    assert now.stage == "check"
+    for opened in (engine, of_a_voter):
+        opened.dispose()
 
 
 def test_a_study_takes_the_best_finished_trial_of_every_arm_but_the_baselines(engine: Engine) -> None:
