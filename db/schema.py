@@ -131,6 +131,19 @@ class Run(Base):
     environment: Mapped[dict[str, Any]] = mapped_column(JSON)
 
 
+class Driver(Base):
+    """The process that drives a sweep at present, see `db.drivers`."""
+
+    __tablename__ = "drivers"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    experiment: Mapped[str] = mapped_column(unique=True)  # its name: a new one has no row yet
+    host: Mapped[str]
+    process: Mapped[int]  # its id there
+    token: Mapped[str]  # of this start: ids of processes come again
+    seen_at: Mapped[datetime] = mapped_column(UtcDateTime)  # by the database's clock
+
+
 class Arm(Base):
     """What people compare. What an arm is, only `platform.arm_options` says; here are its options, as configured."""
 

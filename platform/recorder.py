@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from db import recording
+from db.drivers import Drive, DrivenElsewhereError
 from db.errors import UserError
 from db.schema import ExperimentStatus, TrialStatus
 from db.store import explain, read_session, shown_name, write_session
@@ -73,7 +74,7 @@ class Recorded:
     reported: dict[str, Reported]  # by trained arm
 
 
-def record_start(engine: Engine, start: Start) -> Recorded:
+def record_start(engine: Engine, start: Start, drive: Drive) -> Recorded:
     """Record the experiment, a run of the driver, the arms, the samples' ground truth, and the baselines unless they
     have been recorded, each an arm with one trial. Raises ValueError if the experiment was begun with other data."""
     photographs, labels = (part[start.samples] for part in (start.data.validation_images, start.data.validation_labels))
@@ -84,6 +85,7 @@ def record_start(engine: Engine, start: Start) -> Recorded:
     scores = {name: evaluate_splits(start.tasks[name], None, start.data)[name] for name in missing}
     pictures = {name: paint(start.tasks[name], None, photographs, labels)[name] if truths else [] for name in missing}
     with write_session(engine) as session:  # all is computed before, as others wait for it to end
+        drive.renew(session)
         dataset_id = _record_dataset(session, start)
         experiment_id = recording.record_experiment(
             session,
@@ -183,12 +185,16 @@ class Recorder:
     """Writes one sweep's trials, in order, and tells the progress display of them. An arm that renders another has a
     row for each of that arm's trials, with the same state and from the same reports."""
 
-    def __init__(self, engine: Engine, config: SweepConfig, recorded: Recorded, progress: Progress) -> None:
+    def __init__(
+        self, engine: Engine, drive: Drive, config: SweepConfig, recorded: Recorded, progress: Progress
+    ) -> None:
         self.problems: list[str] = []  # what could not be recorded at all
         self.unwritten: str | None = None  # after `close`: what is lost, and why
+        self.driven_elsewhere: str | None = None  # in words, once another process drives it: nothing is recorded
         self.reported = recorded.reported
         self.progress = progress
         self._engine = engine
+        self._drive = drive
         self._config = config
         self._recorded = recorded
         self._begun: dict[tuple[str, int], PlannedTrial] = {}  # those that have not ended
@@ -299,7 +305,12 @@ class Recorder:
             old_checkpoint: object = None
             try:
                 with write_session(self._engine) as session:
+                    self._drive.renew(session)
                     old_checkpoint = self._queue[0](session)
+            except DrivenElsewhereError as error:
+                self.driven_elsewhere = str(error)
+                self._queue.clear()
+                return True
             except OperationalError as error:  # locked, or the disk is full
                 self._reason = explain(error, shown_name(self._engine.url))
                 if not self._retry_at:

@@ -4,10 +4,9 @@ Below it lie the experiment's folder, a folder for each run of the driver, one f
 checkpoints. Which of them count is the database's word (`db.schema.Trial.checkpoint`), never what a folder holds.
 """
 
-import fcntl
 import re
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,27 +105,6 @@ def trial_folder(position: int, arm: str, number: int, epochs_done: int) -> str:
     apart."""
     words = re.sub("[^A-Za-z0-9]+", "-", arm)[:LONGEST_FOLDER_NAME]
     return f"{position:02d}-{words}-{number:03d}-{epochs_done:03d}"
-
-
-@contextmanager
-def lock_experiment(storage: str, experiment: str) -> Iterator[None]:
-    """Hold the experiment for this process, as two sweeps would do the same work twice. Ends with the process."""
-    if "://" in storage:
-        yield
-        return
-    try:
-        Path(storage).mkdir(parents=True, exist_ok=True)
-        file = (Path(storage) / f".{experiment}.lock").open("a+")
-    except OSError as error:
-        raise StorageError(
-            f"Checkpoints cannot be kept in {storage} ({error.strerror}): give another --storage."
-        ) from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise StorageError(f"Experiment {experiment!r} is being run by another process: wait for it.") from None
-        yield
 
 
 # JSON, in which PNGs are base64: whoever can write to the storage can make pictures of it, but no code run.

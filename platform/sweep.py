@@ -3,6 +3,7 @@
 python -m platform.sweep tune_configs/rebalance.yaml
 """
 
+import _thread
 import argparse
 import os
 import signal
@@ -22,6 +23,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import OperationalError
 
 from db import recording
+from db.drivers import Drive, driven_by_this_process
 from db.errors import UserError, run_command
 from db.schema import Experiment, Run, TrialStatus
 from db.store import StoreError, explain, open_database, read_session, shown_name, write_session
@@ -55,7 +57,7 @@ from platform.preparation import (
 from platform.progress import Progress, Say, open_console, say_on
 from platform.recorder import Recorded, Recorder, Start, complete_samples, record_start
 from platform.results import print_results, report_failures
-from platform.storage import CHECKPOINT_FILE, delete_all_but, has_file, join, lock_experiment
+from platform.storage import CHECKPOINT_FILE, delete_all_but, has_file, join
 from platform.trials import PlannedTrial, fates, is_replicate, plan_lines, plan_replicates, plan_trials, trials_in_all
 from platform.workers import CHECKOUT, set_ray_variables
 
@@ -101,7 +103,9 @@ def _sweep(options: argparse.Namespace, console: Console, began: float) -> int:
         engine = open_database(options.database, say=say, busy_timeout_s=BUSY_TIMEOUT_S)
         stack.callback(engine.dispose)
         try:
-            known = find_experiment(engine, options.resume if chosen is None else chosen.config.experiment)
+            name = options.resume if chosen is None else chosen.config.experiment
+            drive = stack.enter_context(driven_by_this_process(engine, name, _thread.interrupt_main))
+            known = find_experiment(engine, name)
             chosen = config_to_run(chosen, known, options, engine)
             if known is not None and known.status in ("finished", "failed"):
                 say(
@@ -111,14 +115,13 @@ def _sweep(options: argparse.Namespace, console: Console, began: float) -> int:
                 return _show(engine, known.id, known.name, console, [])
             storage = options.storage or (known.storage_path if known else str(CHECKOUT / "results"))
             storage = storage if "://" in storage else _folder(storage)
-            with lock_experiment(storage, chosen.config.experiment):
-                start = prepare(chosen, known, options, storage, engine, say)
-                if cluster in (None, "local"):
-                    stack.enter_context(_ray_started("local", "", say))
-                if chosen.config.minutes is not None and known is None:
-                    chosen = replace(chosen, config=_fit_to_minutes(start, began, say))
-                    start = prepare(chosen, known, options, storage, engine, lambda line: None)
-                return _run(start, known, engine, console, options.address)
+            start = prepare(chosen, known, options, storage, engine, say)
+            if cluster in (None, "local"):
+                stack.enter_context(_ray_started("local", "", say))
+            if chosen.config.minutes is not None and known is None:
+                chosen = replace(chosen, config=_fit_to_minutes(start, began, say))
+                start = prepare(chosen, known, options, storage, engine, lambda line: None)
+            return _run(start, known, engine, drive, console, options.address)
         except OperationalError as error:
             raise StoreError(explain(error, shown_name(engine.url))) from None
 
@@ -201,17 +204,19 @@ def _fit_to_minutes(start: Start, began: float, say: Say) -> SweepConfig:
 # The trials
 
 
-def _run(start: Start, known: Experiment | None, engine: Engine, console: Console, address: str | None) -> int:
+def _run(
+    start: Start, known: Experiment | None, engine: Engine, drive: Drive, console: Console, address: str | None
+) -> int:
     """Train, record and print; return the exit status."""
     from platform import ray_cluster
 
     config, say = start.config, say_on(console)
     gpus = ray_cluster.gpus_per_trial(config)
     ray_cluster.check_storage(start.storage_path)
-    recorded = _record_start(engine, start, known)
+    recorded = _record_start(engine, drive, start, known)
     folder = _clean_up(engine, recorded, start)
     progress = Progress(console, config, recorded.reported)
-    recorder = Recorder(engine, config, recorded, progress)
+    recorder = Recorder(engine, drive, config, recorded, progress)
     unfinished = left_to_do(config, recorded, recorder, say)
     resumed_by = command_to_resume(config.experiment, engine, address)
     trials, before = trials_in_all(config), len(recorder.ended)
@@ -231,6 +236,9 @@ def _run(start: Start, known: Experiment | None, engine: Engine, console: Consol
         failure = ray_cluster.first_line(error)
     finally:
         status = recorder.close()
+    if recorder.driven_elsewhere:
+        say(f"{recorder.driven_elsewhere} This one has ended.")
+        return 1
     if recorder.unwritten:
         say(f"{recorder.unwritten} What they say is trained again by: {resumed_by}")
     if status == "interrupted":
@@ -258,7 +266,7 @@ def _measure_time_left(start: Start, progress: Progress, gpus: float) -> None:
     progress.expect(partial(costs.epoch_seconds, images=images, validation_images=validation_images), at_once)
 
 
-def _record_start(engine: Engine, start: Start, known: Experiment | None) -> Recorded:
+def _record_start(engine: Engine, drive: Drive, start: Start, known: Experiment | None) -> Recorded:
     """See `recorder.record_start`. Raises SweepError if the experiment was begun with other data."""
     from platform import ray_cluster
 
@@ -266,7 +274,7 @@ def _record_start(engine: Engine, start: Start, known: Experiment | None) -> Rec
         with write_session(engine) as session:
             recording.move_checkpoints(session, known.id, known.storage_path, start.storage_path)
     try:
-        return record_start(engine, replace(start, environment=start.environment | ray_cluster.environment()))
+        return record_start(engine, replace(start, environment=start.environment | ray_cluster.environment()), drive)
     except ValueError as error:
         raise SweepError(str(error)) from None
 

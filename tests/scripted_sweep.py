@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from sqlalchemy import Engine, select
 
+from db.drivers import Drive
 from db.schema import Arm, Experiment, Report, Trial
 from db.store import read_session
 from platform.arm_options import BASELINES, renderings, trained_arms
@@ -107,8 +108,10 @@ def begin(config: SweepConfig, data: Dataset, engine: Engine, folder: Path) -> t
     colours, arms = colours_of(data), {**config.arms, **BASELINES}
     tasks = {name: compose(arms, name, colours) for name in (*trained_arms(arms), *BASELINES)}
     start = Start(config, "", None, "test", {}, str(folder), data, colours, tasks)
-    recorded = record_start(engine, start)
-    recorder = Recorder(engine, config, recorded, Progress(Console(quiet=True), config, recorded.reported))
+    drive = Drive(engine, config.experiment)
+    drive.take()
+    recorded = record_start(engine, start, drive)
+    recorder = Recorder(engine, drive, config, recorded, Progress(Console(quiet=True), config, recorded.reported))
     return recorder, left_to_do(config, recorded, recorder, lambda line: None), f"run-{recorded.run_id}"
 
 

@@ -6,13 +6,24 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, select
 
+from db.drivers import Drive
 from db.schema import Arm, Report, Run, Trial
 from db.store import open_database, read_session
 from platform import recorder as recorder_module
 from platform.datasets import Dataset, load_dataset
 from platform.storage import CHECKPOINT_FILE
 from platform.trials import PlannedTrial
-from tests.scripted_sweep import EARLY, EPOCHS, alike, begin, rates, scripted_report, sweep_config, trials_by_arm
+from tests.scripted_sweep import (
+    EARLY,
+    EPOCHS,
+    alike,
+    begin,
+    experiment_status,
+    rates,
+    scripted_report,
+    sweep_config,
+    trials_by_arm,
+)
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +136,17 @@ def test_every_start_of_the_driver_is_a_run_of_its_own_and_baselines_are_measure
         assert len(session.scalars(select(Run)).all()) == 2
         rows = session.execute(select(Report.epoch, Report.run_id).where(Report.epoch > 0).order_by(Report.epoch))
         assert rows.all() == [(1, 1), (2, 2)]
+
+
+def test_a_driver_whose_sweep_was_taken_over_records_nothing_more(
+    data: Dataset, engine: Engine, tmp_path: Path
+) -> None:
+    recorder, [regression, _], _ = begin(sweep_config(rates(0.1)), data, engine, tmp_path)
+    Drive(engine, "scripted").take()
+    recorder.trial_started(regression)
+    recorder.trial_reported(regression, scripted_report(["regression"], 1, 0.5), str(tmp_path))
+    recorder.close()
+    assert recorder.driven_elsewhere == "Experiment 'scripted' was taken over by another process."
+    assert recorder.problems == []
+    assert trials_by_arm(engine) == alike([("pending", 0)])
+    assert experiment_status(engine) == "running"

@@ -12,7 +12,8 @@ from platform import preparation
 from platform.options import command_for, command_to_ask, command_to_resume
 from platform.ray_cluster import take_lack_of_memory_for_death
 from platform.sweep import main as sweep
-from tests.processes import run_sweep
+from tests.processes import StartPython, hear_from, run_sweep, say_to
+from tests.test_drivers import DRIVE
 from tests.test_sweep import CHECKOUT, CONFIG, closing_engine, command
 
 
@@ -96,6 +97,20 @@ def test_an_address_from_the_environment_is_said_to_be_from_there(
     assert "from the environment variable RAY_ADDRESS" in message
     assert expected in message
     assert message.count("\n") == 1, message
+
+
+def test_two_processes_do_not_run_one_experiment_whatever_their_storage(
+    config: Path, capsys: pytest.CaptureFixture[str], start_python: StartPython
+) -> None:
+    arguments = command(config.parent)
+    first = start_python(DRIVE, arguments[2], "tiny")
+    say_to(first, "go")
+    assert [hear_from(first), hear_from(first)] == ["ready", "drives"]
+    for more in ([], ["--storage", str(config.parent / "other")], ["--storage", "s3://somewhere/else"]):
+        assert sweep([*arguments, *more]) == 2
+        message = capsys.readouterr().err
+        assert message.startswith(f"Experiment 'tiny' is being run by process {first.pid} on ")
+        assert message.count("\n") == 1, message
 
 
 @pytest.mark.long
