@@ -1,4 +1,4 @@
-"""Shares with their intervals, for everything that shows votes; more of statistics is in `survey_app.statistics`."""
+"""Shares with their intervals, for everything that shows votes; more of statistics is in `survey_app.inference`."""
 
 from dataclasses import dataclass
 

@@ -10,7 +10,7 @@ import hashlib
 import io
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -38,7 +38,7 @@ from platform.datasets import Dataset, load_dataset
 from platform.progress import Say, open_console, say_on
 from platform.results import jury_sees
 from platform.samples import paint, truth_pngs
-from platform.scores import JURY, SCORES, jury_at
+from platform.scores import JURY, SCORES
 from platform.stored_models import load_trial
 
 PICTURES = 4_000  # of validation, at most, that are judged
@@ -73,31 +73,22 @@ def acuities(side: int) -> list[int]:
     return found
 
 
-def hold_jury(
-    lightness: Tensor,
-    truth: Tensor,
-    colourized: Tensor,
-    judged: Sequence[int],
-    acuity: int,
-    *,
-    unseen_arm: int | None = None,
-) -> Jury:
+def hold_jury(lightness: Tensor, truth: Tensor, colourized: Tensor, judged: Sequence[int], acuity: int) -> Jury:
     """Train two critics, each on one half of the pictures, and let each judge the other half.
 
     lightness float (n, 1, height, width), truth float (n, 2, height, width) and colourized float (arms, n, 2, height,
-    width), Lab units; judged: the arms, by place, that pair accuracy and temperature are of. unseen_arm: one that the
-    critics don't learn from. The same input gives the same verdicts. Raises ValueError for fewer than four pictures.
+    width), Lab units; judged: the arms, by place, that pair accuracy and temperature are of. The same input gives
+    the same verdicts. Raises ValueError for fewer than four pictures.
     """
     count = len(lightness)
     if count < 4:
         raise ValueError(f"A jury needs at least 4 pictures, not {count}.")
     shuffled = torch.randperm(count, generator=torch.Generator().manual_seed(0))
     halves = shuffled[: count // 2], shuffled[count // 2 :]
-    learnt = [arm for arm in range(len(colourized)) if arm != unseen_arm]
     digest = hashlib.sha256()
     ahead = torch.empty(len(colourized), count)  # s(colourization) − s(photograph)
     for number, (seen, unseen) in enumerate((halves, halves[::-1])):
-        critic = train_critic(lightness[seen], truth[seen], colourized[learnt][:, seen], acuity, seed=number)
+        critic = train_critic(lightness[seen], truth[seen], colourized[:, seen], acuity, seed=number)
         for weights in critic.parameters():
             digest.update(weights.detach().numpy().tobytes())
         with torch.no_grad():
@@ -149,12 +140,9 @@ def the_jury(juries: Sequence[Jury]) -> Jury:
     return next((jury for jury in reversed(juries) if jury.pair_accuracy < UNDECIDED), juries[0])
 
 
-def judge(engine: Engine, experiment: str, say: Say, *, leave_one_out: bool = False) -> None:
-    """Hold the juries of an experiment on the best trials of its arms, say and record what they found.
-
-    leave_one_out: hold the jury once more without each arm, to see what it says of one that it has never seen. Raises
-    UserError where data or weights are not to be had, or nothing has finished.
-    """
+def judge(engine: Engine, experiment: str, say: Say) -> None:
+    """Hold the jury of an experiment on the best trials of its arms, say and record what it found. Raises UserError
+    where data or weights are not to be had, or nothing has finished."""
     began = time.monotonic()
     torch.set_num_threads(1)  # of small pictures one thread is fastest, and beside other work by far
     with read_session(engine) as session:
@@ -179,57 +167,26 @@ def judge(engine: Engine, experiment: str, say: Say, *, leave_one_out: bool = Fa
         if juries[-1].pair_accuracy >= UNDECIDED:
             break  # a finer one sees more still
     chosen = the_jury(juries)
-    unseen = {
-        arms[place].arm: hold_jury(lightness, truth, colourized, judged, chosen.acuity, unseen_arm=place).marks()[place]
-        for place in (judged if leave_one_out and len(judged) > 1 else [])
-    }
-    _record(engine, summary.id, arms, indices, juries, chosen, unseen)
+    _record(engine, summary.id, arms, indices, chosen)
     for arm, mark in zip(arms, chosen.marks(), strict=True):
-        never = f"; never having seen it {_written(unseen[arm.arm])}" if arm.arm in unseen else ""
-        say(f"  {arm.arm}: picked as real {_written(mark)}{never}")
+        say(f"  {arm.arm}: picked as real {' ± '.join(map(SCORES[JURY].write, mark))} %")
     seconds = time.monotonic() - began
     say(f"A machine's word on {len(indices):,} pictures, in {seconds:.0f} s, and recorded. {jury_sees(chosen.acuity)}")
 
 
-def _written(mark: tuple[float, float]) -> str:
-    return " ± ".join(map(SCORES[JURY].write, mark)) + " %"
-
-
-def _record(
-    engine: Engine,
-    experiment_id: int,
-    arms: Sequence[ArmResult],
-    indices: np.ndarray,
-    juries: Sequence[Jury],
-    chosen: Jury,
-    unseen: Mapping[str, tuple[float, float]],
-) -> None:
+def _record(engine: Engine, experiment_id: int, arms: Sequence[ArmResult], indices: np.ndarray, jury: Jury) -> None:
     verdict = {
         "judged_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "pictures": len(indices),
-        "acuity": chosen.acuity,
-        "pair_accuracy": chosen.pair_accuracy,
-        "fingerprint": chosen.fingerprint,
-        "by_acuity": [
-            {
-                "acuity": jury.acuity,
-                "pair_accuracy": jury.pair_accuracy,
-                "marks": {arm.arm: mark for arm, mark in zip(arms, jury.marks(), strict=True)},
-            }
-            for jury in juries
-        ],
-        "unseen": unseen,
+        "acuity": jury.acuity,
+        "pair_accuracy": jury.pair_accuracy,
+        "fingerprint": jury.fingerprint,
     }
     trial_ids = [arm.best.trial_id for arm in arms if arm.best is not None]
     with write_session(engine) as session:
         record_verdict(session, experiment_id, verdict)
-        for arm, (trial_id, (mark, error)) in enumerate(zip(trial_ids, chosen.marks(), strict=True)):
-            names = [JURY, *(jury_at(jury.acuity) for jury in juries)]
-            picked = np.stack([chosen.picked[arm], *(jury.picked[arm] for jury in juries)], axis=1).tolist()
-            by_index = {
-                index: dict(zip(names, of_picture, strict=True))
-                for index, of_picture in zip(indices.tolist(), picked, strict=True)
-            }
+        for trial_id, (mark, error), picked in zip(trial_ids, jury.marks(), jury.picked.tolist(), strict=True):
+            by_index = {index: {JURY: mark} for index, mark in zip(indices.tolist(), picked, strict=True)}
             record_score(session, trial_id, JURY, mark, error, by_index)
 
 
@@ -285,16 +242,11 @@ def _lab_of(pngs: Sequence[bytes]) -> Tensor:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = parser_of_results("jury", "Let a machine judge which models' pictures look real; its marks are recorded.")
-    parser.add_argument(
-        "--leave-one-out",
-        action="store_true",
-        help="also say how each model's mark changes when the jury has never seen it: as long again per model",
-    )
     options = parser.parse_args(arguments)
 
     def body() -> int:
         engine, experiment = open_experiment(options.database, options.experiment)
-        judge(engine, experiment, say_on(open_console()), leave_one_out=options.leave_one_out)
+        judge(engine, experiment, say_on(open_console()))
         return 0
 
     return run_command(body)

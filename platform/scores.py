@@ -24,11 +24,6 @@ class Score:
 JURY = "picked_as_real_by_jury"  # a machine's word, see `jury`: of trials that it has judged
 
 
-def jury_at(acuity: int) -> str:
-    """The score of single pictures by the jury that sees chroma over so many pixels."""
-    return f"{JURY}_{acuity}"
-
-
 SCORES = {
     "loss": Score("loss", "", 1.0, ".4g", False, False),  # its unit differs between kinds of arm and with λ
     "bin_accuracy": Score("bin accuracy", "%", 100.0, ".2f", True, False),

@@ -23,7 +23,7 @@ from db.results import Contender
 from db.schema import Study
 from db.studies import find_study
 from platform.intervals import Share, wilson
-from survey_app.statistics import clustering
+from survey_app.inference import clustering
 
 LAMBDAS = np.linspace(0.0, 1.0, 51)  # that the curve is drawn at
 LENGTHS = np.geomspace(0.25, 2.0, 4)  # of the covariance, in λ; all as likely beforehand, as are

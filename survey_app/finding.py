@@ -10,7 +10,7 @@ from db.results import Contender
 from platform.intervals import Share, wilson
 from platform.results import SIMULATED
 from platform.scores import JURY
-from survey_app.statistics import Difference, contrasts, planning
+from survey_app.inference import Difference, contrasts, planning
 
 SIGNIFICANCE = 0.05
 

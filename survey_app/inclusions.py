@@ -6,7 +6,7 @@ from db.answers import Answers, Inclusion
 from platform.intervals import range_text, wilson
 from platform.results import titled
 from platform.tables import Table
-from survey_app.statistics import bootstrap_shares
+from survey_app.inference import bootstrap_shares
 
 
 def inclusions_table(answers: Answers) -> Table:

@@ -27,7 +27,7 @@ from db.studies import PLANNED_PARTICIPANTS, SurveyError, find_study, study_summ
 from platform.intervals import range_text
 from platform.results import SIMULATED
 from survey_app.curve import Curve, curve_of, earlier_votes, incumbent, participants_for_width
-from survey_app.dashboard.rebalancing import best_table, how_sure_of_best
+from survey_app.dashboard.rebalancing_view import best_table, how_sure_of_best
 
 QUANTILES = (12.5, 37.5, 62.5, 87.5)  # of where the best λ is: proposed are the values there
 STEP = 0.05  # to which they are rounded

@@ -20,7 +20,7 @@ from db.results import experiment_progress, newest_experiment
 from db.store import DATABASE_HELP, default_database, open_existing, read_session
 from db.studies import find_study, studies_of, study_summary
 from platform import tables
-from survey_app.dashboard import certainty, pictures, prediction, results, sweep
+from survey_app.dashboard import certainty_view, pictures_view, prediction_view, results_view, sweep_view
 from survey_app.dashboard.chosen import SIMULATED_VOTES, Chosen, what_is_shown
 from survey_app.dashboard.exhibits import Exhibit, Figure, svg
 
@@ -71,17 +71,17 @@ def report_html(
     with read_session(engine) as session:
         experiment = experiment or newest_experiment(session)
         chosen = _chosen(engine, session, experiment, study, inclusion, simulated=simulated)
-        sections: dict[str, list[Exhibit]] = {"Results": [*results.exhibits(session, chosen, published=published)]}
+        sections: dict[str, list[Exhibit]] = {"Results": [*results_view.exhibits(session, chosen, published=published)]}
         if chosen.answers is not None and chosen.study is not None:
-            sections["Do scores predict people?"] = prediction.exhibits(chosen.answers, chosen)
-            sections["How sure"] = certainty.exhibits(chosen.answers, chosen, chosen.study)
-        sections["Sweep"] = sweep.exhibits(session, chosen.experiment)
-        gallery = pictures.gallery_of(session, chosen)
-        sections["Pictures"] = pictures.exhibits(gallery, chosen.kept)
-        finding = f'<p class="finding">{_inline(results.said(chosen, gallery))}</p>'
+            sections["Do scores predict people?"] = prediction_view.exhibits(session, chosen.answers.of(inclusion))
+            sections["How sure"] = certainty_view.exhibits(chosen.answers, chosen, chosen.study)
+        sections["Sweep"] = sweep_view.exhibits(session, chosen.experiment)
+        gallery = pictures_view.gallery_of(session, chosen)
+        sections["Pictures"] = pictures_view.exhibits(gallery, chosen.kept)
+        finding = f'<p class="finding">{_inline(results_view.said(chosen, gallery))}</p>'
         sheets = {
-            "Results": finding + pictures.strip_sheet_html(session, gallery),
-            "Pictures": pictures.contact_sheet_html(session, gallery),
+            "Results": finding + pictures_view.strip_sheet_html(session, gallery),
+            "Pictures": pictures_view.contact_sheet_html(session, gallery),
         }
     title = f"{experiment}: colourizations, scores and votes"
     links = "".join(f'<a href="#{_anchor(name)}">{html.escape(name)}</a>' for name in sections)

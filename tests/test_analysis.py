@@ -15,7 +15,7 @@ from db.store import open_database, read_session
 from db.studies import create_study, find_study, study_summary
 from platform.results import results_tables
 from platform.tables import Table
-from survey_app.dashboard import certainty
+from survey_app.dashboard import certainty_view
 from survey_app.dashboard.chosen import Chosen
 from survey_app.simulate import Observer, simulate
 from tests.survey_data import ARMS, add_experiment, answer_all
@@ -72,7 +72,7 @@ def test_the_analysis_finds_what_the_dashboard_shows(
     chosen = Chosen(engine, experiment, summary, simulated=True, answers=answers)
     (differences,) = [
         each
-        for each in certainty.exhibits(answers, chosen, summary)
+        for each in certainty_view.exhibits(answers, chosen, summary)
         if isinstance(each, Table) and each.name == "contrasts"
     ]
     shown, found = differences.frame, names["differences"]

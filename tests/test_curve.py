@@ -28,8 +28,8 @@ from survey_app.curve import (
     one_family,
     votes_of,
 )
-from survey_app.dashboard.rebalancing import OPTIMISTIC, how_sure_of_best
-from survey_app.statistics import clustering
+from survey_app.dashboard.rebalancing_view import OPTIMISTIC, how_sure_of_best
+from survey_app.inference import clustering
 from tests.survey_data import add_experiment, answer_all
 
 VALUES = np.array([0.0, 0.25, 0.5, 0.75, 1.0])

@@ -22,7 +22,7 @@ from db.schema import Protocol, Question, Vote
 from db.store import open_database, read_session
 from db.studies import create_study, find_study, study_summary
 from platform.tables import Table
-from survey_app.dashboard import certainty, pictures, prediction, results
+from survey_app.dashboard import certainty_view, pictures_view, prediction_view, results_view
 from survey_app.dashboard.chosen import Chosen, what_is_shown
 from survey_app.dashboard.exhibits import Exhibit, Figure, arm_scale, png, svg
 from survey_app.simulate import Observer, simulate
@@ -52,8 +52,9 @@ def exhibits(engine: Engine, what: Chosen) -> list[Exhibit]:
     assert what.answers is not None
     assert what.study is not None
     with read_session(engine) as session:
-        shown = results.exhibits(session, what, published=True)
-    return [*shown, *prediction.exhibits(what.answers, what), *certainty.exhibits(what.answers, what, what.study)]
+        shown = results_view.exhibits(session, what, published=True)
+        shown += prediction_view.exhibits(session, what.answers.of(what.inclusion))
+    return [*shown, *certainty_view.exhibits(what.answers, what, what.study)]
 
 
 def tables(shown: list[Exhibit]) -> dict[str, Table]:
@@ -71,8 +72,8 @@ def test_the_results_table_has_votes_scores_and_published_figures(engine: Engine
     answer_all(engine, "cats", wrong={"regression", "classification"})
     what = chosen(engine)
     with read_session(engine) as session:
-        table = tables(results.exhibits(session, what))["results"]
-        with_published = tables(results.exhibits(session, what, published=True))["results"]
+        table = tables(results_view.exhibits(session, what))["results"]
+        with_published = tables(results_view.exhibits(session, what, published=True))["results"]
     assert what.answers is not None
     picked, asked = (counts.sum(0) for counts in what.answers.picked_and_asked())
     rows = table.frame.set_index("model")
@@ -99,7 +100,7 @@ def test_in_protocol_single_the_photographs_have_a_row(engine: Engine) -> None:
     study(engine, "single")
     answer_all(engine, "cats", wrong={"real"})
     with read_session(engine) as session:
-        table = tables(results.exhibits(session, chosen(engine)))["results"]
+        table = tables(results_view.exhibits(session, chosen(engine)))["results"]
         questions = session.scalars(
             select(Question).join(Vote).where(Question.phase == "main", Question.kind == "real")
         ).all()
@@ -116,23 +117,25 @@ def test_figures_mark_the_share_at_which_nobody_can_tell(engine: Engine) -> None
     assert what.answers is not None
     mark = what.answers.mark
     assert mark not in (None, 0.5)
+    with read_session(engine) as session:
+        shown = prediction_view.exhibits(session, what.answers)
     drawn_marks = [
         values[0]["mark"]
-        for figure in figures([*prediction.exhibits(what.answers, what)])
+        for figure in figures(shown)
         for values in figure.chart.to_dict()["datasets"].values()
         if list(values[0]) == ["mark"]
     ]
     assert drawn_marks
     assert set(drawn_marks) == {mark}
     with read_session(engine) as session:
-        assert tables(results.exhibits(session, what))["results"].mark == mark
+        assert tables(results_view.exhibits(session, what))["results"].mark == mark
 
 
 def test_trials_are_called_by_their_planned_numbers_and_by_the_code_that_trained_them(engine: Engine) -> None:
     """Whatever became of those before them."""
     create_study(engine, "cats", arms=["regression=2", "classification=1"], question_count=5, practice_count=0)
     with read_session(engine) as session:
-        shown = tables(results.exhibits(session, chosen(engine)))["shown-trials"].frame.set_index("model")
+        shown = tables(results_view.exhibits(session, chosen(engine)))["shown-trials"].frame.set_index("model")
     assert shown.loc["regression", "shown"] == "#2"
     assert shown.loc["classification", "shown"] == "#1"
     assert set(shown["code"]) == {"test"}
@@ -141,7 +144,7 @@ def test_trials_are_called_by_their_planned_numbers_and_by_the_code_that_trained
 def test_scores_say_which_prediction_they_are_of(engine: Engine) -> None:
     with read_session(engine) as session:
         experiment = experiment_progress(session, "cats")
-        found = tables(results.exhibits(session, Chosen(engine, experiment, None, simulated=False)))
+        found = tables(results_view.exhibits(session, Chosen(engine, experiment, None, simulated=False)))
     assert "of the decoded colour, which people see: exact accuracy." in found["results"].note
     assert "Of the likeliest entry of a model's palette, or of its whole distribution: bin accuracy" in (
         found["results"].note
@@ -153,7 +156,7 @@ def test_console_tables_fit_and_cut_no_name(engine: Engine) -> None:
     study(engine)
     answer_all(engine, "cats", wrong={"regression"})
     with read_session(engine) as session:
-        found = tables(results.exhibits(session, chosen(engine)))
+        found = tables(results_view.exhibits(session, chosen(engine)))
     for table in found.values():
         console = Console(width=80, record=True, file=io.StringIO())
         console.print(table.rich(), crop=False)
@@ -171,7 +174,13 @@ def test_rank_correlations_are_scipys(engine: Engine) -> None:
         answer_all(engine, "cats", wrong=wrong)
     what = chosen(engine)
     assert what.answers is not None
-    table = tables(prediction.exhibits(what.answers, what))["rank-correlations"].frame.set_index("score")
+    with read_session(engine) as session:
+        found = prediction_view.exhibits(session, what.answers)
+    assert [figure.name for figure in figures(found)] == ["votes-by-bin-accuracy"]  # the best predictor
+    table = tables(found)["rank-correlations"].frame.set_index("score")
+    assert table.index[0] == "bin accuracy (%)"
+    strengths = table["Spearman's ρ"].abs().dropna()
+    assert strengths.is_monotonic_decreasing
     picked, asked = (counts.sum(0) for counts in what.answers.picked_and_asked())
     expected = spearmanr([0.20, 0.21, 0.22], picked / asked).statistic
     assert table.loc["bin accuracy (%)", "Spearman's ρ"] == pytest.approx(expected)
@@ -185,7 +194,7 @@ def test_checks_count_sentinels_sides_and_the_attentive(engine: Engine) -> None:
     what = chosen(engine)
     assert what.answers is not None
     assert what.study is not None
-    shown = certainty.exhibits(what.answers, what, what.study)
+    shown = certainty_view.exhibits(what.answers, what, what.study)
     checks = tables(shown)["checks"].frame
 
     def counted(check: str) -> tuple[int, int]:
@@ -255,10 +264,10 @@ def test_without_votes_the_views_say_so(engine: Engine) -> None:
     what = chosen(engine)
     assert what.answers is not None
     assert what.study is not None
-    assert "No votes yet" in str(prediction.exhibits(what.answers, what))
-    assert "No votes yet" in str(certainty.exhibits(what.answers, what, what.study))
+    assert "No votes yet" in str(certainty_view.exhibits(what.answers, what, what.study))
     with read_session(engine) as session:
-        assert set(tables(list(results.exhibits(session, what)))["results"].text()["k/n"]) == {"–"}
+        assert "No votes yet" in str(prediction_view.exhibits(session, what.answers))
+        assert set(tables(list(results_view.exhibits(session, what)))["results"].text()["k/n"]) == {"–"}
 
 
 def test_the_finding_stands_first_and_where_the_study_is_blinded_it_tells_nothing(engine: Engine) -> None:
@@ -266,22 +275,22 @@ def test_the_finding_stands_first_and_where_the_study_is_blinded_it_tells_nothin
         experiment = experiment_progress(session, "cats")
     nobody = Chosen(engine, experiment, None, simulated=False)
     with read_session(engine) as session:
-        assert results.said(nobody, pictures.gallery_of(session, nobody)) == "Nobody has been asked yet."
+        assert results_view.said(nobody, pictures_view.gallery_of(session, nobody)) == "Nobody has been asked yet."
     study(engine)
     answer_all(engine, "cats", wrong={"regression"})
     what = chosen(engine)
     with read_session(engine) as session:
-        gallery = pictures.gallery_of(session, what)
-        assert results.said(what, gallery).startswith(
+        gallery = pictures_view.gallery_of(session, what)
+        assert results_view.said(what, gallery).startswith(
             "Of one person's 10 answers, **regression** was picked as real in "
         )
         blinded = replace(what, answers=None, hidden="The study is blinded.")
-        assert results.said(blinded, gallery) == "The study is blinded."
+        assert results_view.said(blinded, gallery) == "The study is blinded."
         # What was asked about is what the strip is chosen by: a photograph on which the answers differ.
-        row = pictures.separating_row(gallery)
+        row = pictures_view.separating_row(gallery)
         assert gallery.asked is not None
         assert gallery.asked[row].any()
-        strip = pictures.strip_html(session, gallery, can_enlarge=False)
+        strip = pictures_view.strip_html(session, gallery, can_enlarge=False)
         assert strip.count("<img") == 2 + len(ARMS)
         assert "the photograph" in strip
 

@@ -14,8 +14,8 @@ from db.results import Contender, MeasuredTrial
 from platform.intervals import wilson
 from platform.scores import JURY
 from survey_app.finding import finding, nobody_asked
-from survey_app.statistics import contrasts
-from tests.test_statistics import counts, survey
+from survey_app.inference import contrasts
+from tests.test_inference import counts, survey
 
 NAMES = ("regression", "classification", "tilted 0.5", "tilted 0.25")
 

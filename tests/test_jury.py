@@ -17,9 +17,7 @@ from platform import jury
 from platform.color import rgb_to_lab
 from platform.results import jury_note, results_tables
 from platform.scores import JURY, SCORES
-from survey_app.dashboard import pictures
-from survey_app.dashboard.exhibits import Figure, svg
-from survey_app.dashboard.jury import exhibits
+from survey_app.dashboard import pictures_view
 from survey_app.finding import nobody_asked
 from tests.survey_data import add_experiment, photographs
 
@@ -88,13 +86,8 @@ def test_its_word_stands_beside_votes_as_a_machines() -> None:
     with read_session(engine) as session:
         trials = {found.arm: found.best.trial_id for found in arm_results(session, "cats") if found.best is not None}
         assert jury_note(session, "cats", "cats") == ""
-        assert exhibits(session, "cats") == []
     marks = dict(zip(trials, (0.2, 0.4, 0.3, 0.1), strict=True))
-    by_acuity = [
-        {"acuity": acuity, "pair_accuracy": accuracy, "marks": {arm: (mark, 0.01) for arm, mark in marks.items()}}
-        for acuity, accuracy in ((32, 0.7), (16, 0.8), (8, 0.9))
-    ]
-    said = {"judged_at": datetime.now(UTC).isoformat(), "acuity": 16, "pair_accuracy": 0.8, "by_acuity": by_acuity}
+    said = {"judged_at": datetime.now(UTC).isoformat(), "acuity": 16, "pair_accuracy": 0.8}
     with write_session(engine) as session:
         record_verdict(session, session.scalars(select(Experiment.id)).one(), said)
         for arm, trial_id in trials.items():
@@ -113,14 +106,10 @@ def test_its_word_stands_beside_votes_as_a_machines() -> None:
         assert votes.text()[heading].tolist()[1] == "40.0 ± 1.0"
         assert "after study 'cats' had opened" in votes.note
         assert "over 16×16 pixels. It tells 80 % of pairs apart. Its marks are no votes." in votes.note
-        (figure,) = exhibits(session, "cats")
-        assert isinstance(figure, Figure)
-        assert "70 % at 32, 80 % at 16, 90 % at 8" in figure.note
-        assert "pixels over which the jury sees chroma" in svg(figure)
         summary = experiment_progress(session, "cats")
-        gallery = pictures.load_gallery(session, summary, None, None)
-        assert pictures.sorted_rows(session, gallery, pictures.BY_JURY)[:2] == [3, 5]
-        assert "jury 100 %" in pictures.rows_html(session, gallery, [3], pictures.BY_JURY, can_enlarge=False)
+        gallery = pictures_view.load_gallery(session, summary, None, None)
+        assert pictures_view.sorted_rows(session, gallery, pictures_view.BY_JURY)[:2] == [3, 5]
+        assert "jury 100 %" in pictures_view.rows_html(session, gallery, [3], pictures_view.BY_JURY, can_enlarge=False)
         assert "the jury, a machine, would pick **classification** most often (40.0 %)" in nobody_asked(
             gallery.contenders
         )

@@ -24,8 +24,8 @@ from db.schema import Arm, Dataset, Image, Participant, Question, Report, Sample
 from db.store import open_database, read_session, write_session
 from db.studies import create_study, find_study
 from platform.contact_sheet import grey_png
-from survey_app.dashboard import pictures
-from survey_app.dashboard.classes import class_exhibits
+from survey_app.dashboard import pictures_view
+from survey_app.dashboard.classes_view import class_exhibits
 from survey_app.dashboard.exhibits import COLOURS, Figure, svg
 from survey_app.dashboard.exhibits import png as drawn_png
 from survey_app.simulate import Observer, simulate
@@ -73,14 +73,16 @@ def answers_of(engine: Engine) -> Answers:
         return load_answers(session, find_study(session, STUDY), simulated=True)
 
 
-def gallery_of(engine: Engine, answers: Answers | None, study: str | None = STUDY) -> pictures.Gallery:
+def gallery_of(engine: Engine, answers: Answers | None, study: str | None = STUDY) -> pictures_view.Gallery:
     with read_session(engine) as session:
-        return pictures.load_gallery(session, experiment_progress(session, "cats"), study, answers)
+        return pictures_view.load_gallery(session, experiment_progress(session, "cats"), study, answers)
 
 
-def html_of(engine: Engine, gallery: pictures.Gallery, rows: Sequence[int], order: str = pictures.DISAGREE) -> str:
+def html_of(
+    engine: Engine, gallery: pictures_view.Gallery, rows: Sequence[int], order: str = pictures_view.DISAGREE
+) -> str:
     with read_session(engine) as session:
-        return pictures.rows_html(session, gallery, rows, order, can_enlarge=True)
+        return pictures_view.rows_html(session, gallery, rows, order, can_enlarge=True)
 
 
 def test_contenders_are_the_studys_or_the_best(engine: Engine) -> None:
@@ -102,7 +104,7 @@ def test_an_arm_without_a_finished_trial_is_named(engine: Engine) -> None:
     assert gallery.missing == ["regression"]
     first = named(gallery, None)[0]
     assert first.chart.to_dict()["layer"][1]["encoding"]["color"]["scale"]["range"] == list(COLOURS[1:3])  # as ever
-    assert "none of its trials has finished: regression" in pictures.gallery_note(gallery, pictures.DISAGREE)
+    assert "none of its trials has finished: regression" in pictures_view.gallery_note(gallery, pictures_view.DISAGREE)
 
 
 def test_disagreement_is_the_distance_from_the_contenders_mean(engine: Engine) -> None:
@@ -114,8 +116,8 @@ def test_disagreement_is_the_distance_from_the_contenders_mean(engine: Engine) -
         session.execute(delete(Sample).where(Sample.image_id == images[1], Sample.trial_id.in_([first, second])))
         session.execute(delete(Sample).where(Sample.image_id == images[2]))
     with read_session(engine) as session:
-        found = pictures.disagreement(session, "some", gallery.trial_ids, images)
-        same = pictures.disagreement(session, "some", [third, third], images[:1])
+        found = pictures_view.disagreement(session, "some", gallery.trial_ids, images)
+        same = pictures_view.disagreement(session, "some", [third, third], images[:1])
     fakes = [colourized(cut_outs(14, 8)[0], arm) for arm in range(3)]
     ab = [rgb2lab(fake)[..., 1:].reshape(-1, 2) for fake in fakes]
     squares = [
@@ -176,15 +178,15 @@ def test_rows_are_sorted_by_what_is_chosen(engine: Engine) -> None:
     errors = gallery.delta_e.mean(axis=1)
     images = [photograph.image_id for photograph in gallery.photographs]
     with read_session(engine) as session:
-        apart = pictures.disagreement(session, "some", gallery.trial_ids, images)
-        assert pictures.sorted_rows(session, gallery, pictures.CONVINCING)[:2] == [3, 5]
-        assert pictures.sorted_rows(session, gallery, pictures.DISBELIEVED)[:2] == [5, 3]
-        assert sorted(pictures.sorted_rows(session, gallery, pictures.CONVINCING)) == list(rows)
-        assert pictures.sorted_rows(session, gallery, pictures.WORST)[0] == errors.argmax()
-        assert pictures.sorted_rows(session, gallery, pictures.CLOSEST)[0] == errors.argmin()
-        assert pictures.sorted_rows(session, gallery, pictures.DISAGREE)[0] == apart.argmax()
-        assert pictures.sorted_rows(session, gallery, pictures.IN_ORDER, "cat") == list(rows)[::2]
-    framed = html_of(engine, gallery, [3], pictures.CONVINCING)
+        apart = pictures_view.disagreement(session, "some", gallery.trial_ids, images)
+        assert pictures_view.sorted_rows(session, gallery, pictures_view.CONVINCING)[:2] == [3, 5]
+        assert pictures_view.sorted_rows(session, gallery, pictures_view.DISBELIEVED)[:2] == [5, 3]
+        assert sorted(pictures_view.sorted_rows(session, gallery, pictures_view.CONVINCING)) == list(rows)
+        assert pictures_view.sorted_rows(session, gallery, pictures_view.WORST)[0] == errors.argmax()
+        assert pictures_view.sorted_rows(session, gallery, pictures_view.CLOSEST)[0] == errors.argmin()
+        assert pictures_view.sorted_rows(session, gallery, pictures_view.DISAGREE)[0] == apart.argmax()
+        assert pictures_view.sorted_rows(session, gallery, pictures_view.IN_ORDER, "cat") == list(rows)[::2]
+    framed = html_of(engine, gallery, [3], pictures_view.CONVINCING)
     assert framed.count("class=chosen") == 1
     chosen = framed.partition("class=chosen")[2].partition("</figure>")[0]
     assert "picked as real by 9 of 10 simulated participants" in chosen
@@ -211,7 +213,7 @@ def test_without_votes_nothing_is_said_of_any(engine: Engine) -> None:
     for none in (None, nobody):
         gallery = gallery_of(engine, none)
         assert gallery.asked is None
-        text = html_of(engine, gallery, range(14)) + pictures.gallery_note(gallery, pictures.DISAGREE)
+        text = html_of(engine, gallery, range(14)) + pictures_view.gallery_note(gallery, pictures_view.DISAGREE)
         assert "picked" not in text
         assert "asked" not in text
         assert all("votes" not in exhibit.name for exhibit in named(gallery, none))
@@ -223,7 +225,7 @@ def load_people(engine: Engine) -> Answers:
         return load_answers(session, find_study(session, STUDY))
 
 
-def named(gallery: pictures.Gallery, answers: Answers | None) -> list[Figure]:
+def named(gallery: pictures_view.Gallery, answers: Answers | None) -> list[Figure]:
     found = class_exhibits(gallery.experiment, gallery.arms, gallery.contenders, answers)
     return [exhibit for exhibit in found if isinstance(exhibit, Figure)]
 
@@ -232,10 +234,10 @@ def test_what_is_said_where_there_is_no_picture(engine: Engine) -> None:
     with write_session(engine) as session:
         session.execute(delete(Participant))
         session.execute(delete(Sample))
-    assert "kept no sample pictures" in pictures.why_empty(gallery_of(engine, None))
+    assert "kept no sample pictures" in pictures_view.why_empty(gallery_of(engine, None))
     with write_session(engine) as session:
         session.execute(update(Trial).values(status="running"))
-    assert "No trial has finished yet" in pictures.why_empty(gallery_of(engine, None, study=None))
+    assert "No trial has finished yet" in pictures_view.why_empty(gallery_of(engine, None, study=None))
 
 
 def test_a_missing_picture_is_said_to_be_missing(engine: Engine) -> None:
@@ -277,7 +279,7 @@ def test_classes(engine: Engine) -> None:
 
 def test_the_contact_sheet_needs_nothing_else(engine: Engine) -> None:
     with read_session(engine) as session:
-        sheet = pictures.contact_sheet_html(session, gallery_of(engine, answers_of(engine)), rows=3)
+        sheet = pictures_view.contact_sheet_html(session, gallery_of(engine, answers_of(engine)), rows=3)
     assert sheet.count("<section") == 3
     assert sheet.count("<img") == 3 * (2 + len(ARMS))
     assert "<button" not in sheet
@@ -293,7 +295,7 @@ def test_a_saved_sheet_has_the_rows_as_they_are_shown(engine: Engine) -> None:
     gallery = gallery_of(engine, answers_of(engine))
     image = gallery.photographs[2].image_id
     with read_session(engine) as session:
-        drawing = pictures.sheet(session, gallery, [1, 2], pictures.CONVINCING)
+        drawing = pictures_view.sheet(session, gallery, [1, 2], pictures_view.CONVINCING)
         stored = sample_pngs(session, gallery.trial_ids, [image])
         truth = truth_pngs(session, [image])[image]
     words = [element.text or "" for element in ElementTree.fromstring(drawing).iterfind(f"{SVG}text")]
@@ -334,9 +336,9 @@ def test_the_gallery_in_a_browser(database: Path, tmp_path: Path, browser: Brows
     server = Server(database, tmp_path / "log", script="survey_app/dashboard/app.py")
     try:
         page = browser.new_page(viewport=PHONE)
-        page.goto(f"{server.url}?view=Pictures&sort={pictures.DISAGREE}")
-        page.locator(".gallery section").nth(pictures.ROWS - 1).wait_for()
-        assert page.locator(".gallery section").count() == pictures.ROWS
+        page.goto(f"{server.url}?view=Pictures&sort={pictures_view.DISAGREE}")
+        page.locator(".gallery section").nth(pictures_view.ROWS - 1).wait_for()
+        assert page.locator(".gallery section").count() == pictures_view.ROWS
         picture = page.locator(".gallery img").first
         box = picture.bounding_box()
         assert box is not None

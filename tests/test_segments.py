@@ -21,7 +21,7 @@ from platform.evaluation import features
 from platform.samples import paint
 from platform.segments import SWATCH_LIGHTNESS, SegmentHead, segment_pngs
 from platform.training import build_model
-from survey_app.dashboard import pictures
+from survey_app.dashboard import pictures_view
 from survey_app.dashboard.segments import SWATCHES, legend_html, marked_png, marks, read_segments
 from tests.contracts import HYPERPARAMETERS, drawn_colours, drawn_data
 from tests.survey_data import add_experiment
@@ -85,9 +85,9 @@ def test_the_gallery_shows_them_beside_the_colours(tmp_path: Path) -> None:
             sample.segments_png = buffer.getvalue()
     with read_session(engine) as session:
         experiment = experiment_progress(session, "cats")
-        gallery = pictures.load_gallery(session, experiment, None, None)
-        shown = pictures.rows_html(session, gallery, [0, 1], pictures.IN_ORDER, can_enlarge=True)
-        saved = pictures.sheet(session, gallery, [0, 1], pictures.IN_ORDER)
+        gallery = pictures_view.load_gallery(session, experiment, None, None)
+        shown = pictures_view.rows_html(session, gallery, [0, 1], pictures_view.IN_ORDER, can_enlarge=True)
+        saved = pictures_view.sheet(session, gallery, [0, 1], pictures_view.IN_ORDER)
     assert shown.count("segments of classification</b>") == 2
     assert shown.count("segments of ") == 2
     assert saved.count("segments of") == 1  # in the column's heading

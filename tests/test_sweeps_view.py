@@ -19,7 +19,7 @@ from db.store import open_database, read_session, write_session
 from db.sweeps import halving_rungs, learning_curves, sweep_plan, sweep_progress, swept_trials
 from platform.scores import SCORES
 from platform.tables import Table
-from survey_app.dashboard import sweep
+from survey_app.dashboard import sweep_view
 from survey_app.dashboard.exhibits import Figure, svg
 from tests.query_plans import query_plans, scans
 from tests.survey_data import begin_experiment
@@ -115,7 +115,7 @@ def engine() -> Iterator[Engine]:
 def made(engine: Engine, *, score: str = "loss") -> dict[str, Figure | Table | str]:
     """The view's exhibits by title, sentences by themselves."""
     with read_session(engine) as session:
-        found = sweep.exhibits(session, experiment_progress(session, "hand-made"), score=score)
+        found = sweep_view.exhibits(session, experiment_progress(session, "hand-made"), score=score)
     assert not any(isinstance(exhibit, tuple) for exhibit in found)
     return {
         exhibit if isinstance(exhibit, str) else exhibit.name: exhibit
@@ -177,7 +177,7 @@ def test_progress_counts_what_is_there(engine: Engine) -> None:
         progress, plan = sweep_progress(session, experiment_id), sweep_plan(session, experiment_id)
     assert progress.trials == {"finished": 3, "stopped_early": 1, "failed": 1, "running": 1}
     assert (progress.ended, progress.epochs_done, progress.images_seen) == (5, 13, 1300)
-    share, words = sweep.progress_words(plan, progress)
+    share, words = sweep_view.progress_words(plan, progress)
     assert share == 5 / 8
     assert "5 of 8 trials have ended" in words
     assert "rebalanced after epoch 2 of 3" in words
@@ -294,13 +294,12 @@ def test_big_tables_are_never_scanned(engine: Engine) -> None:
 def sweep_page() -> None:
     from db.results import experiment_progress
     from db.store import read_session
-    from survey_app.dashboard import sweep
     from survey_app.dashboard.chosen import Chosen
     from survey_app.database import database
 
     with read_session(database()) as session:
         experiment = experiment_progress(session, "hand-made")
-    sweep.show(Chosen(database(), experiment, None, simulated=False))
+    sweep_view.show(Chosen(database(), experiment, None, simulated=False))
 
 
 def test_the_page_follows_a_running_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-// Shows the rows that pictures.py has written; a click on a picture, or on its row's button, enlarges the row.
+// Shows the rows that pictures_view.py has written; a click on a picture, or on its row's button, enlarges the row.
 export default function ({ data, parentElement }) {
   const gallery = parentElement.querySelector(".gallery");
   if (gallery.written !== data.html) {

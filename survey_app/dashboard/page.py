@@ -16,7 +16,15 @@ from db.results import list_experiments
 from db.store import StoreError, read_session
 from db.studies import StudySummary, find_study, studies_of, study_summary
 from platform.results import SIMULATED
-from survey_app.dashboard import access, certainty, photograph, pictures, prediction, results, sweep
+from survey_app.dashboard import (
+    access,
+    certainty_view,
+    photograph,
+    pictures_view,
+    prediction_view,
+    results_view,
+    sweep_view,
+)
 from survey_app.dashboard.chosen import SIMULATED_VOTES, Chosen, choose, what_is_shown
 from survey_app.database import database
 
@@ -24,11 +32,11 @@ PEOPLE = "people"
 NO_STUDY = "none yet"
 INCLUSIONS: dict[str, Inclusion] = {"all who answered": "all", "the attentive": "attentive"}
 VIEWS: dict[str, Callable[[Chosen], None]] = {
-    "Results": results.show,
-    "Do scores predict people?": prediction.show,
-    "How sure": certainty.show,
-    "Sweep": sweep.show,
-    "Pictures": pictures.show,
+    "Results": results_view.show,
+    "Do scores predict people?": prediction_view.show,
+    "How sure": certainty_view.show,
+    "Sweep": sweep_view.show,
+    "Pictures": pictures_view.show,
     "Your photograph": photograph.show,
 }
 

@@ -9,7 +9,7 @@ from db.store import read_session
 from platform.results import results_tables
 from platform.seeds import seed_tables
 from survey_app.curve import earlier_votes
-from survey_app.dashboard import jury, pictures, rebalancing
+from survey_app.dashboard import pictures_view, rebalancing_view
 from survey_app.dashboard.chosen import Chosen
 from survey_app.dashboard.exhibits import Exhibit, show_exhibits
 from survey_app.finding import finding, nobody_asked
@@ -18,14 +18,14 @@ from survey_app.finding import finding, nobody_asked
 def show(chosen: Chosen) -> None:
     """Draw the view."""
     with read_session(chosen.engine) as session:
-        gallery = pictures.gallery_of(session, chosen)
+        gallery = pictures_view.gallery_of(session, chosen)
         st.markdown(f"#### {said(chosen, gallery)}")
-        pictures.show_strip(session, gallery)
+        pictures_view.show_strip(session, gallery)
         published = st.toggle("Show the original study's figures too", key="published", bind="query-params")
         show_exhibits(exhibits(session, chosen, published=published))
 
 
-def said(chosen: Chosen, gallery: pictures.Gallery) -> str:
+def said(chosen: Chosen, gallery: pictures_view.Gallery) -> str:
     """The finding as Markdown, or why there is none."""
     if chosen.answers is None or chosen.study is None:
         return chosen.hidden or nobody_asked(gallery.contenders)
@@ -40,6 +40,6 @@ def exhibits(session: Session, chosen: Chosen, *, published: bool = False) -> li
     )
     curve: list[Exhibit] = []
     if (kept := chosen.kept) is not None:
-        curve = rebalancing.exhibits(kept, earlier_votes(session, kept, chosen.inclusion))
+        curve = rebalancing_view.exhibits(kept, earlier_votes(session, kept, chosen.inclusion))
     by_seed = seed_tables(replicate_scores(session, chosen.experiment.id))
-    return [votes, *curve, *jury.exhibits(session, chosen.experiment.name), scores, *by_seed, trials]
+    return [votes, *curve, scores, *by_seed, trials]

@@ -26,7 +26,7 @@ from platform.contact_sheet import Cell, box_px, drawn, grey_png, sheet_svg
 from platform.results import SIMULATED, titled
 from platform.scores import JURY
 from survey_app.dashboard.chosen import Chosen, choose
-from survey_app.dashboard.classes import class_exhibits
+from survey_app.dashboard.classes_view import class_exhibits
 from survey_app.dashboard.exhibits import Exhibit, file_stem, headed, save_drawing, show_exhibits
 from survey_app.dashboard.segments import legend_html, marked_png
 

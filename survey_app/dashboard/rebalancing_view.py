@@ -12,7 +12,7 @@ from platform.results import titled
 from platform.tables import Table
 from survey_app.curve import Curve, Votes, confirmed_share, curve_of
 from survey_app.dashboard.exhibits import NEUTRAL, Exhibit, Figure, mark_note
-from survey_app.dashboard.prediction import votes_against
+from survey_app.dashboard.prediction_view import votes_against
 
 CURVE = "curve"  # what its rows are called among those of the models
 OPTIMISTIC = (

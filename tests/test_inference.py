@@ -14,7 +14,7 @@ from scipy.stats import binomtest, bootstrap, spearmanr, t, ttest_rel
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
-from survey_app.statistics import (
+from survey_app.inference import (
     Interval,
     bootstrap_shares,
     contrasts,
@@ -44,7 +44,7 @@ def counts(participants: int, arms: int) -> st.SearchStrategy[tuple[np.ndarray, 
 
 
 def test_the_libraries_that_take_seconds_are_not_imported_with_the_module() -> None:
-    program = "import sys, survey_app.statistics; print({'scipy', 'statsmodels', 'pandas'} & sys.modules.keys())"
+    program = "import sys, survey_app.inference; print({'scipy', 'statsmodels', 'pandas'} & sys.modules.keys())"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "set()"
 

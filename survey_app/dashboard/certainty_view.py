@@ -15,7 +15,7 @@ from platform.tables import Table
 from survey_app.dashboard.chosen import Chosen, choose
 from survey_app.dashboard.exhibits import COLOURS, Exhibit, Figure, interval_marks, mark_line, show_exhibits
 from survey_app.inclusions import inclusions_table
-from survey_app.statistics import bootstrap_shares, contrasts, planning
+from survey_app.inference import bootstrap_shares, contrasts, planning
 
 POWER = 0.8
 DIFFERENCES = {f"{points} points": points / 100 for points in (5, 10, 15, 20, 30)}

@@ -1,0 +1,200 @@
+"""Do scores predict people? The share of votes that each arm's pictures took, against each score, and picture by
+picture."""
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+import streamlit as st
+from sqlalchemy.orm import Session
+
+from db.answers import Answers
+from db.gallery import scores_of_samples
+from db.store import read_session
+from platform.intervals import wilson
+from platform.results import jury_note, predictions_note, titled
+from platform.scores import JURY, SCORES
+from platform.tables import Table
+from survey_app.agreement import predict_votes
+from survey_app.dashboard.chosen import Chosen, choose
+from survey_app.dashboard.exhibits import (
+    Exhibit,
+    Figure,
+    arm_scale,
+    interval_marks,
+    mark_line,
+    mark_note,
+    show_exhibits,
+)
+from survey_app.inference import rank_correlation
+
+BETTER = {True: "higher", False: "lower", None: "near 1"}
+SCORE_LIMITS = 2.093  # standard errors: the 97.5 % point of Student's t with as many groups of images, 20, less one
+FEWEST_ARMS = 3
+NO_VOTES = "No votes yet: the figures appear with the first answers."
+
+
+def show(chosen: Chosen) -> None:
+    """Draw the view."""
+    kept = chosen.kept
+    if kept is None:
+        st.info(chosen.hidden or "Nobody has been asked yet: this view puts votes beside scores.")
+    elif not kept.participants:
+        st.markdown(NO_VOTES)
+    else:
+        ranking = rank_scores(kept)
+        with read_session(chosen.engine) as session:
+            show_exhibits([ranking_table(ranking, kept), *pictures_table(session, kept)])
+        headings = {SCORES[name].heading: name for name in ranking.index[ranking["models"] > 0]}
+        if headings:
+            score = headings[choose("Score, the best predictor first", list(headings), key="against")]
+            show_exhibits([votes_figure(score, kept)])
+
+
+def exhibits(session: Session, kept: Answers) -> list[Exhibit]:
+    """The tables, and the figure of the best predictor. kept: of those who are counted."""
+    if not kept.participants:
+        return [NO_VOTES]
+    ranking = rank_scores(kept)
+    measured = ranking.index[ranking["models"] > 0]
+    return [
+        ranking_table(ranking, kept),
+        *pictures_table(session, kept),
+        *(votes_figure(score, kept) for score in measured[:1]),
+    ]
+
+
+def rank_scores(kept: Answers) -> pd.DataFrame:
+    """How each score ranks the models beside the votes, by its name, the best predictor first; the loss is no score of
+    theirs, as its unit differs between models. Columns: estimate (Spearman's ρ), low, high, models (that have it)."""
+    picked, asked = kept.picked_and_asked()
+    rows = {}
+    for name in SCORES:
+        if name != "loss":
+            values = np.array([_validation(contender.trial.scores, name) for contender in kept.contenders])
+            rho = rank_correlation(values, picked, asked)
+            rows[name] = asdict(rho) | {"models": int(np.isfinite(values).sum())}
+    frame = pd.DataFrame.from_dict(rows, orient="index").astype(dict.fromkeys(("estimate", "low", "high"), float))
+    return frame.iloc[np.argsort(-frame["estimate"].abs(), kind="stable")]  # NaN comes last
+
+
+def _validation(values: dict[Any, dict[str, float]], name: str) -> float:
+    return values.get("validation", {}).get(name, math.nan)
+
+
+def ranking_table(ranking: pd.DataFrame, kept: Answers) -> Table:
+    """`rank_scores` for readers."""
+    frame = pd.DataFrame(
+        {
+            "score": [SCORES[name].heading for name in ranking.index],
+            "better": [BETTER[SCORES[name].higher_is_better] for name in ranking.index],
+            "Spearman's ρ": ranking["estimate"],
+            "95 % from": ranking["low"],
+            "95 % to": ranking["high"],
+            "models": ranking["models"],
+        }
+    )
+    few = "" if len(kept.contenders) >= FEWEST_ARMS else f" There are none with fewer than {FEWEST_ARMS} models."
+    return Table(
+        name="rank-correlations",
+        title=titled("Do the scores rank the models as people do?", simulated=kept.simulated),
+        frame=frame,
+        formats={"Spearman's ρ": "+.2f", "95 % from": "+.2f", "95 % to": "+.2f"},
+        note="+1: the models' order by this score is that by votes; −1: the reverse, which where lower is better is "
+        "what a good score should give. The interval resamples participants and takes models and scores as they are: "
+        "it tells how sure this order is, not what other models would give, and with few models it may be one point."
+        f"{few} {predictions_note([name for name in SCORES if name != 'loss'])}",
+    )
+
+
+def pictures_table(session: Session, kept: Answers) -> list[Table]:
+    """How well each score that single pictures have, the machine jury's first, predicts votes on them; nothing without
+    votes."""
+    votes = kept.of_kind("arm")
+    if votes.empty:
+        return []
+    picked, participant, image = (votes[of].to_numpy() for of in ("picked_as_real", "participant", "image"))
+    trials = [contender.trial.trial_id for contender in kept.contenders]
+    found = scores_of_samples(session, trials)
+    scores = [
+        found.get((trials[contender], image), {})
+        for contender, image in zip(votes["contender"], votes["image"], strict=True)
+    ]
+    rows: list[dict[str, Any]] = []
+    for name in dict.fromkeys((JURY, *SCORES)):
+        values = np.array([of_picture.get(name, math.nan) for of_picture in scores])
+        there = np.isfinite(values)
+        if there.any():
+            lower = SCORES[name].higher_is_better is False
+            area = predict_votes((-values if lower else values)[there], picked[there], participant[there], image[there])
+            rows.append({"score of the picture": SCORES[name].words, "real looks": "lower" if lower else "higher"})
+            rows[-1] |= {"rightly ordered": area.estimate, "95 % from": area.low, "95 % to": area.high}
+            rows[-1] |= {"votes": int(there.sum())}
+    if not rows:
+        return []
+    shares = ("rightly ordered", "95 % from", "95 % to")
+    return [
+        Table(
+            name="votes-predicted",
+            title=titled("Do scores predict votes, picture by picture?", simulated=kept.simulated),
+            frame=pd.DataFrame(rows).astype(dict.fromkeys(shares, float)),
+            formats=dict.fromkeys(shares, ".1%") | {"votes": ",.0f"},
+            note="Of a picture that was picked as real and one that was not, how often the score orders them rightly "
+            "(the area under the curve); 50 %: no better than a coin. The interval resamples participants and "
+            f"photographs. {jury_note(session, kept.experiment, kept.study)}".strip(),
+        )
+    ]
+
+
+def votes_figure(name: str, kept: Answers) -> Figure:
+    """Votes against a score: a point per contender that has it, both with their intervals."""
+    score = SCORES[name]
+    points = _points(name, kept)
+    shown = points.dropna(subset=["score", "share"])
+    x = alt.X("score:Q", title=f"{score.heading} in validation", scale=alt.Scale(zero=False, nice=True))
+    summary = "; ".join(
+        f"{model} {value:{score.form}}, picked {100 * share:.0f} %"
+        for model, value, share in zip(shown["model"], shown["score"], shown["share"], strict=True)
+    )
+    limits = alt.Chart(shown).mark_rule(strokeWidth=2)
+    low = alt.X("score low:Q", scale=alt.Scale(zero=False))
+    limits = limits.encode(
+        x=low, x2=alt.X2("score high:Q"), y=alt.Y("share:Q"), color=arm_scale(kept.arms, shown["model"])["color"]
+    )
+    return Figure(
+        name=f"votes-by-{name.replace('_', '-')}",
+        title=titled(f"Votes against {score.words}", simulated=kept.simulated),
+        alternative=f"Share picked as real against {score.heading}, {BETTER[score.higher_is_better]} is better: "
+        f"{summary}.",
+        chart=votes_against(x, shown, kept, [limits]),
+        data=points.rename(columns={"score": name, "score low": f"{name} low", "score high": f"{name} high"}),
+        note="Vertical: 95 % Wilson. Horizontal: 95 % over the choice of validation images, where measured. "
+        f"{mark_note(kept.mark, kept.protocol)}",
+    )
+
+
+def _points(name: str, kept: Answers) -> pd.DataFrame:
+    """One row per contender: its votes, and a score in its unit with limits, the score itself where it has none."""
+    rows = []
+    for contender, count in zip(kept.contenders, kept.picked_as_real(), strict=True):
+        value = SCORES[name].factor * _validation(contender.trial.scores, name)
+        error = SCORES[name].factor * _validation(contender.trial.standard_errors, name)
+        limit = 0.0 if math.isnan(error) else SCORE_LIMITS * error
+        rows.append({"model": contender.arm, **asdict(wilson(count.count, count.total)), "score": value})
+        rows[-1] |= {"score low": value - limit, "score high": value + limit}
+    frame = pd.DataFrame(rows)
+    return frame.astype(dict.fromkeys(frame.columns.difference(["model", "count", "total"]), float))
+
+
+def votes_against(x: alt.X, shown: pd.DataFrame, kept: Answers, below: list[Any]) -> Any:
+    """Votes with their intervals, over the line where nobody can tell, and what else stands below them."""
+    arms = arm_scale(kept.arms, shown["model"])
+    highest = min(1.0, max((kept.mark or 0.0) + 0.1, float(shown["high"].max()) + 0.05))
+    base = alt.Chart(shown).encode(x=x, color=arms["color"])
+    share = alt.Tooltip("share:Q", format=".1%", title="picked as real")
+    tooltip = [alt.Tooltip("model:N"), share, alt.Tooltip("count:Q"), alt.Tooltip("total:Q")]
+    votes = interval_marks(base, "y", "picked as real", highest, shape=arms["shape"], tooltip=tooltip)
+    return alt.layer(*mark_line(kept.mark, "y"), *below, *votes).properties(height=380)
