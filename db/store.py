@@ -30,7 +30,9 @@ from db.schema import Base
 from db.triggers import create_triggers
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-DATABASE_HELP = "path or URL (default: $HUEJURY_DATABASE, else huejury.sqlite here)"  # without a URL's password
+DATABASE_HELP = (
+    "path or URL (default: $HUEJURY_DATABASE, else huejury.sqlite in the checkout)"  # without a URL's password
+)
 CONNECT_TIMEOUT_S = 10
 LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL's code for a lock that was waited for in vain
 # Nothing was released before the first migration that is kept: what development made until then is not read any more.
@@ -56,7 +58,7 @@ def default_database() -> str:
 def open_existing(database: str, *, say: Callable[[str], None] = print) -> Engine:
     """Open a database that a sweep has made. Raises StoreError if there is none."""
     url = address(database)
-    if url.get_backend_name() == "sqlite" and "://" not in database and not os.access(str(url.database), os.F_OK):
+    if url.get_backend_name() == "sqlite" and not os.access(str(url.database), os.F_OK):
         raise StoreError(
             f"There is no database {url.database}; run a sweep first (make sweep), or give another --database."
         )

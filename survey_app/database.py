@@ -5,12 +5,12 @@ import logging
 import streamlit as st
 from sqlalchemy import Engine
 
-from db.store import default_database, open_database
+from db.store import default_database, open_existing
 
 logger = logging.getLogger("huejury.database")
 
 
 @st.cache_resource(show_spinner=False)
 def database() -> Engine:
-    """Raises StoreError; then the next call tries again."""
-    return open_database(default_database(), say=logger.warning)
+    """Raises StoreError, also if there is none; then the next call tries again."""
+    return open_existing(default_database(), say=logger.warning)

@@ -1,11 +1,13 @@
 """Serves the survey and the dashboard, each in a process of its own: `python -m survey_app.serve`, or `make survey`.
 
 Participants and readers come by two doors: nothing of the dashboard can be reached from the survey's address, and what
-readers do costs participants no time but the processor's, of which they get theirs first.
+readers do costs participants no time but the processor's, of which they get theirs first. Readers need the token that
+is printed with the dashboard's address.
 """
 
 import argparse
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -14,21 +16,26 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
+from urllib.parse import quote
 
 from db.errors import UserError, run_command
-from db.store import DATABASE_HELP, default_database
-from survey_app.settings import settings
+from db.store import DATABASE_HELP, default_database, open_existing
+from survey_app.settings import TOKEN_PARAMETER, TOKEN_VARIABLE, settings
 
 FOLDER = Path(__file__).resolve().parent
 DASHBOARD_NICENESS = 10
 STOPPING_S = 10.0
+TOKEN_BYTES = 24
 
 EXAMPLES = """\
 examples:
   python -m survey_app.serve                                  both: the survey for everybody, the dashboard for you
   python -m survey_app.serve survey --address 127.0.0.1       the survey alone, behind a proxy on this machine
   python -m survey_app.serve dashboard --dashboard-port 9000  the dashboard alone
+  python -m survey_app.serve --dashboard-host lab.example     behind a proxy, by the name that browsers know it by
 
+Readers need the address that is printed, with its token: HUEJURY_DASHBOARD_TOKEN, or else one drawn at each start.
 Ctrl-C stops both. If one of them ends by itself, the other is stopped too, and the exit status is 1.
 """
 
@@ -41,43 +48,58 @@ class Door:
     folder: Path  # of its app.py and its settings
     address: str  # that it listens on
     port: int
+    hosts: tuple[str, ...] = ()  # by which browsers reach it, besides those of its settings
+    token: str = ""  # that its address ends in
 
     @property
     def url(self) -> str:
         host = "localhost" if self.address in ("", "0.0.0.0", "::") else self.address
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        token = f"/?{TOKEN_PARAMETER}={quote(self.token)}" if self.token else ""
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}{token}"
 
     def command(self) -> list[str]:
-        """Flags go before whatever else tells Streamlit its settings: files and the environment's variables."""
-        told = {**settings(self.folder), "server.headless": True, "server.address": self.address}
-        told |= {"server.port": self.port, "logger.hideWelcomeMessage": True}
+        """Flags go before whatever else gives Streamlit its settings: files and the environment's variables."""
+        options = {**settings(self.folder), "server.headless": True, "server.address": self.address}
+        options |= {"server.port": self.port, "logger.hideWelcomeMessage": True}
+        if allowed := options.get("server.allowedHosts"):
+            options["server.allowedHosts"] = [*cast(list[str], allowed), *self.hosts]
         flags = [
             f"--{name}={str(value).lower() if isinstance(value, bool) else value}"
-            for name, value in told.items()
-            if not name.startswith("theme.")
+            for name, given in options.items()
+            for value in (given if isinstance(given, list) else [given])
         ]
         return [sys.executable, "-m", "streamlit", "run", str(self.folder / "app.py"), *flags]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
+    token = "" if options.no_token else os.environ.get(TOKEN_VARIABLE) or secrets.token_urlsafe(TOKEN_BYTES)
+    hosts = (*options.dashboard_host, options.dashboard_address)
     doors = [
         Door("survey", FOLDER, options.address, options.port),
-        Door("dashboard", FOLDER / "dashboard", options.dashboard_address, options.dashboard_port),
+        Door("dashboard", FOLDER / "dashboard", options.dashboard_address, options.dashboard_port, hosts, token),
     ]
     return run_command(lambda: serve([door for door in doors if options.only in (None, door.name)], options.database))
 
 
 def serve(doors: Sequence[Door], database: str) -> int:
-    """Start the servers, and stop them all when one ends (1), or on Ctrl-C or SIGTERM (0)."""
+    """Start the servers, and stop them all when one ends (1), or on Ctrl-C or SIGTERM (0).
+
+    database: a path is one from this process's folder, whatever folder the servers run in. Raises UserError.
+    """
     for door in doors:
         _check_port(door)
-    environment = {**os.environ, "HUEJURY_DATABASE": database}
+    engine = open_existing(database)
+    engine.dispose()
+    environment = {**os.environ, "HUEJURY_DATABASE": engine.url.render_as_string(hide_password=False)}
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     processes: dict[Door, subprocess.Popen[bytes]] = {}
     try:
         for door in doors:
-            process = processes[door] = subprocess.Popen(door.command(), env=environment, cwd=FOLDER.parent)
+            # Other users of this machine see commands, but no environments.
+            process = processes[door] = subprocess.Popen(
+                door.command(), env={**environment, TOKEN_VARIABLE: door.token}, cwd=FOLDER.parent
+            )
             if door.name == "dashboard" and hasattr(os, "setpriority"):  # not on Windows
                 os.setpriority(os.PRIO_PROCESS, process.pid, DASHBOARD_NICENESS)
         awaited = list(doors)
@@ -148,6 +170,16 @@ def _parser() -> argparse.ArgumentParser:
         "--dashboard-address", default="127.0.0.1", help="default: %(default)s, for browsers on this machine alone"
     )
     parser.add_argument("--dashboard-port", type=int, default=8502, help="default: %(default)s")
+    parser.add_argument(
+        "--dashboard-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name or address by which browsers reach the dashboard, besides localhost; may be given several times",
+    )
+    parser.add_argument(
+        "--no-token", action="store_true", help="let in whoever reaches the dashboard: for a proxy that authenticates"
+    )
     parser.add_argument("--database", default=default_database(), help=DATABASE_HELP)
     return parser
 

@@ -42,10 +42,10 @@ GROUPS = {
         "test_sweep_command",
     ],
     "browser": [
-        "test_access",
         "test_dashboard_browser",
         "test_photograph_view",
         "test_pictures_view",
+        "test_serve",
         "test_survey_flow",
     ],
 }

@@ -16,6 +16,7 @@ from sqlalchemy import Engine, select
 
 from db.schema import Participant, Question, Vote
 from db.store import read_session
+from survey_app.settings import TOKEN_VARIABLE
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
@@ -38,13 +39,10 @@ def chromium() -> str:
 class Server:
     """`streamlit run survey_app/app.py` on a free port of this machine, on one database.
 
-    secrets: what is to stand in the secrets file, in which {port} is the server's; this machine's own are not read.
     script: another one instead of survey_app/app.py.
     """
 
-    def __init__(
-        self, database: str | Path, log: Path, *, secrets: str | None = None, script: str | Path = "survey_app/app.py"
-    ) -> None:
+    def __init__(self, database: str | Path, log: Path, *, script: str | Path = "survey_app/app.py") -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -52,15 +50,12 @@ class Server:
         self.database = database
         self.log = log
         self.script = script
-        self.secrets = log.with_name(f"secrets-{self.port}.toml")
-        if secrets is not None:
-            self.secrets.write_text(secrets.replace("{port}", str(self.port)))
         self.start()
 
     def start(self) -> None:
         command = [sys.executable, "-m", "streamlit", "run", str(self.script), "--server.headless=true"]
-        command += [f"--server.port={self.port}", "--server.address=127.0.0.1", f"--secrets.files={self.secrets}"]
-        environment = {**os.environ, "HUEJURY_DATABASE": str(self.database)}
+        command += [f"--server.port={self.port}", "--server.address=127.0.0.1"]
+        environment = {**os.environ, "HUEJURY_DATABASE": str(self.database), TOKEN_VARIABLE: ""}
         with self.log.open("a") as output:
             self.process = subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdout=output, stderr=output)
         deadline = time.monotonic() + 60

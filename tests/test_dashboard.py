@@ -25,6 +25,7 @@ from platform.tables import Table
 from survey_app.dashboard import certainty_view, pictures_view, prediction_view, results_view
 from survey_app.dashboard.chosen import Chosen, what_is_shown
 from survey_app.dashboard.exhibits import Exhibit, Figure, arm_scale, png, svg
+from survey_app.settings import TOKEN_VARIABLE
 from survey_app.simulate import Observer, simulate
 from tests.survey_data import ARMS, answer_all
 
@@ -321,7 +322,9 @@ def whole_page() -> None:
 
 
 def test_an_empty_database_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_database(tmp_path / "empty.sqlite").dispose()
     monkeypatch.setenv("HUEJURY_DATABASE", str(tmp_path / "empty.sqlite"))
+    monkeypatch.setenv(TOKEN_VARIABLE, "")
     st.cache_resource.clear()
     app = AppTest.from_function(whole_page, default_timeout=60).run()
     assert not app.exception

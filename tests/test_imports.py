@@ -95,3 +95,9 @@ def test_what_an_arm_a_plan_and_a_score_is_needs_no_torch() -> None:
 
 def test_the_watch_sees_an_import() -> None:
     assert brought_by(["json", "ray.tune"], {"ray"}) == {"json": [], "ray.tune": ["ray"]}
+
+
+def test_participants_server_loads_nothing_of_the_dashboard() -> None:
+    """Streamlit itself loads pandas, for a component's lists."""
+    forbidden = {"survey_app.dashboard", "altair", "statsmodels", "vl_convert", "skimage", "torch"}
+    assert brought_by(["survey_app.survey"], forbidden) == {"survey_app.survey": []}

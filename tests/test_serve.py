@@ -16,12 +16,14 @@ from pathlib import Path
 
 import pytest
 import streamlit as st
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, WebSocket
+from streamlit.testing.v1 import AppTest
 
 from db.store import open_database
 from db.studies import create_study
 from survey_app import serve
-from tests.survey_browser import CHECKOUT, button
+from survey_app.settings import TOKEN_VARIABLE
+from tests.survey_browser import CHECKOUT, button, check_looks, settled
 from tests.survey_data import add_experiment
 from tests.test_survey_pages import opened
 
@@ -43,13 +45,13 @@ def free_port() -> int:
 
 
 class Serving:
-    """`python -m survey_app.serve` on free ports, started in another folder than the checkout."""
+    """`python -m survey_app.serve` on free ports, started in another folder than the checkout: paths are from there."""
 
-    def __init__(self, database: Path, folder: Path, *only: str) -> None:
+    def __init__(self, database: Path, folder: Path, *options: str) -> None:
         self.survey, self.dashboard = free_port(), free_port()
         self.said = folder / "said"
-        command = [sys.executable, "-m", "survey_app.serve", *only, "--address", "127.0.0.1"]
-        command += ["--database", str(database)]
+        command = [sys.executable, "-m", "survey_app.serve", *options, "--address", "127.0.0.1"]
+        command += ["--database", os.path.relpath(database, folder)]
         command += [f"--port={self.survey}", f"--dashboard-port={self.dashboard}"]
         # Variables that would take the promises back, were they believed.
         environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "STREAMLIT_CLIENT_SHOW_ERROR_DETAILS": "full"}
@@ -65,6 +67,12 @@ class Serving:
             time.sleep(0.1)
         return self.said.read_text()
 
+    @property
+    def token(self) -> str:
+        """Which the printed address of the dashboard ends in."""
+        start = f"The dashboard is at http://127.0.0.1:{self.dashboard}/?token="
+        return self.said.read_text().partition(start)[2].split()[0]
+
     def server_of(self, port: int) -> int:
         """The process that listens there, of those that it started."""
         for child in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
@@ -74,10 +82,10 @@ class Serving:
 
 
 @contextmanager
-def serving(database: Path, folder: Path, *only: str) -> Iterator[Serving]:
-    one = Serving(database, folder, *only)
+def serving(database: Path, folder: Path, *options: str) -> Iterator[Serving]:
+    one = Serving(database, folder, *options)
     try:
-        one.wait_for(*(f"The {door} is at" for door in only or ("survey", "dashboard")))
+        one.wait_for(*(f"The {door} is at" for door in ("survey", "dashboard") if options[:1] in ((), (door,))))
         yield one
     finally:
         if one.process.poll() is None:
@@ -96,28 +104,110 @@ def test_both_are_served_by_doors_of_their_own_and_stopped_together(
 ) -> None:
     with serving(database, tmp_path) as both:
         said = both.said.read_text()
-        assert f"The survey is at http://127.0.0.1:{both.survey}" in said
-        assert f"The dashboard is at http://127.0.0.1:{both.dashboard}" in said
+        assert f"The survey is at http://127.0.0.1:{both.survey}\n" in said
         context = browser.new_context()
         page = context.new_page()
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         page.goto(f"http://127.0.0.1:{both.survey}/")
         button(page, "I agree and take part").wait_for()
-        page.goto(f"http://127.0.0.1:{both.dashboard}/")
-        page.get_by_text("Experiment").first.wait_for()
+        page.goto(f"http://127.0.0.1:{both.dashboard}/?token={both.token}")
+        page.get_by_label("Experiment").wait_for()
         # Neither telemetry nor anything else of other hosts.
         assert [url for url in asked if "127.0.0.1" not in url and not url.startswith(("data:", "blob:"))] == []
         # There is no dashboard behind the survey's door.
         page.goto(f"http://127.0.0.1:{both.survey}/dashboard")
         page.wait_for_timeout(1500)
-        assert page.get_by_text("Experiment").count() == 0
+        assert page.get_by_label("Experiment").count() == 0
         context.close()
         both.process.send_signal(signal.SIGINT)
         assert both.process.wait(30) == 0
         assert "Stopped." in both.said.read_text()
         assert not listens(both.survey)
         assert not listens(both.dashboard)
+
+
+def test_readers_need_the_token_once_and_a_name_that_is_the_dashboards(
+    browser: Browser, database: Path, tmp_path: Path
+) -> None:
+    with serving(database, tmp_path, "dashboard", "--dashboard-host", "reader.localhost") as alone:
+        assert len(alone.token) >= 32
+        assert alone.token.encode() not in Path(f"/proc/{alone.server_of(alone.dashboard)}/cmdline").read_bytes()
+        address = f"http://127.0.0.1:{alone.dashboard}/"
+        context = browser.new_context()
+        page = context.new_page()
+        for path in ("", "?token=", "?token=wrong", f"?token={alone.token[:-1]}", "?view=Sweep"):
+            page.goto(address + path)
+            page.get_by_text("python -m survey_app.serve").wait_for()
+            check_looks(page)
+            assert page.get_by_label("Experiment").count() == 0
+
+        page.goto(f"{address}?token={alone.token}")
+        for view in ("Sweep", "Pictures"):
+            page.get_by_role("radio", name=view, exact=True).click()
+            page.wait_for_url(f"**view={view}**")
+            settled(page)
+            assert page.get_by_label("Experiment").count() == 1
+        page.reload()
+        page.get_by_label("Experiment").wait_for()
+        # What the page asks for next is drawn whatever the address has become.
+        page.evaluate("history.replaceState(null, '', '/')")
+        page.get_by_role("radio", name="Sweep", exact=True).click()
+        page.wait_for_url("**view=Sweep**")
+        settled(page)
+        assert page.get_by_label("Experiment").count() == 1
+
+        # Chromium leads all names that end in .localhost to this machine, as a hostile site would its own name.
+        page.goto(f"http://reader.localhost:{alone.dashboard}/?token={alone.token}")
+        page.get_by_label("Experiment").wait_for()
+        heard: list[object] = []
+        refused: list[str] = []
+
+        def follow(socket: WebSocket) -> None:
+            socket.on("framereceived", lambda data: heard.append(data))
+            socket.on("socketerror", lambda error: refused.append(error))
+
+        page.on("websocket", follow)
+        page.goto(f"http://hostile.localhost:{alone.dashboard}/?token={alone.token}")
+        while not refused:  # until the test's own limit of time
+            page.wait_for_timeout(100)
+        assert "403" in refused[0]
+        assert heard == []
+        assert page.get_by_label("Experiment").count() == 0
+        context.close()
+
+
+def access_page() -> None:
+    import streamlit as st
+
+    from survey_app.dashboard.access import reader_may_see
+
+    if reader_may_see():
+        st.write("The dashboard")
+
+
+@pytest.mark.parametrize(
+    ("token", "given", "may"),
+    [
+        ("secret", "secret", True),
+        ("secret", "Secret", False),
+        ("secret", "", False),
+        ("secret", "sécret", False),
+        ("sécret", "sécret", True),
+        ("", "", True),  # --no-token
+        (None, "", False),  # not started by our command
+        (None, "None", False),
+    ],
+)
+def test_who_may_see_the_dashboard(monkeypatch: pytest.MonkeyPatch, token: str | None, given: str, may: bool) -> None:
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+    if token is not None:
+        monkeypatch.setenv(TOKEN_VARIABLE, token)
+    app = AppTest.from_function(access_page)
+    app.query_params["token"] = given
+    assert (app.run().markdown[0].value == "The dashboard") == may
+    del app.query_params["token"]
+    assert (app.run().markdown[0].value == "The dashboard") == may
 
 
 def test_one_is_served_alone_and_stopped_as_a_service_would(database: Path, tmp_path: Path) -> None:
@@ -140,10 +230,44 @@ def test_where_one_dies_it_is_said_and_the_other_is_stopped(database: Path, tmp_
         assert not listens(both.survey)
 
 
-def test_the_dashboard_is_for_this_machine_alone_unless_told_otherwise() -> None:
-    options = serve._parser().parse_args([])
-    assert options.dashboard_address == "127.0.0.1"
-    assert "--server.address=127.0.0.1" in serve.Door("dashboard", serve.FOLDER / "dashboard", "127.0.0.1", 1).command()
+def options_of_the_dashboard(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[serve.Door, list[str]]:
+    doors: list[serve.Door] = []
+
+    def note_doors(given: list[serve.Door], _database: str) -> int:
+        doors.extend(given)
+        return 0
+
+    monkeypatch.setattr(serve, "serve", note_doors)
+    assert serve.main(["dashboard", *arguments]) == 0
+    return doors[0], doors[0].command()
+
+
+def test_the_dashboard_is_for_this_machine_alone_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+    door, command = options_of_the_dashboard(monkeypatch)
+    assert "--server.address=127.0.0.1" in command
+    hosts = [flag.partition("=")[2] for flag in command if flag.startswith("--server.allowedHosts=")]
+    assert set(hosts) == {"localhost", "127.0.0.1", "::1"}
+    assert options_of_the_dashboard(monkeypatch)[0].token != door.token
+
+    door, command = options_of_the_dashboard(
+        monkeypatch, "--dashboard-host=a.example", "--dashboard-host=b.example", "--dashboard-address=0.0.0.0"
+    )
+    assert {f"--server.allowedHosts={name}" for name in ("localhost", "a.example", "b.example")} <= set(command)
+    assert "--server.address=0.0.0.0" in command
+    assert door.url == f"http://localhost:8502/?token={door.token}"
+    monkeypatch.setenv(TOKEN_VARIABLE, "&chosen")
+    assert options_of_the_dashboard(monkeypatch)[0].url == "http://127.0.0.1:8502/?token=%26chosen"
+    assert options_of_the_dashboard(monkeypatch, "--no-token")[0].url == "http://127.0.0.1:8502"
+
+
+def test_a_database_that_is_not_there_is_refused_and_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert serve.main(["dashboard", f"--dashboard-port={free_port()}", "--database", "missing.sqlite"]) == 2
+    assert capsys.readouterr().err.startswith(f"There is no database {tmp_path}/missing.sqlite; run a sweep first")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_port_that_is_taken_is_said_before_anything_starts(

@@ -156,6 +156,7 @@ def test_a_database_that_cannot_be_opened_is_apologised_for(
     assert [button.label for button in app.button] == ["Try again"]
     monkeypatch.setenv("HUEJURY_DATABASE", str(database))
     database.unlink(missing_ok=True)
+    open_database(database).dispose()
     assert "python -m platform.sweep" in words(app.button[0].click().run())
     st.cache_resource.clear()
 

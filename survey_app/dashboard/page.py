@@ -57,7 +57,7 @@ STYLE = """<style>
 def dashboard_page() -> None:
     """Draw the dashboard, for whoever may see it."""
     st.html(STYLE)
-    if not access.admitted():
+    if not access.reader_may_see():
         return
     try:
         chosen = _choose(database())
