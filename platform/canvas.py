@@ -24,9 +24,9 @@ from platform.arm_options import ArmOptions, Share, read_options
 from platform.color import lab_to_rgb
 from platform.compose import Reading, Task
 from platform.evaluation import known_of, outputs_of
-from platform.image_files import PHOTOS
 from platform.models import Colorizer
 from platform.photographs import SHORT_SIDE, filled, lightness_of, painted, parts_of, read_photograph, reduced
+from platform.photos import PHOTOS
 
 MOST_PIXELS = 25_000_000  # of a photograph that a browser sends
 MOST_BYTES = 30_000_000

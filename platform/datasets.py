@@ -18,9 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import pooch
 
-from platform.image_files import open_folder, open_photos
+from platform.cifar10 import open_cifar10
+from platform.folder import open_folder
 from platform.image_source import SIZE, Bytes, DatasetError, DatasetUnavailable, Labels, Part, Say, Source, digests_of
-from platform.published_images import open_cifar10, open_imagenet32
+from platform.imagenet32 import open_imagenet32
+from platform.photos import open_photos
 
 __all__ = ["Dataset", "DatasetError", "DatasetUnavailable", "load_dataset"]
 

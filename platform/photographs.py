@@ -20,8 +20,8 @@ from torch.nn import functional
 
 from db.errors import UserError
 from platform.color import lab_to_rgb, rgb_to_lab
-from platform.image_files import FOLDER_FORMATS, check_known, in_8_bits, on_white
 from platform.models import Colorizer
+from platform.picture_files import FORMATS, lay_on_white, reduce_to_8_bits, refuse_odd_depth
 from platform.workers import cores_here
 
 MOST_PIXELS = 50_000_000
@@ -58,17 +58,17 @@ def read_photograph(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, of many pixels and of damaged EXIF data
-            with Image.open(file or path, formats=FOLDER_FORMATS if file else None) as image:
+            with Image.open(file or path, formats=FORMATS if file else None) as image:
                 if image.width * image.height > most:
                     raise Image.DecompressionBombError
                 if check is not None:
                     check(image)
-                check_known(image)
+                refuse_odd_depth(image)
                 if (count := getattr(image, "n_frames", 1)) > 1:
                     say(f"{path} holds {count} pictures, of which the first is taken.")
                 image.load()
                 upright, exif = _upright(image, location=location)
-                return np.asarray(on_white(_in_srgb(in_8_bits(upright)))), exif
+                return np.asarray(lay_on_white(_in_srgb(reduce_to_8_bits(upright)))), exif
     except UserError:
         raise
     except Image.DecompressionBombError:

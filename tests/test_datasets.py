@@ -1,5 +1,5 @@
 """From a source to a dataset: splits that share no picture, subsets, order, fingerprint, names. The sources themselves:
-test_published_images.py and test_image_files.py."""
+test_cifar10.py, test_imagenet32.py, test_photos.py and test_folder.py."""
 
 import hashlib
 import itertools
@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform import datasets, published_images
+from platform import cifar10 as publisher
+from platform import datasets
 from platform.datasets import Dataset, DatasetError, load_dataset
 
 RECORDS = 20  # images in each synthetic CIFAR-10 file
@@ -57,7 +58,7 @@ def cifar10_bytes(images: Pixels, labels: list[int]) -> bytes:
     return b"".join(records)
 
 
-CIFAR10_IMAGES = {name: random_images(RECORDS, seed) for seed, name in enumerate(published_images.CIFAR10_FILES)}
+CIFAR10_IMAGES = {name: random_images(RECORDS, seed) for seed, name in enumerate(publisher.FILES)}
 CIFAR10_LABELS = [number % 10 for number in range(RECORDS)]
 CIFAR10_BYTES = {name: cifar10_bytes(images, CIFAR10_LABELS) for name, images in CIFAR10_IMAGES.items()}
 
@@ -65,7 +66,7 @@ CIFAR10_BYTES = {name: cifar10_bytes(images, CIFAR10_LABELS) for name, images in
 @pytest.fixture
 def cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data directory with CIFAR-10 in the publisher's layout, only smaller; returns the folder of the files."""
-    monkeypatch.setattr(published_images, "CIFAR10_RECORDS", RECORDS)
+    monkeypatch.setattr(publisher, "FILE_RECORDS", RECORDS)
     folder = tmp_path / "cifar-10-batches-bin"
     folder.mkdir()
     for name, content in CIFAR10_BYTES.items():
@@ -250,7 +251,7 @@ def real(name: str, file_name: str) -> Dataset:
 def test_real_cifar10() -> None:
     data = real("cifar10", "data_batch_1.bin")
     assert np.bincount(data.validation_labels).tolist() == [1000] * 10
-    assert 49_990 <= len(data.train_labels) <= 50_000
+    assert 49_990 <= len(data.train_labels) + len(data.tuning_labels) <= 50_000
     means = data.train_images[:10_000].mean(axis=(0, 1, 2))
     np.testing.assert_allclose(means, [125.3, 123.0, 113.9], atol=2)  # widely published channel means
     prefix = np.bincount(data.train_labels[:5000])

@@ -36,7 +36,7 @@ from tests.survey_data import add_experiment, to_first_question
 from tests.survey_load import Client
 from tests.test_datasets import random_images, refused
 from tests.test_faults_database import stored_votes
-from tests.test_published_images import GOOD_ARCHIVE, imagenet32, publish
+from tests.test_imagenet32 import imagenet32
 from tests.test_survey_pages import opened, words
 
 pytestmark = pytest.mark.long
@@ -147,19 +147,6 @@ def test_damaged_npz_batches_are_read_or_refused(imagenet32: Path, data: some.Da
     path.write_bytes(data.draw(damaged(whole.read_bytes())))
     with harmless_or_refused("npz batches", DatasetError):
         load_dataset(["imagenet32"], data_directory=imagenet32, say=lambda line: None)
-
-
-@settings(max_examples=100 * TIMES, deadline=None, suppress_health_check=quiet)
-@given(archive=damaged(GOOD_ARCHIVE))
-def test_damaged_archives_are_read_or_refused_even_with_the_right_checksum(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, archive: bytes
-) -> None:
-    publish(archive, monkeypatch)
-    (tmp_path / "data").mkdir(exist_ok=True)
-    (tmp_path / "data" / "cifar-10-binary.tar.gz").write_bytes(archive)
-    with harmless_or_refused("archives", DatasetError):
-        load_dataset(["cifar10"], data_directory=tmp_path / "data", say=lambda line: None)
-    assert [path.name for path in tmp_path.rglob("*")] == ["data", "cifar-10-binary.tar.gz"]
 
 
 def encoded(kind: str) -> bytes:

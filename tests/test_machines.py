@@ -1,24 +1,20 @@
-"""What people's machines have in store for commands: odd addresses, encodings, homes, pictures."""
+"""What people's machines have in store for commands: odd addresses, encodings, homes, names."""
 
 import os
 import pwd
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-import tifffile
-from PIL import Image
 
 from db.enrolment import recruited_as
 from db.store import StoreError, open_database, open_existing
 from db.studies import create_study
-from platform import image_files, workers
+from platform import workers
 from platform.arm_options import ArmOptions
 from platform.config import ConfigError, arm_mistakes, read_config
-from platform.datasets import DatasetError, default_data_directory, load_dataset
+from platform.datasets import default_data_directory
 from tests.survey_browser import CHECKOUT
 from tests.survey_data import add_experiment
 from tests.test_config import GOOD
@@ -61,110 +57,6 @@ def test_paths_that_are_none_are_one_sentence(tmp_path: Path, monkeypatch: pytes
         open_existing(text)
     with pytest.raises(StoreError, match=r"give|check that you may"):
         open_database(text)
-
-
-# Pictures and folders
-
-
-def picture(folder: Path, name: str, seed: int) -> None:
-    pixels = np.random.default_rng(seed).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    folder.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(folder / name)
-
-
-def fill(folder: Path, seed: int) -> Path:
-    for number in range(3):
-        picture(folder, f"{number}.png", 10 * seed + number)
-    return folder
-
-
-def refused(folder: Path) -> str:
-    with pytest.raises(DatasetError) as raised:
-        load_dataset([f"folder:{folder}"], say=lambda line: None)
-    return str(raised.value)
-
-
-DEEP_GREYS = np.linspace(0, 65535, 1024).reshape(32, 32).astype(np.uint16)
-
-
-@pytest.mark.parametrize(
-    ("pixels", "options", "words"),
-    [
-        (65535 - DEEP_GREYS, {"photometric": "miniswhite"}, "white is zero"),
-        ((1 - DEEP_GREYS / 65535).astype(np.float32), {"photometric": "miniswhite"}, "white is zero"),
-        (np.dstack([DEEP_GREYS] * 4), {"photometric": "separated"}, "CMYK in more than 8 bits"),
-        (np.stack([DEEP_GREYS] * 3), {"photometric": "rgb", "planarconfig": "separate"}, "in planes"),
-    ],
-)
-def test_deep_tiffs_that_pillow_gives_wrongly_are_refused(
-    tmp_path: Path, pixels: Any, options: dict[str, Any], words: str
-) -> None:
-    tifffile.imwrite(fill(tmp_path, 0) / "deep.tif", pixels, **options)
-    message = refused(tmp_path)
-    assert "deep.tif" in message
-    assert words in message
-
-
-@pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("options", [{}, {"compression": "zlib", "predictor": True}])
-def test_deep_tiffs_of_either_byte_order_look_like_their_8_bit_twin(
-    tmp_path: Path, order: Any, options: dict[str, Any]
-) -> None:
-    tifffile.imwrite(tmp_path / "deep.tif", DEEP_GREYS, photometric="minisblack", byteorder=order, **options)
-    found = image_files._read_image(tmp_path / "deep.tif")
-    assert np.abs(found - DEEP_GREYS[..., None] / 257).max() <= 1
-
-
-@pytest.mark.parametrize(
-    "names",
-    [
-        ["train2017", "val2017", "test2017"],
-        ["train_set", "test_set"],
-        ["train", "test", "unlabeled"],
-        ["train", "test", "preview.png"],
-        ["train/cats", "train/dogs"],
-        ["DIV2K_train_HR", "DIV2K_valid_HR"],
-        ["faces-train", "faces-test"],
-    ],
-)
-def test_splits_are_known_by_other_names_and_beside_other_things(tmp_path: Path, names: list[str]) -> None:
-    for seed, name in enumerate(names):
-        if name.endswith(".png"):
-            picture(tmp_path, name, 99)
-        else:
-            fill(tmp_path / name, seed)
-    assert f"folder:{tmp_path / names[0].partition('/')[0]}" in refused(tmp_path)
-
-
-@pytest.mark.parametrize("names", [("bus", "car", "train"), ("test_tube", "train_station"), ("high_test", "low")])
-def test_a_class_whose_name_has_the_word_is_one(tmp_path: Path, names: tuple[str, ...]) -> None:
-    for seed, name in enumerate(names):
-        fill(tmp_path / name, seed)
-    assert load_dataset([f"folder:{tmp_path}"], say=lambda line: None).class_names == names
-
-
-def test_links_that_lead_nowhere_are_named_where_nothing_else_is_there(tmp_path: Path) -> None:
-    (tmp_path / "cats").symlink_to("/gone/cats")
-    message = refused(tmp_path)
-    assert f"{tmp_path / 'cats'} leads nowhere" in message
-    assert "put files" not in message
-
-
-def test_folders_that_link_to_each_other_are_read_once_per_class(tmp_path: Path) -> None:
-    folders = [fill(tmp_path / f"class {number}", number) for number in range(8)]
-    for one in folders:
-        for other in folders:
-            if one != other:
-                (one / other.name).symlink_to(other)
-    (folders[0] / "long").symlink_to("x" * 300)
-    data = load_dataset([f"folder:{tmp_path}"], say=lambda line: None)
-    assert len(data.class_names) == 8
-    assert "192 images" in data.note  # each class has all pictures of all
-
-
-def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
-    fill(Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")), 0)
-    assert "is not UTF-8: rename the folder" in refused(tmp_path)
 
 
 # Terminals, homes, names
