@@ -128,7 +128,6 @@ def begin(
             "early_stopping": {"grace_epochs": 3, "reduction_factor": 3.0},
         },
         config_yaml="",
-        profile=None,
         storage_path="",
         at=START,
     )

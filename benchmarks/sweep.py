@@ -72,7 +72,7 @@ def _overhead(tiny: bool) -> list[str]:
         "training.depth": 3,
         "resources": {"max_concurrent": 1},
     }
-    config = read_config(CONFIG, _as_settings(settings)).configs["cpu"]
+    config = read_config(CONFIG, _as_settings(settings)).config
     count = trials - 1
     bare = [_bare_seconds(config)]
     outcomes = []

@@ -35,7 +35,6 @@ class ExperimentSummary:
     status: ExperimentStatus
     created_at: datetime
     finished_at: datetime | None
-    profile: str | None
     storage_path: str
     code_versions: tuple[str, ...]  # of its driver's runs, the first first
     dataset_id: int

@@ -114,7 +114,6 @@ class Experiment(Base):
     dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id", ondelete="RESTRICT"), index=True)
     config: Mapped[dict[str, Any]] = mapped_column(JSON)
     config_yaml: Mapped[str]
-    profile: Mapped[str | None]
     storage_path: Mapped[str]
     jury: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 

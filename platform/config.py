@@ -1,7 +1,6 @@
-"""One YAML file is one typed `SweepConfig`; every mistake in it is named with its line, its key and its mend.
+"""One YAML file is one typed `SweepConfig`; every mistake in it is named with its line and its key.
 
-    file = read_config(Path("tune_configs/rebalance.yaml"), settings=["epochs=3"])  # or raises ConfigError
-    config = file.configs["gpu"]  # as on hardware with a GPU: the file's profile for it laid over the rest
+    config, text = read_config(Path("tune_configs/rebalance.yaml"), settings=["epochs=3"])  # or raises ConfigError
 
 What arms and trainings can be told, and what they are where nothing is said, stands in
 `platform.arm_options.ArmOptions` and `platform.hyperparameters.Hyperparameters`. YAML is version 1.2 (`1e-3` is a
@@ -23,11 +22,9 @@ from pydantic_core import PydanticCustomError, to_json
 from platform.arm_options import BASELINES, ArmOptions, Baseline, Prior, trained_arms
 from platform.datasets import KNOWN_NAMES
 from platform.hyperparameters import Hyperparameters
-from platform.yaml_input import ConfigError, Key, Mistake, messages, nearest, placed, read_text, read_yaml, shown
+from platform.yaml_input import ConfigError, Key, Mistake, Place, messages, nearest, placed, read_text, read_yaml, shown
 
-__all__ = ["ConfigError", "ConfigFile", "Hardware", "Range", "SweepConfig", "changes_between", "read_config"]
-
-Hardware = Literal["cpu", "gpu"]
+__all__ = ["ConfigError", "ConfigFile", "Range", "SweepConfig", "changes_between", "read_config"]
 
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 _SOURCES = (*KNOWN_NAMES, "folder:PATH")
@@ -199,9 +196,8 @@ class SweepConfig(_Section):
 
 
 class ConfigFile(NamedTuple):
-    text: str
-    configs: dict[Hardware, SweepConfig]  # as on a machine without a GPU and as on one with
-    profiles: tuple[Hardware, ...]  # those that the file has
+    config: SweepConfig
+    text: str  # of the file, without what was set beside it
 
 
 def arm_mistakes(arms: Mapping[str, ArmOptions]) -> Iterator[tuple[str, str | None, str]]:
@@ -307,70 +303,66 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 # From a file to a config
 
-_PROFILES = pydantic.TypeAdapter(dict[Hardware, dict[str, Any]], config=ConfigDict(strict=True))
-
-
-class _File(SweepConfig):
-    profiles: dict[Hardware, dict[str, Any]]
-
 
 def read_config(path: Path, settings: Sequence[str] = ()) -> ConfigFile:
-    """The sweep that `path` describes. All the mistakes of all its profiles are raised together as one ConfigError.
+    """The sweep that `path` describes. All mistakes are raised together, as one ConfigError.
 
     `settings` are "key=value" with YAML values (`training.batch_size=32`, `arms."rebalanced 0.25".rebalancing=0.3`),
-    laid over the file and its profiles. What gives `minutes` displaces `train_images` and `epochs` below it, and the
-    other way round.
+    laid over the file. One of `minutes` displaces its `train_images` and `epochs`, and the other way round.
     """
     text = read_text(path)
-    data, places, found = read_yaml(text, str(path))
+    data, places = read_yaml(text, str(path))
     if not isinstance(data, dict):
-        raise ConfigError(found or [Mistake(str(path), None, "", f"expected keys and values, found {shown(data)}")])
-    changes = {setting: change for setting in settings if (change := _read_setting(setting, found)) is not None}
-    profiles = data.pop("profiles", None)
-    profiles = {} if profiles is None else profiles
-    try:
-        _PROFILES.validate_python(profiles)
-    except pydantic.ValidationError as error:
-        wrong = messages(error, profiles, _File)
-        raise ConfigError(found + [placed(("profiles", *key), words, places) for key, words in wrong]) from None
-    configs: dict[Hardware, SweepConfig] = {}
-    for hardware in get_args(Hardware):
-        here = dict(places)
-        here |= {key[2:]: place for key, place in places.items() if len(key) > 2 and key[:2] == ("profiles", hardware)}
-        merged = _merged(_displaced(data, profiles.get(hardware, {})), profiles.get(hardware, {}))
-        for setting, (key, value) in changes.items():
-            merged = _changed(_displaced(merged, {str(key[0]): value}), key, value)
-            here = {known: place for known, place in here.items() if known[: len(key)] != key}
-            for length in range(1, len(key) + 1):
-                here.setdefault(key[:length], (f"--set {setting}", None, key[:length]))
-        if merged.get("minutes") is not None:
-            doubled = [name for name in ("train_images", "epochs") if merged.get(name) is not None]
-            found += [placed((name,), "follows from `minutes`: keep one of the two", here) for name in doubled]
-            merged |= {"epochs": EPOCHS_OF_MINUTES}
+        raise ConfigError([Mistake(Place(str(path)), (), f"expected keys and values, found {shown(data)}")])
+    mistakes: list[Mistake] = []
+    for setting in settings:
         try:
-            configs[hardware] = SweepConfig.model_validate(merged)
-            found += [placed(key, words, here) for key, words in _disagreements(configs[hardware])]
-        except pydantic.ValidationError as error:
-            found += [placed(key, words, here) for key, words in messages(error, merged, _File)]
-    if found:
-        raise ConfigError(found)
-    return ConfigFile(text, configs, tuple(profiles))
+            key, value = _read_setting(setting)
+        except ConfigError as error:
+            mistakes += error.mistakes
+            continue
+        if value is not None:
+            data = {name: old for name, old in data.items() if name not in _DISPLACED.get(key, ())}
+        data = _changed(data, key, value)
+        places = {known: place for known, place in places.items() if known[: len(key)] != key}
+        for length in range(1, len(key) + 1):
+            places.setdefault(key[:length], Place(f"--set {setting}"))
+    if data.get("minutes") is not None:
+        doubled = [name for name in ("train_images", "epochs") if data.get(name) is not None]
+        mistakes += [placed((name,), "follows from `minutes`: keep one of the two", places) for name in doubled]
+        data = data | {"epochs": EPOCHS_OF_MINUTES}
+    try:
+        config = SweepConfig.model_validate(data)
+        wrong = list(_disagreements(config))
+    except pydantic.ValidationError as error:
+        wrong = list(messages(error, data, _known_keys()))
+    mistakes += [placed(key, message, places) for key, message in wrong]
+    if mistakes:
+        raise ConfigError(mistakes)
+    return ConfigFile(config, text)
 
 
-def _displaced(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` without what `over` decides in another way: minutes, or images and epochs."""
-    gone: tuple[str, ...] = ("train_images", "epochs") if over.get("minutes") is not None else ()
-    gone += ("minutes",) if over.get("train_images") is not None or over.get("epochs") is not None else ()
-    return {key: value for key, value in base.items() if key not in gone}
+_DISPLACED: dict[Key, tuple[str, ...]] = {
+    ("minutes",): ("train_images", "epochs"),
+    ("train_images",): ("minutes",),
+    ("epochs",): ("minutes",),
+}
 
 
-def _merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` laid over `base`: sections are merged, values and lists replaced."""
-    result = dict(base)
-    for key, value in over.items():
-        old = base.get(key)
-        result[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return result
+def _known_keys() -> list[str]:
+    schema = SweepConfig.model_json_schema()
+    return [key for section in (schema, *schema["$defs"].values()) for key in section.get("properties", ())]
+
+
+def _read_setting(setting: str) -> tuple[Key, Any]:
+    """Its key and value."""
+    place = f"--set {setting}"
+    match = re.fullmatch(r"""((?:"[^"]+"|[^".=]+)(?:\.(?:"[^"]+"|[^".=]+))*)=(.*)""", setting, re.DOTALL)
+    if match is None:
+        message = "expected key=value, as in --set training.batch_size=32"
+        raise ConfigError([Mistake(Place(place), (), message)])
+    key = tuple(part.strip('"') for part in re.findall(r'"[^"]+"|[^".]+', match[1]))
+    return key, read_yaml(match[2], place)[0]
 
 
 def _changed(data: Mapping[str, Any], key: Key, value: Any) -> dict[str, Any]:
@@ -378,20 +370,3 @@ def _changed(data: Mapping[str, Any], key: Key, value: Any) -> dict[str, Any]:
         return {**data, str(key[0]): value}
     inner = data.get(str(key[0]))
     return {**data, str(key[0]): _changed(inner if isinstance(inner, dict) else {}, key[1:], value)}
-
-
-def _read_setting(setting: str, found: list[Mistake]) -> tuple[Key, Any] | None:
-    """Its key and value; what is wrong with it goes to `found`."""
-    place = f"--set {setting}"
-    match = re.fullmatch(r"""((?:"[^"]+"|[^".=]+)(?:\.(?:"[^"]+"|[^".=]+))*)=(.*)""", setting, re.DOTALL)
-    if match is None:
-        found.append(Mistake(place, None, "", "expected key=value, as in --set training.batch_size=32"))
-        return None
-    key = tuple(part.strip('"') for part in re.findall(r'"[^"]+"|[^".]+', match[1]))
-    value, _, wrong = read_yaml(match[2], place)
-    if key[0] == "profiles":
-        wrong.append(
-            Mistake(place, None, "profiles", "a setting goes over every profile: give the key without its own")
-        )
-    found += wrong
-    return None if wrong else (key, value)

@@ -4,12 +4,10 @@ import argparse
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 from sqlalchemy import Engine
 
 from db.store import DATABASE_HELP, default_database, naming_database
-from platform.config import Hardware
 
 EXAMPLES = """\
 examples:
@@ -44,19 +42,14 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--storage", metavar="PATH", help="folder or URL for checkpoints (default: results/ here)")
     parser.add_argument("--address", metavar="ADDR", help="of a Ray cluster (default: $RAY_ADDRESS, else this machine)")
     parser.add_argument(
-        "--profile", choices=get_args(Hardware), help="of the config (default: by the hardware that Ray has)"
-    )
-    parser.add_argument(
         "--minutes", type=float, metavar="N", help="train as many images as fit; the same as --set minutes=N"
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value of the config")
     options = parser.parse_args(arguments)
     if (options.config is None) == (options.resume is None):
         parser.error("give either a CONFIG file, or --resume with an experiment's name")
-    if options.resume is not None and (options.set or options.profile or options.dry_run or options.minutes):
-        parser.error(
-            "--set, --minutes, --profile and --dry-run go with a CONFIG file; an experiment is resumed as it was begun"
-        )
+    if options.resume is not None and (options.set or options.dry_run or options.minutes):
+        parser.error("--set, --minutes and --dry-run go with a CONFIG file; an experiment is resumed as it was begun")
     return options
 
 

@@ -4,7 +4,6 @@ import argparse
 import importlib.util
 import json
 import subprocess
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from platform import datasets
 from platform.arm_options import BASELINES, ArmOptions, trained_arms
 from platform.colour_counts import ColourCounts, count_colours
 from platform.compose import compose
-from platform.config import ConfigFile, Hardware, SweepConfig, changes_between
+from platform.config import ConfigFile, SweepConfig, changes_between
 from platform.progress import Say
 from platform.recorder import Start
 from platform.workers import CHECKOUT
@@ -31,35 +30,19 @@ class SweepError(UserError):
     """The sweep cannot start or go on."""
 
 
-@dataclass(frozen=True)
-class Chosen:
-    config: SweepConfig
-    text: str  # of the config's file
-    profile: str | None
-
-
 def settings_of(options: argparse.Namespace) -> list[str]:
     dataset = [f"dataset={json.dumps(options.dataset)}"] if options.dataset else []
     return [*options.set, *([f"minutes={options.minutes}"] if options.minutes is not None else []), *dataset]
 
 
-def choose_config(file: ConfigFile, options: argparse.Namespace, has_gpu: bool, say: Say) -> Chosen:
-    """The config as for the hardware there is."""
-    hardware: Hardware = options.profile or ("gpu" if has_gpu else "cpu")
-    if hardware not in file.profiles:
-        return Chosen(file.configs[hardware], file.text, None)
-    say(f"Profile {hardware} of {options.config}{'' if options.profile else ', by the hardware here'}.")
-    return Chosen(file.configs[hardware], file.text, hardware)
-
-
 def config_to_run(
-    chosen: Chosen | None, known: Experiment | None, options: argparse.Namespace, engine: Engine
-) -> Chosen:
+    chosen: ConfigFile | None, known: Experiment | None, options: argparse.Namespace, engine: Engine
+) -> ConfigFile:
     """The config of the command or, to resume, of the database. Raises SweepError where they disagree."""
     if chosen is None:
         if known is None:
             raise SweepError(f"There is no experiment {options.resume!r} in {shown_name(engine.url)} to resume.")
-        chosen = Chosen(SweepConfig.model_validate(known.config), known.config_yaml, known.profile)
+        chosen = ConfigFile(SweepConfig.model_validate(known.config), known.config_yaml)
     elif known is not None and (changed := changes_between(known.config, chosen.config)):
         raise SweepError(
             f"Experiment {known.name!r} is in the database with another config: {'; '.join(changed)}. Give this one "
@@ -76,7 +59,7 @@ def find_experiment(engine: Engine, name: str) -> Experiment | None:
 
 
 def prepare(
-    chosen: Chosen, known: Experiment | None, options: argparse.Namespace, storage: str, engine: Engine, say: Say
+    chosen: ConfigFile, known: Experiment | None, options: argparse.Namespace, storage: str, engine: Engine, say: Say
 ) -> Start:
     """Load the data, and compose the arms: from what the database holds of them, where it does."""
     config = chosen.config
@@ -101,7 +84,6 @@ def prepare(
     return Start(
         config=config,
         config_yaml=chosen.text,
-        profile=chosen.profile,
         code_version=_code_version(say),
         environment=_environment(),
         storage_path=storage,

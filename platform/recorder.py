@@ -48,7 +48,6 @@ class Start:
 
     config: SweepConfig
     config_yaml: str
-    profile: str | None
     code_version: str
     environment: dict[str, Any]
     storage_path: str
@@ -93,7 +92,6 @@ def record_start(engine: Engine, start: Start, drive: Drive) -> Recorded:
             dataset_id=dataset_id,
             config=start.config.model_dump(mode="json"),
             config_yaml=start.config_yaml,
-            profile=start.profile,
             storage_path=start.storage_path,
         )
         run_id = recording.record_run(

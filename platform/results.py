@@ -327,10 +327,9 @@ def print_results(engine: Engine, experiment: str, console: Console) -> None:
         votes, scores, trials = results_tables(session, experiment, answers, no_votes=no_votes)
         tables = [votes, scores, *seed_tables(replicate_scores(session, summary.id)), trials]
     state = "" if summary.status == "finished" else f" ({summary.status}: these are the results so far)"
-    profile = f" Profile {summary.profile}." if summary.profile else ""
     console.print(f"\n[bold]{summary.name}[/bold]{state}", highlight=False)
     wide = not console.is_terminal
-    console.print(f"{summary.dataset}: {summary.dataset_note}{profile}", markup=False, highlight=False, soft_wrap=wide)
+    console.print(f"{summary.dataset}: {summary.dataset_note}", markup=False, highlight=False, soft_wrap=wide)
     for table in tables:
         console.print(table.rich(), crop=False)
         console.print(table.note, markup=False, highlight=False, soft_wrap=wide)

@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from rich.console import Console
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import OperationalError
@@ -47,7 +46,6 @@ from platform.options import command_for, command_to_ask, command_to_resume, par
 from platform.palettes import centers_as_list
 from platform.preparation import (
     SweepError,
-    choose_config,
     config_to_run,
     find_experiment,
     load_data,
@@ -87,19 +85,16 @@ def _sweep_or_say_how_to_go_on(options: argparse.Namespace, console: Console, be
 
 def _sweep(options: argparse.Namespace, console: Console, began: float) -> int:
     say = say_on(console)
-    file = None if options.config is None else read_config(options.config, settings_of(options))
-    if options.dry_run and file is not None:
-        _say_plan(choose_config(file, options, torch.cuda.is_available(), say).config, options, say)
+    chosen = None if options.config is None else read_config(options.config, settings_of(options))
+    if options.dry_run and chosen is not None:
+        _say_plan(chosen.config, options, say)
         return 0
     cluster, source = options.address, ""
     if cluster is None and os.environ.get("RAY_ADDRESS"):
         cluster, source = os.environ["RAY_ADDRESS"], " (from the environment variable RAY_ADDRESS)"
     with ExitStack() as stack:
-        has_gpu = torch.cuda.is_available()
         if cluster not in (None, "local"):
             stack.enter_context(_ray_started(cluster, source, say))
-            has_gpu = _cluster_has_gpu()
-        chosen = None if file is None else choose_config(file, options, has_gpu, say)
         engine = open_database(options.database, say=say, busy_timeout_s=BUSY_TIMEOUT_S)
         stack.callback(engine.dispose)
         try:
@@ -119,7 +114,7 @@ def _sweep(options: argparse.Namespace, console: Console, began: float) -> int:
             if cluster in (None, "local"):
                 stack.enter_context(_ray_started("local", "", say))
             if chosen.config.minutes is not None and known is None:
-                chosen = replace(chosen, config=_fit_to_minutes(start, began, say))
+                chosen = chosen._replace(config=_fit_to_minutes(start, began, say))
                 start = prepare(chosen, known, options, storage, engine, lambda line: None)
             return _run(start, known, engine, drive, console, options.address)
         except OperationalError as error:
@@ -154,12 +149,6 @@ def _folder(path: str) -> str:
         return str(Path(path).expanduser().resolve())
     except (OSError, RuntimeError) as error:  # too long, links in a circle, ~nobody
         raise SweepError(f"Checkpoints cannot be kept in {path[:100]} ({error}): give another --storage.") from None
-
-
-def _cluster_has_gpu() -> bool:
-    from platform import ray_cluster
-
-    return bool(ray_cluster.cluster_resources().get("GPU"))
 
 
 # What it costs

@@ -1,11 +1,12 @@
-"""Reads YAML 1.2 with the line of every key, and says what is wrong with it in sentences for who wrote it."""
+"""Reads YAML 1.2 with the line of every key, and says what is wrong with it: where in ruamel's lines, what in
+pydantic's words."""
 
 import difflib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, NamedTuple
 
 import pydantic
 from ruamel.yaml import YAML
@@ -17,204 +18,146 @@ from ruamel.yaml.reader import ReaderError
 from db.errors import UserError
 
 Key = tuple[str | int, ...]  # ("search", "space", "optimizer", 0)
-Place = tuple[str, int | None, Key]  # the source and the line of a value, and its key there
 
-# Spaces that are none for YAML, and what nobody sees, outside quotes and comments. Emoji and scripts need joiners
-# (U+200C, U+200D): these are odd beside ASCII only.
-_ODD = (
-    "[\u00a0\u00ad\u1680\u180e\u2000-\u200b\u200e\u200f\u202a-\u202f\u205f-\u2069\u3000\ufeff]|(?<=[ -~])[\u200c\u200d]"
-)
-ODD_SPACE = re.compile(f"""^(?:"[^"\n]*"|'[^'\n]*'|(?!{_ODD})[^#"'\n])*({_ODD})""", re.MULTILINE)
+# What nobody sees, and web pages put where a space was: it is read as a space or, without a width, not at all.
+UNSEEN = dict.fromkeys([0xA0, *range(0x2000, 0x200B), 0x202F, 0x3000], " ") | dict.fromkeys([0x200B, 0x2060, 0xFEFF])
+
+
+class Place(NamedTuple):
+    source: str  # the file's path, or "--set epochs=x"
+    line: int | None = None
 
 
 class Mistake(NamedTuple):
-    source: str  # the file's path, or "--set epochs=x"
-    line: int | None
-    key: str  # "search.space.learning_rate", or "" for the file as a whole
+    place: Place
+    key: Key  # () for the file as a whole
     message: str
 
     def __str__(self) -> str:
-        place = self.source if self.line is None else f"{self.source}, line {self.line}"
-        return f"{place}: {self.key}: {self.message}" if self.key else f"{place}: {self.message}"
+        source, line = self.place
+        said = f"{dotted(self.key)}: {self.message}" if self.key else self.message
+        return f"{source}: {said}" if line is None else f"{source}, line {line}: {said}"
 
 
 class ConfigError(UserError):
     """A config cannot be used; its text has one line for each mistake."""
 
     def __init__(self, mistakes: Sequence[Mistake]) -> None:
-        self.mistakes = sorted(dict.fromkeys(mistakes), key=lambda mistake: (mistake.source, mistake.line or 0))
+        self.mistakes = sorted(mistakes, key=lambda mistake: (mistake.place.source, mistake.place.line or 0))
         super().__init__("\n".join(str(mistake) for mistake in self.mistakes))
 
 
 def read_text(path: Path) -> str:
     """The text of a UTF-8 file. Raises ConfigError if there is none."""
-    line = None
     try:
-        content = path.read_bytes()
-        if content[:2] not in (b"\xff\xfe", b"\xfe\xff") and b"\0" not in content[:4]:
-            return content.decode("utf-8-sig")
-        message = "is UTF-16 or UTF-32 text: save it as UTF-8"
+        return path.read_text(encoding="utf-8-sig").translate(UNSEEN)
     except OSError as error:
         message = f"cannot be read ({error.strerror}): give the path of a YAML file"
-    except UnicodeDecodeError as error:
-        line, message = content[: error.start].count(b"\n") + 1, "is not UTF-8 text: save it as UTF-8"
-    raise ConfigError([Mistake(str(path), line, "", message)])
+    except UnicodeDecodeError:
+        message = "is not UTF-8 text: save it as UTF-8"
+    raise ConfigError([Mistake(Place(str(path)), (), message)])
 
 
-def read_yaml(text: str, source: str) -> tuple[Any, dict[Key, Place], list[Mistake]]:
-    """The data, the place of each key, and what is wrong with it as YAML (the data is None where that is all)."""
-    places: dict[Key, Place] = {}
-    found: list[Mistake] = []
-
-    def note(line: int | None, message: str, key: Key = ()) -> None:
-        found.append(Mistake(source, line, dotted(key), message))
-
-    while odd := ODD_SPACE.search(text):
-        note(text.count("\n", 0, odd.end()) + 1, f"holds an odd space (U+{ord(odd[1]):04X}): type a plain one")
-        text = f"{text[: odd.start(1)]} {text[odd.end() :]}"
+def read_yaml(text: str, source: str) -> tuple[Any, dict[Key, Place]]:
+    """The data, and the place of each key in it. Raises ConfigError for what is no YAML, for a key that stands there
+    twice, and for aliases, of which a short text can make an endless one."""
     yaml: Any = YAML(typ="safe", pure=True)
-
-    def build(node: Node, key: Key) -> Any:
-        places.setdefault(key, (source, node.start_mark.line + 1, key))
-        if isinstance(node, SequenceNode):
-            return [build(item, (*key, index)) for index, item in enumerate(node.value)]
-        if not isinstance(node, MappingNode):
-            return yaml.constructor.construct_object(node)
-        result: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            name, line = str(key_node.value), key_node.start_mark.line + 1
-            if not isinstance(key_node, ScalarNode):
-                note(line, "expected keys that are texts", key)
-            elif name in result:
-                note(line, f"stands here twice (first in line {places[(*key, name)][1]}): keep one", (*key, name))
-            else:
-                places[(*key, name)] = (source, line, (*key, name))
-                result[name] = build(value_node, (*key, name))
-        return result
-
+    line: int | None = None
+    yaml.allow_duplicate_keys = True  # they are all named, below
     try:
-        node = yaml.compose(text)
         for event in yaml.parse(text):
             if isinstance(event, AliasEvent):
                 problem = "aliases (*name) are not used in configs: write it out"
                 raise MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
-        return None if node is None else build(node, ()), places, found
+        places: dict[Key, Place] = {}
+        twice = []
+        for key, line in _lines(yaml.compose(text)):
+            if key in places:
+                twice.append(Mistake(Place(source, line), key, f"stands here twice, first in line {places[key].line}"))
+            places.setdefault(key, Place(source, line))
+        if twice:
+            raise ConfigError(twice)
+        return yaml.load(text), places
     except MarkedYAMLError as error:
-        problem = str(error.problem).replace(r"found character '\t' that", "a tab") + (
-            ": type spaces instead" if r"'\t'" in str(error.problem) else ""
-        )
-        note(error.problem_mark.line + 1 if error.problem_mark else None, f"is not valid YAML: {problem}")
+        line = error.problem_mark.line + 1 if error.problem_mark else None
+        problem = str(error.problem).replace(r"character '\t'", "a tab instead of spaces, a character")
     except ReaderError as error:
-        note(text.count("\n", 0, error.position) + 1, f"is not valid YAML: it holds U+{error.character:04X}")
+        line, problem = text.count("\n", 0, error.position) + 1, f"it holds U+{error.character:04X}"
     except (YAMLError, ValueError, RecursionError) as error:
-        note(None, f"is not valid YAML: {str(error).splitlines()[0]}")
-    return None, places, found
+        problem = str(error).splitlines()[0]
+    raise ConfigError([Mistake(Place(source, line), (), f"is not valid YAML: {problem}")])
+
+
+def _lines(node: Node | None, key: Key = ()) -> Iterator[tuple[Key, int]]:
+    """Every key of a node, and its line."""
+    if isinstance(node, SequenceNode):
+        for index, item in enumerate(node.value):
+            yield (*key, index), item.start_mark.line + 1
+            yield from _lines(item, (*key, index))
+    elif isinstance(node, MappingNode):
+        for name, value in node.value:
+            inner = (*key, str(name.value) if isinstance(name, ScalarNode) else "?")
+            yield inner, name.start_mark.line + 1
+            yield from _lines(value, inner)
 
 
 def placed(key: Key, message: str, places: Mapping[Key, Place]) -> Mistake:
     """The mistake, placed by the longest part of its key that stands in the file or in a --set."""
     known = next((key[:length] for length in range(len(key), 0, -1) if key[:length] in places), ())
-    source, line, full_key = places[known]
-    return Mistake(source, line if known else None, dotted((*full_key, *key[len(known) :])), message)
+    return Mistake(places.get(known, Place(next(iter(places.values())).source)), key, message)
 
 
 # What pydantic found
 
-EXPECTED = {  # where its own words are Python's
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "string_type": "a text",
-    "list_type": "a list",
-    "dict_type": "keys and values",
-    "model_type": "keys and values",
-    "dataclass_type": "keys and values",
-    "greater_than": "a number above {gt}",
-    "greater_than_equal": "at least {ge}",
-    "less_than": "a number below {lt}",
-    "less_than_equal": "at most {le}",
-    "too_short": "at least {min_length} of them",
-    "too_long": "at most {max_length} of them",
-    "string_pattern_mismatch": "at most 80 letters, digits, spaces, `.`, `_` and `-`, the first a letter or digit",
-}
+_OF_OTHER_BRANCHES = ("missing", "extra_forbidden", "unexpected_keyword_argument")
 
 
-def messages(error: pydantic.ValidationError, data: Any, section: type) -> Iterator[tuple[Key, str]]:
-    """A key and a sentence for each thing that pydantic found wrong with `data` as a `section`."""
-    by_key: dict[Key, Any] = {}
-    for details in _of_branches_meant(error.errors(), data):
-        key = _key_in(data, details["loc"], details["type"])
-        if key not in by_key or by_key[key]["type"].endswith("_type"):  # of a union's branches the one that says more
-            by_key[key] = details
-    for key, details in by_key.items():
-        if any(other[: len(key)] == key for other in by_key if other != key):
-            continue  # a branch of a union that was not meant
-        kind, found = details["type"], details["input"]
-        if kind in ("extra_forbidden", "unexpected_keyword_argument"):
-            known = _known_keys(key, section)
-            message = f"unknown key{nearest(str(key[-1]), known)} (known here: {', '.join(known)})"
-        elif kind == "missing":
-            message = "is missing"
-        elif kind == "mistake":  # in our own words
-            message = details["msg"]
+def messages(error: pydantic.ValidationError, data: Any, known: Sequence[str]) -> Iterator[tuple[Key, str]]:
+    """A key and a sentence for each thing that pydantic found wrong with `data`. known: all keys there are."""
+    for key, details in _of_one_branch(error.errors(), data):
+        said, found = details["msg"], details["input"]
+        if details["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+            yield key, f"unknown key{nearest(key[-1], known)}"
+        elif details["type"] == "missing":
+            yield key, "is missing"
+        elif details["type"] == "mistake":  # in our own words
+            yield key, said
+        elif details["type"] in ("model_type", "dataclass_type", "dict_type"):
+            yield key, f"expected keys and values, found {shown(found)}"
         else:
-            said = EXPECTED[kind].format(**details.get("ctx", {})) if kind in EXPECTED else details["msg"]
-            expected = said.removeprefix("Input should be ")
-            choices = re.findall("'([^']*)'", expected)
-            message = f"expected {expected}, found {shown(found)}{nearest(found, choices)}"
-            if kind == "int_type" and isinstance(found, float) and found.is_integer():
-                message += f"; write {int(found)}"
-        yield key, message
+            choices = re.findall("'([^']*)'", said)
+            yield key, f"{said.removeprefix('Input ')}, found {shown(found)}{nearest(found, choices)}"
 
 
-_MISFITS = ("missing", "extra_forbidden", "unexpected_keyword_argument")
-
-
-def _of_branches_meant(errors: Sequence[Any], data: Any) -> Iterator[Any]:
-    """Without what a union's other branches say: those whose keys are not the given ones, where some branch's are, and
-    else what they miss."""
-    misfits: dict[Key, dict[Key, bool]] = {}  # by the union's key, of each branch
-    placed_errors = []
+def _of_one_branch(errors: Sequence[Any], data: Any) -> Iterator[tuple[Key, Any]]:
+    """The errors with their keys; of a union's, those of the one branch that was meant, by the keys that fit it."""
+    unions: dict[Key, dict[Key, list[tuple[Key, Any]]]] = {}
     for details in errors:
-        key, location = _key_in(data, details["loc"], details["type"]), details["loc"]
-        length = next((at for at, element in enumerate(key) if location[at] != element), len(key))
-        branch = location[length : length + 1] if len(location) > len(key) else ()
-        union = misfits.setdefault(key[:length], {}) if branch else {}
-        elsewhere = details["type"] in _MISFITS or len(location) == length + 1
-        union[branch] = union.get(branch, False) or elsewhere
-        placed_errors.append((details, union, branch))
-    for details, union, branch in placed_errors:
-        if len(union) > 1 and union[branch] and (not all(union.values()) or details["type"] == "missing"):
-            continue
-        yield details
+        key, branch = _key_and_branch(data, details)
+        unions.setdefault(branch[:-1], {}).setdefault(branch, []).append((key, details))
+
+    def misfits(of_branch: tuple[Key, list[tuple[Key, Any]]]) -> tuple[bool, int]:
+        branch, found = of_branch
+        return (
+            any(details["type"] != "mistake" and len(details["loc"]) == len(branch) for _, details in found),
+            sum(details["type"] in _OF_OTHER_BRANCHES for _, details in found),
+        )
+
+    for branches in unions.values():
+        yield from min(branches.items(), key=misfits)[1]
 
 
-def _key_in(data: Any, location: Sequence[str | int], kind: str) -> Key:
-    """Pydantic's location without the names of its union's branches."""
-    key: list[str | int] = []
+def _key_and_branch(data: Any, details: Any) -> tuple[Key, Key]:
+    """Pydantic's location without the names of unions' branches, and its beginning up to the last of these names."""
+    location, key, branch = details["loc"], [], ()
     for position, element in enumerate(location):
         items = data if isinstance(data, dict) else dict(enumerate(data)) if isinstance(data, list) else {}
-        if element in items:
-            data = items[element]
+        if element in items or (details["type"] == "missing" and position == len(location) - 1):
+            data = items.get(element)
             key.append(element)
-        elif kind == "missing" and position == len(location) - 1:
-            key.append(element)
-    return tuple(key)
-
-
-def _known_keys(key: Key, section: Any) -> list[str]:
-    """The keys of the section that `key` stands in, or of all that it may be."""
-    sections = [section]
-    for element in key[:-1]:
-        hints = [get_type_hints(one).get(str(element)) for one in sections]  # None: it is a name of the user's
-        sections = [found for hint in hints for found in _sections(hint)] or sections
-    return [name for one in sections for name in get_type_hints(one) if name != "model_config"]
-
-
-def _sections(hint: Any) -> Iterator[Any]:
-    if isinstance(hint, type) and (issubclass(hint, pydantic.BaseModel) or hasattr(hint, "__dataclass_fields__")):
-        yield hint
-    for argument in get_args(hint):
-        yield from _sections(argument)
+        else:
+            branch = location[: position + 1]
+    return tuple(key), branch
 
 
 def nearest(found: object, choices: Sequence[str]) -> str:
@@ -231,5 +174,5 @@ def dotted(key: Key) -> str:
 
 
 def shown(value: object) -> str:
-    text = "nothing" if value is None else json.dumps(value, ensure_ascii=False, default=str)
+    text = "nothing" if value is None else json.dumps(value, ensure_ascii=False, default=str, skipkeys=True)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -49,7 +49,7 @@ def run_for(arguments: list[str], seconds: float | None) -> tuple[int, str]:
 
 def test_a_sweep_killed_again_and_again_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(CONFIG.replace(", 1e30]", "]").replace("epochs: 3", f"epochs: {EPOCHS}"))
-    config = read_config(tmp_path / "tiny.yaml", []).configs["cpu"]
+    config = read_config(tmp_path / "tiny.yaml", []).config
     data = load_dataset(["photos"], train_images=40, validation_images=20, say=lambda line: None)
     colours = colours_of(data)
     expected = {

@@ -71,7 +71,7 @@ def test_a_full_disk_under_a_sweep_loses_no_epoch(tmp_path: Path) -> None:
     assert "python -m platform.sweep --resume tiny" in output.splitlines()[-1]
     assert status_again == 0, output_again
 
-    planned = list(plan_trials(read_config(config, []).configs["cpu"]))
+    planned = list(plan_trials(read_config(config, []).config))
     engine = open_database(storage / "disk" / "d.sqlite")
     check_integrity(engine)
     with read_session(engine) as session:

@@ -107,7 +107,7 @@ def begin(config: SweepConfig, data: Dataset, engine: Engine, folder: Path) -> t
     """Record the start of a run of the driver; return its recorder, what is left to do, and the run's folder."""
     colours, arms = colours_of(data), {**config.arms, **BASELINES}
     tasks = {name: compose(arms, name, colours) for name in (*trained_arms(arms), *BASELINES)}
-    start = Start(config, "", None, "test", {}, str(folder), data, colours, tasks)
+    start = Start(config, "", "test", {}, str(folder), data, colours, tasks)
     drive = Drive(engine, config.experiment)
     drive.take()
     recorded = record_start(engine, start, drive)

@@ -77,7 +77,6 @@ def begin_experiment(
         dataset_id=dataset_id,
         config=config,
         config_yaml="",
-        profile=None,
         storage_path="results",
     )
     return dataset_id, experiment_id, record_run(session, experiment_id, code_version="test", environment={})

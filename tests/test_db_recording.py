@@ -70,7 +70,6 @@ def new_experiment(session: Session, dataset_id: int, name: str = "first", at: d
         dataset_id=dataset_id,
         config={"arms": ["L2"]},
         config_yaml="arms: [L2]  # Vergleich für λ\n",
-        profile="cpu",
         storage_path="/results/first",
         at=at,
     )

@@ -50,7 +50,6 @@ def add_experiment(engine: Engine) -> None:
             dataset_id=dataset_id,
             config={},
             config_yaml="",
-            profile=None,
             storage_path="/results",
         )
         record_arm(

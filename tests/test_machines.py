@@ -13,11 +13,10 @@ from db.store import StoreError, open_database, open_existing
 from db.studies import create_study
 from platform import workers
 from platform.arm_options import ArmOptions
-from platform.config import ConfigError, arm_mistakes, read_config
+from platform.config import arm_mistakes
 from platform.datasets import default_data_directory
 from tests.survey_browser import CHECKOUT
 from tests.survey_data import add_experiment
-from tests.test_config import GOOD
 
 # Databases
 
@@ -92,33 +91,6 @@ def test_a_user_without_a_home_has_one_for_ray_and_data(monkeypatch: pytest.Monk
     [line] = workers.set_ray_variables(environment)
     assert Path(environment["HOME"]).is_dir()
     assert "no home folder" in line
-
-
-@pytest.mark.parametrize("odd", ["\u00a0", "\u200b", "\u200d", "\u200e", "\u2060", "\u00ad", "\ufeff", "\u3000"])
-@pytest.mark.parametrize(
-    ("old", "new"), [("epochs: 9", "epochs: {}9"), ("epochs: 9", "epochs: 9{}"), ("epochs: 9", '"epochs":{}9')]
-)
-def test_what_nobody_sees_in_a_config_is_named_with_its_line(tmp_path: Path, odd: str, old: str, new: str) -> None:
-    old, new = old.format(), new.format(odd)
-    assert old in GOOD
-    (tmp_path / "c.yaml").write_text(GOOD.replace(old, new), encoding="utf-8")
-    with pytest.raises(ConfigError) as raised:
-        read_config(tmp_path / "c.yaml")
-    line = GOOD[: GOOD.index(old)].count("\n") + 1
-    assert f"c.yaml, line {line}: holds an odd space (U+{ord(odd):04X})" in str(raised.value)
-
-
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
-def test_wide_encodings_are_called_by_name(tmp_path: Path, encoding: str) -> None:
-    (tmp_path / "c.yaml").write_bytes(GOOD.encode(encoding))
-    with pytest.raises(ConfigError, match="is UTF-16 or UTF-32 text: save it as UTF-8"):
-        read_config(tmp_path / "c.yaml")
-
-
-def test_a_tab_is_called_one(tmp_path: Path) -> None:
-    (tmp_path / "c.yaml").write_text(GOOD.replace("epochs: 9", "epochs:\t9"))
-    with pytest.raises(ConfigError, match="a tab cannot start any token: type spaces instead"):
-        read_config(tmp_path / "c.yaml")
 
 
 @pytest.mark.parametrize("name", ["\u200b", "\u200d", "\ufeff", "\u202eabc", "😀" * 81, "a\u2029b"])

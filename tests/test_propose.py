@@ -61,7 +61,7 @@ def test_from_votes_to_the_next_sweep(tilted: Engine, tmp_path: Path, capsys: py
     assert "The best so far is λ = " in printed
     assert "The best of several looks better than it is" in printed
     assert file.read_text().startswith("# Proposed from study 'cats' of experiment 'cats', 12 simulated participants")
-    config = read_config(file).configs["cpu"]
+    config = read_config(file).config
     assert config.experiment == "cats-round-2"
     assert (config.train_images, config.epochs, config.minutes) == (40, 4, None)
     assert [planned.arm for planned in plan_trials(config)] == ["classification"]

@@ -275,7 +275,6 @@ def test_a_study_cannot_take_contenders_of_another_experiment(engine: Engine) ->
             dataset_id=dataset_id,
             config={},
             config_yaml="",
-            profile=None,
             storage_path="",
         )
         arm = record_arm(session, experiment_id=other, name="x", position=0, options={})

@@ -65,8 +65,6 @@ search:
   method: grid
   space: {learning_rate: [1e-3, 1e-2, 3e-2, 1e30]}  # the last one must diverge
 samples: {images: 5}
-profiles:
-  gpu: {}
 """
 # Beside them an arm without a training of its own, one with a palette that is found, and a name that no folder bears.
 LONG = "π/" * 40
@@ -172,7 +170,7 @@ def test_what_ends_a_sweep_leaves_no_trial_running(interrupted: Path) -> None:
 def test_a_resumed_sweep_gives_what_an_uninterrupted_one_would(finished: Finished) -> None:
     data = load_dataset(["photos"], train_images=40, validation_images=20, say=lambda line: None)
     colours = colours_of(data)
-    config = read_config(finished.config).configs["cpu"]
+    config = read_config(finished.config).config
     with one_thread(), read_session(finished.engine) as session:
         rows = session.execute(select(Arm.name, Trial).join(Arm, Arm.id == Trial.arm_id).where(~Arm.baseline))
         trials = {(arm, trial.number): trial for arm, trial in rows}
