@@ -167,7 +167,10 @@ def folder(path: Path) -> None:
         (someone_elses, r"x\.sqlite belongs to something else \(it has the table 'bookmarks'\); give another path"),
         (damaged, r"x\.sqlite is damaged; put a copy"),
         (newer, r"x\.sqlite was written by a newer HueJury \(schema 9999, this one knows 0\d*\); update HueJury"),
-        (of_development, r"x\.sqlite was made by a HueJury from before its first release, .*; move it away, and run"),
+        (
+            of_development,
+            r"x\.sqlite is of HueJury's development before anything was released .*; move it away, and sweep",
+        ),
         (folder, r"x\.sqlite is a folder; give the path of a file in it"),
     ],
 )
