@@ -16,8 +16,7 @@ from platform.colour_counts import ColourCounts, kmeans_centers
 from platform.palettes import Palette
 
 SPREAD = 20.0  # Lab units, of a segment's first colours around its centre
-SWATCHES = 4  # colours of a segment in its picture's palette; 256 entries suffice for 64 segments
-SWATCH_LIGHTNESS = 65.0
+DRAWN_LIGHTNESS = 65.0  # of segments
 SMALLEST = 1e-12  # probability of a colour: its logarithm stays finite
 
 
@@ -40,17 +39,13 @@ class SegmentHead(nn.Module):
 @torch.no_grad()
 def segment_pngs(palette: Palette, head: SegmentHead, rows: Tensor, size: tuple[int, int]) -> list[bytes]:
     """Draw the segment that each pixel belongs to most, for pictures of (height, width) whose features are rows
-    (pixels, width): PNGs with a palette, in which segment k is SWATCHES k, followed by its further swatches.
-
-    Swatches: a segment's likeliest colours, the likeliest first, at one lightness; the numbers of segments are for
-    whoever reads the file, the colours for whoever sees it.
+    (pixels, width): PNGs with a palette of as many colours, each a segment's likeliest at one lightness. The
+    numbers of segments are for whoever reads the file, the colours for whoever sees it.
     """
-    likeliest = head.colours.topk(min(SWATCHES, head.colours.shape[1])).indices
-    likeliest = torch.nn.functional.pad(likeliest, (0, SWATCHES - likeliest.shape[1]), mode="replicate")
-    ab = palette.centers[likeliest]
-    swatches = lab_to_rgb(torch.cat((torch.full_like(ab[..., :1], SWATCH_LIGHTNESS), ab), dim=-1))
+    ab = palette.centers[head.colours.argmax(-1)]
+    colours = lab_to_rgb(torch.cat((torch.full_like(ab[:, :1], DRAWN_LIGHTNESS), ab), dim=-1))
     segments = head.segment(rows.float()).argmax(-1).view(-1, *size)
-    return [_with_palette(SWATCHES * picture, swatches) for picture in segments]
+    return [_with_palette(picture, colours) for picture in segments]
 
 
 def _with_palette(numbers: Tensor, colours: Tensor) -> bytes:

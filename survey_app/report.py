@@ -78,10 +78,11 @@ def report_html(
         sections["Sweep"] = sweep_view.exhibits(session, chosen.experiment)
         gallery = pictures_view.gallery_of(session, chosen)
         sections["Pictures"] = pictures_view.exhibits(gallery, chosen.kept)
+        most_convincing = pictures_view.DISAGREE if gallery.asked is None else pictures_view.CONVINCING
         finding = f'<p class="finding">{_inline(results_view.said(chosen, gallery))}</p>'
         sheets = {
-            "Results": finding + pictures_view.strip_sheet_html(session, gallery),
-            "Pictures": pictures_view.contact_sheet_html(session, gallery),
+            "Results": finding + _gallery_html(session, gallery, pictures_view.TELLING, 1),
+            "Pictures": _gallery_html(session, gallery, most_convincing, 8),
         }
     title = f"{experiment}: colourizations, scores and votes"
     links = "".join(f'<a href="#{_anchor(name)}">{html.escape(name)}</a>' for name in sections)
@@ -119,6 +120,12 @@ def _chosen(
     except StudyBlinded as blinded:
         hidden = str(blinded)
     return Chosen(engine, summary, study_summary(engine, row.name), simulated, inclusion, answers, hidden)
+
+
+def _gallery_html(session: Session, gallery: pictures_view.Gallery, order: str, count: int) -> str:
+    """The first rows of the gallery, if it has any."""
+    rows = pictures_view.sort_rows(session, gallery, order)[:count]
+    return pictures_view.still_gallery_html(session, gallery, rows, order) if rows else ""
 
 
 def _exhibit_html(exhibit: Exhibit) -> str:

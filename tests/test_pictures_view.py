@@ -1,17 +1,14 @@
 """The gallery and the analysis by class: what they count and work out, and how they look in a browser."""
 
 import base64
-import io
 import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import streamlit as st
-from PIL import Image as Picture
 from playwright.sync_api import Browser
 from skimage.color import rgb2lab
 from sqlalchemy import Engine, case, delete, func, select, update
@@ -27,7 +24,6 @@ from platform.contact_sheet import grey_png
 from survey_app.dashboard import pictures_view
 from survey_app.dashboard.classes_view import class_exhibits
 from survey_app.dashboard.exhibits import COLOURS, Figure, svg
-from survey_app.dashboard.exhibits import png as drawn_png
 from survey_app.simulate import Observer, simulate
 from tests.query_plans import query_plans, scans
 from tests.survey_browser import PHONE, Server, check_looks
@@ -35,7 +31,6 @@ from tests.survey_data import ARMS, add_experiment, colourized, png
 from tests.survey_data import photographs as cut_outs
 
 STUDY = "cats"
-SVG = "{http://www.w3.org/2000/svg}"
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +77,7 @@ def html_of(
     engine: Engine, gallery: pictures_view.Gallery, rows: Sequence[int], order: str = pictures_view.DISAGREE
 ) -> str:
     with read_session(engine) as session:
-        return pictures_view.rows_html(session, gallery, rows, order, can_enlarge=True)
+        return pictures_view.gallery_html(session, gallery, rows, order, can_enlarge=True)
 
 
 def test_contenders_are_the_studys_or_the_best(engine: Engine) -> None:
@@ -179,17 +174,18 @@ def test_rows_are_sorted_by_what_is_chosen(engine: Engine) -> None:
     images = [photograph.image_id for photograph in gallery.photographs]
     with read_session(engine) as session:
         apart = pictures_view.disagreement(session, "some", gallery.trial_ids, images)
-        assert pictures_view.sorted_rows(session, gallery, pictures_view.CONVINCING)[:2] == [3, 5]
-        assert pictures_view.sorted_rows(session, gallery, pictures_view.DISBELIEVED)[:2] == [5, 3]
-        assert sorted(pictures_view.sorted_rows(session, gallery, pictures_view.CONVINCING)) == list(rows)
-        assert pictures_view.sorted_rows(session, gallery, pictures_view.WORST)[0] == errors.argmax()
-        assert pictures_view.sorted_rows(session, gallery, pictures_view.CLOSEST)[0] == errors.argmin()
-        assert pictures_view.sorted_rows(session, gallery, pictures_view.DISAGREE)[0] == apart.argmax()
-        assert pictures_view.sorted_rows(session, gallery, pictures_view.IN_ORDER, "cat") == list(rows)[::2]
+        assert pictures_view.sort_rows(session, gallery, pictures_view.CONVINCING)[:2] == [3, 5]
+        assert pictures_view.sort_rows(session, gallery, pictures_view.DISBELIEVED)[:2] == [5, 3]
+        assert sorted(pictures_view.sort_rows(session, gallery, pictures_view.CONVINCING)) == list(rows)
+        assert pictures_view.sort_rows(session, gallery, pictures_view.WORST)[0] == errors.argmax()
+        assert pictures_view.sort_rows(session, gallery, pictures_view.TELLING)[:2] == [5, 3]
+        assert pictures_view.sort_rows(session, gallery, pictures_view.DISAGREE)[0] == apart.argmax()
+        assert pictures_view.sort_rows(session, gallery, pictures_view.IN_ORDER, "cat") == list(rows)[::2]
     framed = html_of(engine, gallery, [3], pictures_view.CONVINCING)
     assert framed.count("class=chosen") == 1
     chosen = framed.partition("class=chosen")[2].partition("</figure>")[0]
-    assert "picked as real by 9 of 10 simulated participants" in chosen
+    assert "coloured by regression: ΔE " in chosen
+    assert chosen.count("9/10 picked") == 2  # in words, too, for those who cannot see it
 
 
 def test_pictures_are_the_stored_ones_and_say_what_they_are(engine: Engine) -> None:
@@ -203,7 +199,6 @@ def test_pictures_are_the_stored_ones_and_say_what_they_are(engine: Engine) -> N
     assert shown == [grey_png(truth), truth, *(stored[trial, image] for trial in gallery.trial_ids)]
     assert "<b>frog</b>" not in text
     assert "&lt;b&gt;frog&lt;/b&gt;, image 1, coloured by regression: ΔE" in text
-    assert "simulated participants" in text
 
 
 def test_without_votes_nothing_is_said_of_any(engine: Engine) -> None:
@@ -234,10 +229,10 @@ def test_what_is_said_where_there_is_no_picture(engine: Engine) -> None:
     with write_session(engine) as session:
         session.execute(delete(Participant))
         session.execute(delete(Sample))
-    assert "kept no sample pictures" in pictures_view.why_empty(gallery_of(engine, None))
+    assert "kept no sample pictures" in pictures_view.explain_emptiness(gallery_of(engine, None))
     with write_session(engine) as session:
         session.execute(update(Trial).values(status="running"))
-    assert "No trial has finished yet" in pictures_view.why_empty(gallery_of(engine, None, study=None))
+    assert "No trial has finished yet" in pictures_view.explain_emptiness(gallery_of(engine, None, study=None))
 
 
 def test_a_missing_picture_is_said_to_be_missing(engine: Engine) -> None:
@@ -277,49 +272,15 @@ def test_classes(engine: Engine) -> None:
         assert "<svg" in svg(exhibit)
 
 
-def test_the_contact_sheet_needs_nothing_else(engine: Engine) -> None:
+def test_the_still_gallery_needs_nothing_else(engine: Engine) -> None:
     with read_session(engine) as session:
-        sheet = pictures_view.contact_sheet_html(session, gallery_of(engine, answers_of(engine)), rows=3)
-    assert sheet.count("<section") == 3
-    assert sheet.count("<img") == 3 * (2 + len(ARMS))
-    assert "<button" not in sheet
-    assert "http" not in sheet
-
-
-def drawings(drawing: str) -> list[tuple[ElementTree.Element, ElementTree.Element]]:
-    """The boxes of a sheet with what is drawn in each."""
-    return [(box, box[0]) for box in ElementTree.fromstring(drawing).iterfind(f"{SVG}svg")]
-
-
-def test_a_saved_sheet_has_the_rows_as_they_are_shown(engine: Engine) -> None:
-    gallery = gallery_of(engine, answers_of(engine))
-    image = gallery.photographs[2].image_id
-    with read_session(engine) as session:
-        drawing = pictures_view.sheet(session, gallery, [1, 2], pictures_view.CONVINCING)
-        stored = sample_pngs(session, gallery.trial_ids, [image])
-        truth = truth_pngs(session, [image])[image]
-    words = [element.text or "" for element in ElementTree.fromstring(drawing).iterfind(f"{SVG}text")]
-    assert words[0] == "Pictures (simulated participants)"
-    assert " ".join(words[1:]).startswith(
-        "grey photograph regression classification rebalanced 0.25 <b>frog</b>, image"
-    )
-    assert gallery.picked is not None
-    assert gallery.asked is not None
-    for column in range(len(ARMS)):
-        assert f"ΔE {gallery.delta_e[2, column]:.1f}" in words
-    told = [f"{k}/{n} picked" if n else "not asked" for k, n in zip(gallery.picked[2], gallery.asked[2], strict=True)]
-    assert [text for text in words if re.fullmatch(r"\d+/\d+ picked|not asked", text)][-len(ARMS) :] == told
-    # As PNG, at twice the size: every pixel of every picture is where it should be.
-    with Picture.open(io.BytesIO(drawn_png(drawing))) as opened:
-        sheet = np.asarray(opened.convert("RGB"))
-    shown = drawings(drawing)
-    assert len(shown) == 2 * (2 + len(ARMS))
-    expected = [grey_png(truth), truth, *(stored[trial, image] for trial in gallery.trial_ids)]
-    for (box, _), encoded_picture in zip(shown[2 + len(ARMS) :], expected, strict=True):
-        x, y, width, height = (2 * int(box.attrib[name]) for name in ("x", "y", "width", "height"))
-        step = width // 8
-        inside = sheet[y + step // 2 : y + height : step, x + step // 2 : x + width : step]
-        assert np.array_equal(inside, pixels(encoded_picture))
+        gallery = gallery_of(engine, answers_of(engine))
+        still = pictures_view.still_gallery_html(session, gallery, [4, 0, 2], pictures_view.CONVINCING)
+    assert re.findall(r", image (\d+)</h4>", still) == ["4", "0", "2"]
+    assert still.count("<img") == 3 * (2 + len(ARMS))
+    assert "simulated participants who picked it as real" in still
+    assert "<button" not in still
+    assert "http" not in still
 
 
 def test_samples_are_never_scanned(engine: Engine) -> None:
@@ -357,8 +318,8 @@ def test_the_gallery_in_a_browser(database: Path, tmp_path: Path, browser: Brows
         assert again["width"] == box["width"]
         page.get_by_role("button", name="Save").first.click()
         with page.expect_download() as download:
-            page.get_by_role("button", name="SVG", exact=True).click()
-        assert download.value.suggested_filename == "pictures-simulated.svg"
+            page.get_by_role("button", name="HTML", exact=True).click()
+        assert download.value.suggested_filename == "pictures-simulated.html"
         page.keyboard.press("Escape")
         page.get_by_role("button", name="Next 2 images").click()
         page.locator(".gallery section").nth(2).wait_for(state="detached")

@@ -5,7 +5,6 @@ The gallery is HTML, a row per image, for the page and for the report.
 
 import base64
 import html
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 from skimage.color import rgb2lab
-from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from db.answers import Answers
@@ -22,13 +20,12 @@ from db.pictures import pixels
 from db.results import Contender, ExperimentSummary, arm_names, arm_results, best_contenders, contenders
 from db.store import read_session
 from db.studies import find_study
-from platform.contact_sheet import Cell, box_px, drawn, grey_png, sheet_svg
+from platform.contact_sheet import box_px, grey_png
 from platform.results import SIMULATED, titled
 from platform.scores import JURY
 from survey_app.dashboard.chosen import Chosen, choose
 from survey_app.dashboard.classes_view import class_exhibits
-from survey_app.dashboard.exhibits import Exhibit, file_stem, headed, save_drawing, show_exhibits
-from survey_app.dashboard.segments import legend_html, marked_png
+from survey_app.dashboard.exhibits import Exhibit, file_stem, headed, save, show_exhibits
 
 ROWS = 12  # a page
 PICTURE_PX = {"narrow": 96, "wide": 128, "large": 256}  # about so wide on a phone, on a wide page, and enlarged
@@ -36,9 +33,19 @@ MOST_WIDE = 5  # contenders whose larger pictures stand in one row on a wide pag
 FOLDER = Path(__file__).parent
 CSS = (FOLDER / "gallery.css").read_text(encoding="utf-8")
 ALL = "all"
-DISAGREE, WORST, CLOSEST = "where models disagree", "largest error", "smallest error"
+CONVINCING, DISBELIEVED, TELLING = "most convincing fakes", "fakes that nobody believed", "what tells models apart"
+DISAGREE, WORST, IN_ORDER = "where models disagree", "largest error", "as in the dataset"
 BY_JURY = "most convincing by the jury, a machine"
-CONVINCING, DISBELIEVED, IN_ORDER = "most convincing fakes", "fakes that nobody believed", "as in the dataset"
+FRAMED = "Sorted by the picture with the orange frame, by"
+SORTED = {
+    CONVINCING: f"{FRAMED} (k + 1) / (n + 2): one answer does not outdo ten.",
+    DISBELIEVED: f"{FRAMED} (k + 1) / (n + 2): one answer does not outdo ten.",
+    BY_JURY: f"{FRAMED} the jury's mark. It is a machine, nobody's vote.",
+    TELLING: "First comes what votes tell apart best or, before there are any, what differs most in its errors.",
+    DISAGREE: "Sorted by how far apart the models' colours are (root mean square distance in ab).",
+    WORST: "Sorted by the mean ΔE of the models.",
+    IN_ORDER: "",
+}
 
 _component = st.components.v2.component(
     "huejury_gallery",
@@ -69,14 +76,15 @@ class Gallery:
     def trial_ids(self) -> list[int]:
         return [contender.trial.trial_id for contender in self.contenders]
 
+    @property
+    def shown_arms(self) -> list[str]:
+        return [contender.arm for contender in self.contenders]
+
     def class_of(self, photograph: Photograph) -> str:
         return self.experiment.class_names[photograph.class_index]
 
     def name(self, photograph: Photograph) -> str:
         return f"{self.class_of(photograph)}, image {photograph.number}"
-
-    def title(self, text: str) -> str:
-        return titled(text, simulated=self.simulated and self.asked is not None)
 
 
 def show(chosen: Chosen) -> None:
@@ -84,16 +92,16 @@ def show(chosen: Chosen) -> None:
     with read_session(chosen.engine) as session:
         gallery = gallery_of(session, chosen)
         if not gallery.photographs:
-            st.markdown(why_empty(gallery))
+            st.markdown(explain_emptiness(gallery))
             return
-        _show_gallery(session, gallery, chosen.engine)
+        _show_gallery(session, gallery, chosen)
     show_exhibits(exhibits(gallery, chosen.kept))
 
 
 def exhibits(gallery: Gallery, answers: Answers | None) -> list[Exhibit]:
     """What stands below the pictures: the analysis by class. answers: of those who are counted."""
     if not gallery.contenders:
-        return [why_empty(gallery)]
+        return [explain_emptiness(gallery)]
     return class_exhibits(gallery.experiment, gallery.arms, gallery.contenders, answers)
 
 
@@ -153,29 +161,46 @@ def disagreement(_session: Session, database: str, trial_ids: Sequence[int], ima
     return distances
 
 
-def sorted_rows(session: Session, gallery: Gallery, order: str, only: str | None = None) -> list[int]:
+def sort_rows(session: Session, gallery: Gallery, order: str, only: str | None = None) -> list[int]:
     """Places in gallery.photographs, sorted; only: of this class. What has nothing to be sorted by comes last."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # the mean of nothing is NaN
-        if order == DISAGREE:
-            database = session.get_bind().engine.url.render_as_string()
-            image_ids = [photograph.image_id for photograph in gallery.photographs]
-            key = -disagreement(session, database, gallery.trial_ids, image_ids)
-        elif order in (WORST, CLOSEST):
-            key = np.nanmean(gallery.delta_e, axis=1) * (-1 if order == WORST else 1)
-        elif order == CONVINCING:
-            key = -np.nanmax(_believed(gallery), axis=1)
-        elif order == BY_JURY:
-            key = -np.nanmax(gallery.by_jury, axis=1)
-        elif order == DISBELIEVED:
-            key = np.nanmin(_believed(gallery), axis=1)
-        else:
-            key = np.arange(len(gallery.photographs), dtype=float)
+    marks = _marks_sorted_by(gallery, order)
+    if marks is not None:
+        key = -np.ma.masked_invalid(marks).max(axis=1).filled(-np.inf)
+    elif order == TELLING:
+        voted = gallery.picked is not None and gallery.asked is not None
+        told = _believed(gallery, unasked=0.5) if voted else gallery.delta_e
+        key = -np.ma.masked_invalid(told).var(axis=1).filled(-np.inf)
+    elif order == DISAGREE:
+        database = session.get_bind().engine.url.render_as_string()
+        image_ids = [photograph.image_id for photograph in gallery.photographs]
+        key = -disagreement(session, database, gallery.trial_ids, image_ids)
+    elif order == WORST:
+        key = -np.ma.masked_invalid(gallery.delta_e).mean(axis=1).filled(-np.inf)
+    else:
+        key = np.arange(len(gallery.photographs), dtype=float)
     rows: list[int] = np.argsort(key, kind="stable").tolist()
     return [row for row in rows if only is None or gallery.class_of(gallery.photographs[row]) == only]
 
 
-def why_empty(gallery: Gallery) -> str:
+def _marks_sorted_by(gallery: Gallery, order: str) -> np.ndarray | None:
+    """float (images, contenders), NaN where there is none: the picture of a row with the highest decides on its place.
+    None where no single picture does."""
+    if order == BY_JURY:
+        return gallery.by_jury
+    if order in (CONVINCING, DISBELIEVED):
+        return _believed(gallery) * (1 if order == CONVINCING else -1)
+    return None
+
+
+def _believed(gallery: Gallery, *, unasked: float = np.nan) -> np.ndarray:
+    """(k + 1) / (n + 2) of each picture, float (images, contenders), `unasked` where nobody was asked: the mean of what
+    the share may be, with all shares as likely beforehand."""
+    if gallery.picked is None or gallery.asked is None:
+        return np.full(gallery.delta_e.shape, unasked)
+    return np.where(gallery.asked > 0, (gallery.picked + 1) / (gallery.asked + 2), unasked)
+
+
+def explain_emptiness(gallery: Gallery) -> str:
     """What to say where there is no picture."""
     if not gallery.contenders:
         return (
@@ -190,7 +215,7 @@ def why_empty(gallery: Gallery) -> str:
 
 def gallery_note(gallery: Gallery, order: str) -> str:
     """What is shown, in what order, and what the numbers are."""
-    parts = [f"{len(gallery.photographs)} images of the validation split, enlarged without smoothing."]
+    parts = ["Images of the validation split, enlarged without smoothing."]
     if gallery.missing:
         parts.append(f"Not here yet, as none of its trials has finished: {', '.join(gallery.missing)}.")
     parts.append("ΔE: the mean colour difference to the photograph (ΔE2000).")
@@ -199,226 +224,112 @@ def gallery_note(gallery: Gallery, order: str) -> str:
     if gallery.asked is not None:
         whom = SIMULATED if gallery.simulated else "participants"
         parts.append(f"k/n: {whom} who picked it as real, of those asked (main questions).")
-    if order in (CONVINCING, DISBELIEVED):
-        parts.append(
-            "Sorted by the picture with the orange frame, by (k + 1) / (n + 2): one answer does not outdo ten."
-        )
-    elif order == BY_JURY:
-        parts.append("Sorted by the picture with the orange frame, by the jury's mark. It is a machine, nobody's vote.")
-    elif order == DISAGREE:
-        parts.append("Sorted by how far apart the models' colours are (root mean square distance in ab).")
-    elif order in (WORST, CLOSEST):
-        parts.append("Sorted by the mean ΔE of the models.")
-    return " ".join(parts)
+    return " ".join([*parts, SORTED[order]]).strip()
 
 
-def contact_sheet_html(session: Session, gallery: Gallery, rows: int = 8) -> str:
-    """The first rows of the gallery as HTML that needs nothing else, for the report."""
-    order = DISAGREE if gallery.asked is None else CONVINCING
-    shown = sorted_rows(session, gallery, order)[:rows]
-    return _still(rows_html(session, gallery, shown, order, can_enlarge=False), gallery_note(gallery, order))
-
-
-def strip_sheet_html(session: Session, gallery: Gallery) -> str:
-    """The strip as HTML that needs nothing else, for the report."""
-    return _still(strip_html(session, gallery, can_enlarge=False), strip_note(gallery)) if gallery.photographs else ""
-
-
-def _still(grid: str, note: str) -> str:
-    return f'<style>{CSS}</style><div class="gallery">{grid}</div><p>{html.escape(note)}</p>'
-
-
-def separating_row(gallery: Gallery) -> int:
-    """The place of the photograph whose pictures votes tell apart best, by the spread of (k + 1) / (n + 2), or before
-    there are any by that of ΔE."""
-    marks = np.ma.masked_invalid(gallery.delta_e)
-    if gallery.picked is not None and gallery.asked is not None:
-        marks = np.ma.asarray((gallery.picked + 1) / (gallery.asked + 2))  # one half where nobody was asked
-    return int(marks.var(axis=1).filled(0.0).argmax())
-
-
-def strip_html(session: Session, gallery: Gallery, *, can_enlarge: bool) -> str:
-    """That photograph, in grey, and every contender's picture of it."""
-    row = separating_row(gallery)
-    (pictures,) = _rows(session, gallery, [row], IN_ORDER, segments=False)
-    return _section_html(gallery, gallery.photographs[row], pictures, can_enlarge=can_enlarge)
-
-
-def show_strip(session: Session, gallery: Gallery) -> None:
-    """Draw it."""
-    if gallery.photographs:
-        _component(key="strip", data={"html": strip_html(session, gallery, can_enlarge=True)})
-        st.caption(strip_note(gallery))
-
-
-def strip_note(gallery: Gallery) -> str:
-    """Why this photograph."""
-    if gallery.asked is None:
-        return (
-            "The photograph whose pictures differ most in their errors. ΔE: the mean colour difference to it (ΔE2000)."
-        )
-    whom = SIMULATED if gallery.simulated else "participants"
-    return (
-        f"The photograph whose pictures the votes tell apart best. k/n: {whom} who picked it as real, of those asked."
-    )
-
-
-@dataclass(frozen=True)
-class _Shown:
-    """A picture of a row: its PNG, what stands below it, and what it is in words."""
-
-    name: str
-    png: bytes | None
-    alternative: str
-    lines: Sequence[str] = ()
-    chosen: bool = False  # the row is sorted by it
-
-
-def _rows(
-    session: Session, gallery: Gallery, rows: Sequence[int], order: str, *, segments: bool = True
-) -> list[list[_Shown]]:
-    """Of each row what a model sees, the photograph, and each contender's picture with its numbers. segments: with what
-    it divides the picture into."""
+def gallery_html(session: Session, gallery: Gallery, rows: Sequence[int], order: str, *, can_enlarge: bool) -> str:
+    """Rows of the gallery: what a model sees, the photograph, and each contender's picture with its numbers, beside it
+    the segments that it divides the picture into, if it does."""
     image_ids = [gallery.photographs[row].image_id for row in rows]
     truths = truth_pngs(session, image_ids)
     pngs = sample_pngs(session, gallery.trial_ids, image_ids)
-    segmented = segment_pngs(session, gallery.trial_ids, image_ids) if segments else {}
-    segmenting = {trial for trial, _ in segmented}
-    found = []
+    segments = segment_pngs(session, gallery.trial_ids, image_ids)
+    dividing = {trial for trial, _ in segments}
+    marks = _marks_sorted_by(gallery, order)
+    sections = []
     for row, image in zip(rows, image_ids, strict=True):
-        named = gallery.name(gallery.photographs[row])
-        shown = [
-            _Shown("grey", grey_png(truths[image]), f"{named}, in grey"),
-            _Shown("photograph", truths[image], f"{named}, the photograph"),
+        name = gallery.name(gallery.photographs[row])
+        figures = [
+            _figure_html("grey", grey_png(truths[image]), f"{name}, in grey"),
+            _figure_html("photograph", truths[image], f"{name}, the photograph"),
         ]
-        leader = _leader(gallery, row, order)
-        for column, contender in enumerate(gallery.contenders):
-            lines, words = _told(gallery, row, column)
-            alternative = f"{named}, coloured by {contender.arm}: {words}"
-            png = pngs.get((contender.trial.trial_id, image))
-            shown.append(_Shown(contender.arm, png, alternative, lines, chosen=column == leader))
-            if contender.trial.trial_id in segmenting:
-                divided = segmented.get((contender.trial.trial_id, image))
-                alternative = f"{named}, the segments that {contender.arm} divides it into"
-                marked = None if divided is None else marked_png(divided)
-                shown.append(_Shown(f"segments of {contender.arm}", marked, alternative))
-        found.append(shown)
-    return found
-
-
-def rows_html(session: Session, gallery: Gallery, rows: Sequence[int], order: str, *, can_enlarge: bool) -> str:
-    """The rows of the gallery: grey, the photograph, and each contender's picture, with their numbers."""
-    sections = [
-        _section_html(gallery, gallery.photographs[row], pictures, can_enlarge=can_enlarge)
-        for row, pictures in zip(rows, _rows(session, gallery, rows, order), strict=True)
-    ]
-    image_ids = [gallery.photographs[row].image_id for row in rows]
-    segmented = segment_pngs(session, gallery.trial_ids, image_ids)
-    for contender in gallery.contenders:
-        of_trial = [png for (trial, _), png in segmented.items() if trial == contender.trial.trial_id]
-        if of_trial:
-            sections.append(legend_html(contender.arm, of_trial))
+        leader = None if marks is None or np.isnan(marks[row]).all() else int(np.nanargmax(marks[row]))
+        for column, (arm, trial) in enumerate(zip(gallery.shown_arms, gallery.trial_ids, strict=True)):
+            numbers = _numbers(gallery, row, column)
+            words = f"{name}, coloured by {arm}: {', '.join(numbers)}"
+            figures.append(_figure_html(arm, pngs.get((trial, image)), words, numbers, framed=column == leader))
+            if trial in dividing:
+                words = f"{name}, the segments that {arm} divides it into, each in its likeliest colour"
+                figures.append(_figure_html(f"segments of {arm}", segments.get((trial, image)), words))
+        button = f'<button aria-label="Enlarge {html.escape(name)}">Enlarge</button>' if can_enlarge else ""
+        sections.append(
+            f"<section><h4>{html.escape(name)}{button}</h4>"
+            f'<div class="pictures" style="{_sizes(gallery, truths[image])}">{"".join(figures)}</div></section>'
+        )
     return "".join(sections)
 
 
-def _section_html(gallery: Gallery, photograph: Photograph, pictures: Sequence[_Shown], *, can_enlarge: bool) -> str:
-    wide = "wide" if len(gallery.contenders) <= MOST_WIDE else "narrow"
-    truth = pictures[1].png or b""
+def _numbers(gallery: Gallery, row: int, column: int) -> list[str]:
+    """A picture's error, votes and jury's mark, as far as there are any."""
+    delta_e, mark = gallery.delta_e[row, column], gallery.by_jury[row, column]
+    numbers = [] if np.isnan(delta_e) else [f"ΔE {delta_e:.1f}"]
+    if gallery.picked is not None and gallery.asked is not None:
+        picked, asked = gallery.picked[row, column], gallery.asked[row, column]
+        numbers.append(f"{picked}/{asked} picked" if asked else "not asked")
+    return numbers if np.isnan(mark) else [*numbers, f"jury {100 * mark:.0f} %"]
+
+
+def _sizes(gallery: Gallery, truth: bytes) -> str:
+    """The photograph's width and height, and the whole numbers that pictures are enlarged by, as CSS variables."""
     height, width = pixels(truth).shape[:2]
     scales = {name: box_px(truth, target)[0] // width for name, target in PICTURE_PX.items()}
-    sizes = {"width": width, "height": height, **scales, "wide": scales[wide]}
-    style = ";".join(f"--{name}:{size}" for name, size in sizes.items())
-    named = html.escape(gallery.name(photograph))
-    button = f'<button aria-label="Enlarge {named}">Enlarge</button>' if can_enlarge else ""
-    return (
-        f'<section><h4>{named}{button}</h4><div class="pictures" style="{style}">'
-        f"{''.join(map(_picture_html, pictures))}</div></section>"
-    )
+    if len(gallery.contenders) > MOST_WIDE:
+        scales["wide"] = scales["narrow"]
+    return ";".join(f"--{name}:{size}" for name, size in {"width": width, "height": height, **scales}.items())
 
 
-def _picture_html(shown: _Shown) -> str:
+def _figure_html(
+    name: str, png: bytes | None, alternative: str, numbers: Sequence[str] = (), *, framed: bool = False
+) -> str:
     image = '<div class="none">no picture</div>'
-    if shown.png is not None:
-        source = base64.b64encode(shown.png).decode("ascii")
-        image = f'<img src="data:image/png;base64,{source}" alt="{html.escape(shown.alternative)}">'
-    caption = "<br>".join(map(html.escape, shown.lines))
+    if png is not None:
+        source = base64.b64encode(png).decode("ascii")
+        image = f'<img src="data:image/png;base64,{source}" alt="{html.escape(alternative)}">'
     return (
-        f"<figure{' class=chosen' if shown.chosen else ''}>{image}"
-        f"<figcaption><b>{html.escape(shown.name)}</b>{caption}</figcaption></figure>"
+        f"<figure{' class=chosen' if framed else ''}>{image}"
+        f"<figcaption><b>{html.escape(name)}</b>{'<br>'.join(map(html.escape, numbers))}</figcaption></figure>"
     )
 
 
-def sheet(session: Session, gallery: Gallery, rows: Sequence[int], order: str) -> str:
-    """The rows of the gallery as one SVG, to be saved."""
-    found = _rows(session, gallery, rows, order)
-    lines = [
-        (gallery.name(gallery.photographs[row]), [Cell(drawn(one.png), one.lines, one.chosen) for one in pictures])
-        for row, pictures in zip(rows, found, strict=True)
-    ]
-    box = box_px(found[0][0].png or b"", PICTURE_PX["narrow"])
-    note = gallery_note(gallery, order)
-    return sheet_svg(gallery.title("Pictures"), [one.name for one in found[0]], lines, note, box_px=box)
+def still_gallery_html(session: Session, gallery: Gallery, rows: Sequence[int], order: str) -> str:
+    """Rows of the gallery and the note to them, as HTML that needs nothing else."""
+    shown = gallery_html(session, gallery, rows, order, can_enlarge=False)
+    note = html.escape(gallery_note(gallery, order))
+    return f'<style>{CSS}</style><div class="gallery">{shown}</div><p>{note}</p>'
 
 
-def _show_gallery(session: Session, gallery: Gallery, engine: Engine) -> None:
+def show_rows(session: Session, gallery: Gallery, rows: Sequence[int], order: str) -> None:
+    """Draw rows of the gallery and the note to them."""
+    st.caption(gallery_note(gallery, order))
+    _component(key="gallery", data={"html": gallery_html(session, gallery, rows, order, can_enlarge=True)})
+
+
+def _show_gallery(session: Session, gallery: Gallery, chosen: Chosen) -> None:
     """Draw what can be chosen and a page of the gallery."""
-
-    def save() -> str:
-        with read_session(engine) as session:
-            return sheet(session, gallery, shown, order)
-
-    orders = [DISAGREE, WORST, CLOSEST, IN_ORDER, *([] if np.isnan(gallery.by_jury).all() else [BY_JURY])]
+    orders = [TELLING, DISAGREE, WORST, IN_ORDER, *([] if np.isnan(gallery.by_jury).all() else [BY_JURY])]
     first, second, third = st.columns(3)
     with first:
         order = choose("Sorted by", orders if gallery.asked is None else [CONVINCING, DISBELIEVED, *orders], key="sort")
     with second:
         names = sorted({gallery.class_of(photograph) for photograph in gallery.photographs})
         only = choose("Class", [ALL, *names], key="class")
-    rows = sorted_rows(session, gallery, order, None if only == ALL else only)
+    rows = sort_rows(session, gallery, order, None if only == ALL else only)
     pages = -(-len(rows) // ROWS)
     with third:
         page = int(choose(f"Page (of {pages})", [str(number + 1) for number in range(pages)], key="page"))
     shown = rows[(page - 1) * ROWS : page * ROWS]
-    title = gallery.title("Pictures")
+    title = titled("Pictures", simulated=gallery.simulated and gallery.asked is not None)
+
+    def write_page() -> str:
+        with read_session(chosen.engine) as session:
+            return f"<!DOCTYPE html><title>{title}</title>{still_gallery_html(session, gallery, shown, order)}"
+
     with headed(title, "pictures"):
-        save_drawing("pictures", file_stem("pictures", title), save)
-    st.caption(gallery_note(gallery, order))
-    _component(key="gallery", data={"html": rows_html(session, gallery, shown, order, can_enlarge=True)})
+        save("HTML", write_page, f"{file_stem('pictures', title)}.html", "pictures")
+    show_rows(session, gallery, shown, order)
     if page < pages:
         st.button(f"Next {min(ROWS, len(rows) - page * ROWS)} images", on_click=_turn_to, args=(page + 1,))
 
 
 def _turn_to(page: int) -> None:
     st.session_state["page"] = str(page)
-
-
-def _believed(gallery: Gallery) -> np.ndarray:
-    """(k + 1) / (n + 2) of each picture, float (images, contenders), NaN where nobody was asked: the mean of what the
-    share may be, with all shares as likely beforehand."""
-    if gallery.picked is None or gallery.asked is None:
-        return np.full(gallery.delta_e.shape, np.nan)
-    return np.where(gallery.asked > 0, (gallery.picked + 1) / (gallery.asked + 2), np.nan)
-
-
-def _leader(gallery: Gallery, row: int, order: str) -> int | None:
-    """The contender that the row is sorted by."""
-    marks = (gallery.by_jury if order == BY_JURY else _believed(gallery))[row]
-    if order not in (CONVINCING, DISBELIEVED, BY_JURY) or np.isnan(marks).all():
-        return None
-    return int(np.nanargmin(marks) if order == DISBELIEVED else np.nanargmax(marks))
-
-
-def _told(gallery: Gallery, row: int, column: int) -> tuple[list[str], str]:
-    """A picture's numbers, as short lines and in words."""
-    delta_e = gallery.delta_e[row, column]
-    lines, words = ([], []) if np.isnan(delta_e) else ([f"ΔE {delta_e:.1f}"], [f"ΔE {delta_e:.1f}"])
-    if gallery.picked is not None and gallery.asked is not None:
-        picked, asked = int(gallery.picked[row, column]), int(gallery.asked[row, column])
-        lines.append(f"{picked}/{asked} picked" if asked else "not asked")
-        whom = f" {SIMULATED}" if gallery.simulated else ""
-        words.append(f"picked as real by {picked} of {asked}{whom}" if asked else "nobody was asked")
-    mark = gallery.by_jury[row, column]
-    if not np.isnan(mark):
-        lines.append(f"jury {100 * mark:.0f} %")
-        words.append(f"picked as real by the jury, a machine, with a probability of {100 * mark:.0f} %")
-    return lines, ", ".join(words)

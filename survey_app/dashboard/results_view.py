@@ -20,7 +20,9 @@ def show(chosen: Chosen) -> None:
     with read_session(chosen.engine) as session:
         gallery = pictures_view.gallery_of(session, chosen)
         st.markdown(f"#### {said(chosen, gallery)}")
-        pictures_view.show_strip(session, gallery)
+        if gallery.photographs:
+            order = pictures_view.TELLING
+            pictures_view.show_rows(session, gallery, pictures_view.sort_rows(session, gallery, order)[:1], order)
         published = st.toggle("Show the original study's figures too", key="published", bind="query-params")
         show_exhibits(exhibits(session, chosen, published=published))
 
