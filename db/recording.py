@@ -91,6 +91,14 @@ def record_arm(session: Session, **columns: Any) -> int:
     return _upsert(session, Arm, ("experiment_id", "name"), columns)
 
 
+def make_room_for_arms(session: Session, experiment_id: int, count: int) -> int:
+    """Move the baselines, which stand last, so many places on; return the first place that is free."""
+    arms = (Arm.experiment_id == experiment_id, Arm.baseline)
+    session.execute(update(Arm).where(*arms).values(position=Arm.position + count))
+    last = select(func.max(Arm.position)).where(Arm.experiment_id == experiment_id, Arm.baseline.is_(False))
+    return 1 + (session.scalar(last) or 0)
+
+
 def record_trial(session: Session, *, status: TrialStatus, at: datetime | None = None, **columns: Any) -> int:
     """Record a trial and the state it is in, as of now (or `at`, UTC).
 

@@ -17,6 +17,7 @@ examples:
   python -m platform.sweep tune_configs/rebalance.yaml --dataset photos
   python -m platform.sweep tune_configs/paper.yaml --address auto      on the Ray cluster of this machine
   python -m platform.sweep --resume rebalance                  go on with an experiment as it was begun
+  python -m platform.sweep --resume rebalance --add 'tilted 0.3: {renders: classification, tilt: 0.3}'
 
 An experiment that was interrupted, even by a crash, goes on where it was when the same command is given again.
 Exit status: 0 all is well, 1 some trials failed or part of the record is missing (it is said which), 2 something is
@@ -37,6 +38,12 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--dry-run", action="store_true", help="say what would be trained, and how long that takes here; train nothing"
     )
     parser.add_argument("--resume", metavar="NAME", help="go on with this experiment, by its config in the database")
+    parser.add_argument(
+        "--add",
+        action="append",
+        metavar="ARM",
+        help="'NAME: {renders: ...}': give the finished experiment of --resume this arm, from its stored weights",
+    )
     parser.add_argument("--dataset", nargs="+", metavar="NAME", help="use the first of these that can be had")
     parser.add_argument("--database", default=default_database(), help=DATABASE_HELP)
     parser.add_argument("--storage", metavar="PATH", help="folder or URL for checkpoints (default: results/ here)")
@@ -48,6 +55,8 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if (options.config is None) == (options.resume is None):
         parser.error("give either a CONFIG file, or --resume with an experiment's name")
+    if options.add and options.resume is None:
+        parser.error("--add goes with --resume and the name of a finished experiment")
     if options.resume is not None and (options.set or options.dry_run or options.minutes):
         parser.error("--set, --minutes and --dry-run go with a CONFIG file; an experiment is resumed as it was begun")
     return options

@@ -84,8 +84,8 @@ def prepare(
     return Start(
         config=config,
         config_yaml=chosen.text,
-        code_version=_code_version(say),
-        environment=_environment(),
+        code_version=find_code_version(say),
+        environment=describe_machine(),
         storage_path=storage,
         data=data,
         colours=colours,
@@ -107,7 +107,7 @@ def load_data(config: SweepConfig, names: list[str], say: Say) -> datasets.Datas
     return data
 
 
-def _code_version(say: Say) -> str:
+def find_code_version(say: Say) -> str:
     # The checkout may belong to somebody else, whose repositories git does not trust by itself.
     command = ["git", "-c", f"safe.directory={CHECKOUT}", "-C", str(CHECKOUT), "describe", "--always", "--dirty"]
     try:
@@ -120,7 +120,7 @@ def _code_version(say: Say) -> str:
     return "unknown"
 
 
-def _environment() -> dict[str, Any]:
+def describe_machine() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,

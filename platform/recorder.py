@@ -124,7 +124,7 @@ def record_start(engine: Engine, start: Start, drive: Drive) -> Recorded:
             nothing: Report = {"epoch": 0, "images_seen": 0, "seconds": 0.0, "device": "none", "loss": None}
             recording.record_report(session, trial_id, run_id=run_id, **nothing, **score_columns(scores[name]))
             of_indices = dict(zip(start.samples, pictures[name], strict=True))
-            _record_samples(session, trial_id, image_ids, Painted(None, of_indices), epoch=0)
+            record_samples(session, trial_id, image_ids, Painted(None, of_indices), epoch=0)
         trials = recording.recorded_trials(session, experiment_id)
         losses = recording.reported_losses(session, experiment_id)
     reported = {name: Reported() for name in trained_arms(start.config.arms)}
@@ -286,7 +286,7 @@ class Recorder:
         def write(session: Session) -> None:
             for arm, trial_id in self._record_trial(session, planned, status, reason).items():
                 if arm in painted:
-                    _record_samples(session, trial_id, self._recorded.image_ids, painted[arm], self._config.epochs)
+                    record_samples(session, trial_id, self._recorded.image_ids, painted[arm], self._config.epochs)
 
         self._write(write)
         last = self._last.get(key, {})
@@ -367,7 +367,7 @@ class Recorder:
         }
 
 
-def _record_samples(session: Session, trial_id: int, image_ids: dict[int, int], painted: Painted, epoch: int) -> None:
+def record_samples(session: Session, trial_id: int, image_ids: dict[int, int], painted: Painted, epoch: int) -> None:
     for index, picture in painted.pictures.items():
         if index in image_ids:
             recording.record_sample(
@@ -400,5 +400,5 @@ def complete_samples(engine: Engine, experiment_id: int) -> list[str]:
             problems.append(f"The sample pictures of {trial.arm} #{trial.number} are missing ({reason}).")
             continue
         with write_session(engine) as session:
-            _record_samples(session, trial.id, image_ids, painted, trial.epochs_done)
+            record_samples(session, trial.id, image_ids, painted, trial.epochs_done)
     return problems

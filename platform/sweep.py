@@ -54,6 +54,7 @@ from platform.preparation import (
 )
 from platform.progress import Progress, Say, open_console, say_on
 from platform.recorder import Recorded, Recorder, Start, complete_samples, record_start
+from platform.renderings import run_additions
 from platform.results import print_results, report_failures
 from platform.storage import CHECKPOINT_FILE, delete_all_but, has_file, join
 from platform.trials import PlannedTrial, fates, is_replicate, plan_lines, plan_replicates, plan_trials, trials_in_all
@@ -84,6 +85,8 @@ def _sweep_or_say_how_to_go_on(options: argparse.Namespace, console: Console, be
 
 
 def _sweep(options: argparse.Namespace, console: Console, began: float) -> int:
+    if options.add:
+        return run_additions(options, console)
     say = say_on(console)
     chosen = None if options.config is None else read_config(options.config, settings_of(options))
     if options.dry_run and chosen is not None:

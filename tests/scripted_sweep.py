@@ -10,18 +10,19 @@ from sqlalchemy import Engine, select
 from db.drivers import Drive
 from db.schema import Arm, Experiment, Report, Trial
 from db.store import read_session
-from platform.arm_options import BASELINES, renderings, trained_arms
+from platform.arm_options import BASELINES, trained_arms
 from platform.compose import compose
 from platform.config import SweepConfig
 from platform.datasets import Dataset
 from platform.progress import Progress
 from platform.ray_trials import run_trials
-from platform.recorder import Recorder, Start, record_start
-from platform.storage import CHECKPOINT_FILE
+from platform.recorder import Recorder, Start, record_start, score_columns
+from platform.samples import paint, sample_indices
+from platform.storage import CHECKPOINT_FILE, Painted, write_samples
 from platform.sweep import left_to_do
-from platform.training import save_checkpoint, train
+from platform.training import load_model, save_checkpoint, train
 from platform.trials import PlannedTrial
-from tests.contracts import colours_of, drawn_colours, drawn_data
+from tests.contracts import colours_of, drawn_data
 from tests.test_trials import TRAINING
 
 EPOCHS = 4  # with two rungs below the last, after 1 and 3
@@ -127,17 +128,35 @@ def trained_sweep(engine: Engine, folder: Path) -> None:
     """Record a finished sweep of a regression, a classification and its tilt, trained here on drawn pictures."""
     training = {"width": 8, "depth": 2, "batch_size": 16, "precision": "float32"}
     config = sweep_config(rates(3e-3), epochs=2, training=training)
-    recorder, planned, _ = begin(config, drawn_data(), engine, folder)
+    train_here(config, drawn_data(), engine, folder)
+
+
+def train_here(config: SweepConfig, data: Dataset, engine: Engine, folder: Path) -> None:
+    """Train and record a sweep as Ray's workers would, in this process."""
+    recorder, planned, _ = begin(config, data, engine, folder)
     for trial in planned:
-        names = [trial.arm, *renderings(config.arms, trial.arm)]
-        task = compose(config.arms, trial.arm, drawn_colours())
-        kept = folder / trial.arm
+        task = compose(config.arms, trial.arm, colours_of(data))
+        kept = folder / trial.name
         kept.mkdir(parents=True)
-        for report in train(task, trial.hyperparameters, drawn_data()):
+        for report in train(task, trial.hyperparameters, data):
             save_checkpoint(kept / CHECKPOINT_FILE, report.checkpoint)
-            recorder.trial_reported(trial, scripted_report(names, report.epoch, 1.0), str(kept))
+            measured = {name: getattr(report, name) for name in ("epoch", "images_seen", "seconds", "device", "loss")}
+            scores = {arm: score_columns(of_splits) for arm, of_splits in report.scores.items()}
+            recorder.reported[trial.arm].add(trial.number, report.epoch, report.loss)
+            recorder.trial_reported(trial, measured | {"scores": scores}, str(kept))
+        indices = sample_indices(data.validation_labels, config.samples.images)
+        if indices:
+            pictures = paint(task, load_model(report.checkpoint, task), data.validation_images[indices])
+            write_samples(
+                kept,
+                {
+                    arm: Painted(task.readings[arm].decoding, dict(zip(indices, of_arm, strict=True)))
+                    for arm, of_arm in pictures.items()
+                },
+            )
         recorder.trial_ended(trial, "finished", None, str(kept))
-    assert recorder.close() == "finished"
+    if recorder.close() == "interrupted":  # the replicates follow
+        train_here(config, data, engine, folder)
 
 
 def trials_by_arm(engine: Engine) -> dict[str, list[tuple[str, int]]]:

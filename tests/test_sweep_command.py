@@ -148,14 +148,14 @@ def test_a_ray_that_differs_inside_is_said_and_used(monkeypatch: pytest.MonkeyPa
 
 def test_a_checkout_of_somebody_else_has_a_version_or_a_word(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     said: list[str] = []
-    ours = preparation._code_version(said.append)
+    ours = preparation.find_code_version(said.append)
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # git's own way to test its refusal
     refused = subprocess.run(["git", "-C", CHECKOUT, "status"], capture_output=True, text=True)
     assert "dubious ownership" in refused.stderr
-    assert preparation._code_version(said.append) == ours != "unknown"
+    assert preparation.find_code_version(said.append) == ours != "unknown"
     assert said == []
     monkeypatch.setattr(preparation, "CHECKOUT", tmp_path)
-    assert preparation._code_version(said.append) == "unknown"
+    assert preparation.find_code_version(said.append) == "unknown"
     assert "not a git repository" in said[0]
 
 
