@@ -24,6 +24,7 @@ from db.schema import (
     TrialStatus,
     values_for,
 )
+from platform.arm_options import ArmOptions, read_options
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Contender:
     arm: str
     baseline: bool
     rebalancing: float | None  # λ; None where it means nothing
-    options: dict[str, Any]  # as configured
+    options: ArmOptions
     trial: MeasuredTrial
 
 
@@ -85,7 +86,7 @@ class ArmResult:
     arm: str
     baseline: bool
     rebalancing: float | None
-    options: dict[str, Any]
+    options: ArmOptions
     trials: dict[TrialStatus, int]
     best: MeasuredTrial | None  # None as long as no trial of the arm has finished
 
@@ -138,7 +139,7 @@ def arm_results(session: Session, experiment: str) -> list[ArmResult]:
             arm=arm.name,
             baseline=arm.baseline,
             rebalancing=arm.rebalancing,
-            options=arm.options,
+            options=read_options(arm.options),
             trials=trials.get(arm.id, {}),
             best=measured[best[arm.id]] if arm.id in best else None,
         )
@@ -223,7 +224,7 @@ def contenders(session: Session, study: Study) -> list[Contender]:
     ).all()
     trials = measured_trials(session, [trial_id for _, trial_id in rows])
     return [
-        Contender(arm.id, arm.name, arm.baseline, arm.rebalancing, arm.options, trials[trial_id])
+        Contender(arm.id, arm.name, arm.baseline, arm.rebalancing, read_options(arm.options), trials[trial_id])
         for arm, trial_id in rows
     ]
 

@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from db.schema import Arm, Experiment, ExperimentStatus, Report, Split, Trial, TrialStatus, values_for
+from platform.arm_options import read_options
 
 UNDER_WAY: tuple[TrialStatus, ...] = ("pending", "running")
 
@@ -179,4 +180,4 @@ def _models(session: Session, experiment_id: int) -> list[Arm]:
 
 
 def _rendered(arm: Arm) -> bool:
-    return arm.options.get("renders") is not None
+    return read_options(arm.options).renders is not None

@@ -4,7 +4,7 @@ Nothing here needs torch: a config, the database and its readers ask these quest
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, TypeAdapter
@@ -91,4 +91,10 @@ def read_options(recorded: Mapping[str, Any]) -> ArmOptions:
     return _ARM_OPTIONS.validate_python(dict(recorded))
 
 
+def as_configured(options: ArmOptions) -> dict[str, Any]:
+    """What a config says of an arm: the options that are not at their defaults, in plain values."""
+    return {name: value for name, value in asdict(options).items() if value != _DEFAULTS[name]}
+
+
+_DEFAULTS = asdict(ArmOptions())
 _ARM_OPTIONS = TypeAdapter(ArmOptions)

@@ -11,8 +11,8 @@ the same curve, but for its level.
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from sqlalchemy import select
@@ -22,6 +22,7 @@ from db.answers import Answers, Inclusion, StudyBlinded, load_answers
 from db.results import Contender
 from db.schema import Study
 from db.studies import find_study
+from platform.arm_options import ArmOptions
 from platform.intervals import Share, wilson
 from survey_app.inference import clustering
 
@@ -41,21 +42,18 @@ def one_family(contenders: Sequence[Contender]) -> list[int]:
     They are tilts: one trained classification with λ = 1 and what renders it by the same decoding; or trainings, all
     whose other options are the same. Of those that have each λ once the most, tilts before trainings.
     """
-    tilts: dict[str, list[int]] = {}
-    trainings: dict[str, list[int]] = {}
+    tilts: dict[tuple[str, str, float], list[int]] = {}  # by the training, and how it is read
+    trainings: dict[ArmOptions, list[int]] = {}  # by what they have in common
     for place in sorted(range(len(contenders)), key=lambda place: contenders[place].rebalancing or 0.0):
         contender = contenders[place]
         if contender.rebalancing is None:
             continue
         options = contender.options
-        read_by = f"{options.get('decoding')} {options.get('temperature')}"
-        if options.get("renders") is not None:
-            tilts.setdefault(f"{options['renders']}: {read_by}", []).append(place)
-            continue
-        if contender.rebalancing == 1:
-            tilts.setdefault(f"{contender.arm}: {read_by}", []).append(place)
-        alike = {name: value for name, value in options.items() if name != "rebalancing"}
-        trainings.setdefault(repr(alike), []).append(place)
+        if options.renders is not None or contender.rebalancing == 1:
+            training = options.renders or contender.arm
+            tilts.setdefault((training, options.decoding, options.temperature), []).append(place)
+        if options.renders is None:
+            trainings.setdefault(replace(options, rebalancing=1.0), []).append(place)
 
     def values(family: list[int]) -> set[float]:
         return {contenders[place].rebalancing or 0.0 for place in family}
@@ -195,11 +193,10 @@ def earlier_votes(session: Session, kept: Answers, inclusion: Inclusion = "all")
     return found
 
 
-def _common_options(kept: Answers) -> dict[str, Any] | None:
+def _common_options(kept: Answers) -> ArmOptions | None:
     """What the arms of a study's curve have in common."""
     places = one_family(kept.contenders)
-    options = kept.contenders[places[0]].options if places else None
-    return options and {name: value for name, value in options.items() if name not in ("tilt", "rebalancing")}
+    return replace(kept.contenders[places[0]].options, tilt=1.0, rebalancing=1.0) if places else None
 
 
 def confirmed_share(kept: Answers, before: Sequence[Votes]) -> Share | None:

@@ -10,6 +10,7 @@ import math
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from db.results import Contender
 from db.schema import Arm, Experiment
 from db.store import DATABASE_HELP, default_database, naming_database, open_existing, read_session
 from db.studies import PLANNED_PARTICIPANTS, SurveyError, find_study, study_summary
+from platform.arm_options import ArmOptions, as_configured, read_options
 from platform.intervals import range_text
 from platform.results import SIMULATED
 from survey_app.curve import Curve, curve_of, earlier_votes, incumbent, participants_for_width
@@ -52,7 +54,7 @@ def proposed_values(curve: Curve) -> list[float]:
 
 def next_config(
     config: dict[str, Any],
-    arms: dict[str, dict[str, Any]],
+    arms: dict[str, ArmOptions],
     hyperparameters: dict[str, Any],
     participants: int,
 ) -> dict[str, Any]:
@@ -62,7 +64,7 @@ def next_config(
     tried = config["training"] | hyperparameters
     changed = {
         "experiment": f"{name}-round-{int(number) + 1 if number.isdecimal() else 2}",
-        "arms": arms,
+        "arms": {arm: as_configured(options) for arm, options in arms.items()},
         "training": {name: value for name, value in tried.items() if name not in ("epochs", "seed")},
         "search": {"method": "random", "trials_per_arm": 1},
         "early_stopping": None,
@@ -74,29 +76,17 @@ def next_config(
 
 
 def next_arms(
-    members: Sequence[Contender], configured: dict[str, dict[str, Any]], values: Sequence[float]
-) -> dict[str, dict[str, Any]]:
-    """Arms with these values of λ, by name, options as a config has them. members: what the curve joins, by rising λ;
-    configured: the options of all arms of the experiment."""
+    members: Sequence[Contender], configured: dict[str, ArmOptions], values: Sequence[float]
+) -> dict[str, ArmOptions]:
+    """Arms with these values of λ, by name. members: what the curve joins, by rising λ; configured: all arms of the
+    experiment."""
     lowest = members[0].options
     known = {member.rebalancing: member.arm for member in members}
-    if lowest["renders"] is not None:
-        arms = {lowest["renders"]: configured[lowest["renders"]]}  # plain classification, whose weights are there
-        changing, kind = "tilt", "tilted"
-        values = [value for value in values if value != 1]
-    else:
-        arms, changing, kind = {}, "rebalancing", "rebalanced"
-    for value in sorted(values, reverse=True):
-        arms[known.get(value, f"{kind} {value:g}")] = lowest | {changing: value}
-    defaults = configured["grey"]  # but for its kind, as a baseline's are
-    return {
-        name: {
-            option: value
-            for option, value in options.items()
-            if value is not None and (option == "kind" or value != defaults[option])
-        }
-        for name, options in arms.items()
-    }
+    falling = sorted(values, reverse=True)
+    if lowest.renders is None:
+        return {known.get(value, f"rebalanced {value:g}"): replace(lowest, rebalancing=value) for value in falling}
+    tilted = {known.get(value, f"tilted {value:g}"): replace(lowest, tilt=value) for value in falling if value != 1}
+    return {lowest.renders: configured[lowest.renders], **tilted}  # with plain classification, whose weights are there
 
 
 def config_text(config: dict[str, Any], head: Sequence[str]) -> str:
@@ -117,7 +107,7 @@ def _run(options: argparse.Namespace) -> int:
         answers = load_answers(session, study, simulated=options.simulated)
         before = earlier_votes(session, answers)
         rows = session.scalars(select(Arm).where(Arm.experiment_id == study.experiment_id))
-        configured = {arm.name: arm.options for arm in rows}
+        configured = {arm.name: read_options(arm.options) for arm in rows}
         config = experiment.config
     summary = study_summary(engine, name)
     if not answers.participants:

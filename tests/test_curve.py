@@ -16,6 +16,7 @@ from db.results import Contender
 from db.schema import Arm
 from db.store import open_database, read_session, write_session
 from db.studies import create_study, find_study
+from platform.arm_options import ArmOptions
 from platform.intervals import wilson
 from survey_app import curve
 from survey_app.curve import (
@@ -212,7 +213,7 @@ def test_degenerate_counts_have_a_curve(picked: int, participants: int) -> None:
 
 def contender(arm: str, rebalancing: float | None, **options: Any) -> Contender:
     trial: Any = None
-    return Contender(1, arm, False, rebalancing, options, trial)
+    return Contender(1, arm, False, rebalancing, ArmOptions(**options), trial)
 
 
 def test_a_curve_joins_what_differs_in_lambda_alone() -> None:
@@ -222,7 +223,7 @@ def test_a_curve_joins_what_differs_in_lambda_alone() -> None:
     ]
     sharper = contender("sharper", 0.5, renders="classification", decoding="mode", tilt=0.5)
     trained = [contender(f"trained {share}", share, kind="classification", decoding="mean") for share in (0.25, 0.5)]
-    coarse = contender("hierarchical", 1.0, kind="classification", decoding="mean", coarse=[5])
+    coarse = contender("hierarchical", 1.0, kind="classification", decoding="mean", coarse=(5,))
     regression = contender("regression", None, kind="regression")
 
     def joined(*contenders: Contender) -> list[str]:

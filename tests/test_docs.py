@@ -139,7 +139,7 @@ def test_an_idea_is_added_as_the_page_says(tmp_path: Path) -> None:
     wrong = [sys.executable, "-m", *arguments, "--set", "arms.hues.palette={hues: 2}"]
     done = subprocess.run(wrong, cwd=tmp_path, capture_output=True, text=True, timeout=200)
     assert done.returncode == 2
-    assert done.stderr.endswith("arms.hues.palette.hues: expected at least 3, found 2\n")
+    assert done.stderr.endswith("arms.hues.palette.hues: should be greater than or equal to 3, found 2\n")
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in HISTORY])

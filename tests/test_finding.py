@@ -11,6 +11,7 @@ from hypothesis import given, settings
 
 from db.answers import Answers, ExclusionRule
 from db.results import Contender, MeasuredTrial
+from platform.arm_options import ArmOptions
 from platform.intervals import wilson
 from platform.scores import JURY
 from survey_app.finding import finding, nobody_asked
@@ -23,7 +24,7 @@ NAMES = ("regression", "classification", "tilted 0.5", "tilted 0.25")
 def contender(arm: str, by_jury: float | None = None) -> Contender:
     scores = {"validation": {} if by_jury is None else {JURY: by_jury}}
     trial = MeasuredTrial(1, 1, {}, 0, 1, 1, 1.0, 1.0, scores, {}, {}, ("test",), None)
-    return Contender(1, arm, False, None, {}, trial)
+    return Contender(1, arm, False, None, ArmOptions(), trial)
 
 
 def answers(picked: Any, asked: Any, *, simulated: bool = False, left_out: int = 0) -> Answers:

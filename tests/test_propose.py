@@ -24,7 +24,6 @@ def tilted(tmp_path: Path) -> Iterator[Engine]:
     """The tests' experiment as a sweep of a tilt would have recorded it, in a file."""
     engine = open_database(tmp_path / "d.sqlite")
     add_experiment(engine, images=24)
-    defaults = {"renders": None, "rebalancing": None, "tilt": None, "temperature": None, "decoding": "annealed_mean"}
     with write_session(engine) as session:
         experiment = session.scalars(select(Experiment)).one()
         experiment.config = {
@@ -40,10 +39,9 @@ def tilted(tmp_path: Path) -> Iterator[Engine]:
             "early_stopping": {"grace_epochs": 1, "reduction_factor": 3},
         }
         for arm in session.scalars(select(Arm)):
-            options = defaults | arm.options
             if arm.name == "rebalanced 0.25":
-                options |= {"kind": None, "renders": "classification", "tilt": 0.25}
-            arm.options, arm.rebalancing = options, TILTS.get(arm.name)
+                arm.options = {"renders": "classification", "tilt": 0.25}
+            arm.rebalancing = TILTS.get(arm.name)
     yield engine
     engine.dispose()
 

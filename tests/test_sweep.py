@@ -229,7 +229,7 @@ def test_every_finished_trial_has_the_same_samples_beside_the_truth(finished: Fi
     assert decodings == {
         "regression": None,
         "rebalanced": "annealed_mean",
-        "tilted": "annealed_mean, tilted by λ = 0.5",
+        "tilted": "annealed_mean, tilted by λ = 0.5 beside λ = 0.25 in training",
         LONG: "annealed_mean",
         "most frequent bin": None,
         "by class and place": None,

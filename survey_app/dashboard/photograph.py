@@ -153,7 +153,7 @@ def _look_at(session: Session, photograph: Photograph, contender: Contender) -> 
     """Raises UserError where the model's weights are not to be had."""
     database = session.get_bind().engine.url.render_as_string()
     task, model = _model(session, database, contender.trial.trial_id)
-    return begin(photograph.small, task, model, contender.arm, contender.options)
+    return begin(photograph.small, task, model, contender.arm, asdict(contender.options))
 
 
 def _colour_all(session: Session, opened: Opened, contenders: list[Contender]) -> dict[str, Contender]:
