@@ -19,7 +19,7 @@ import pydantic
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError, to_json
 
-from platform.arm_options import BASELINES, ArmOptions, Baseline, Prior, trained_arms
+from platform.arm_options import BASELINES, ArmOptions, Baseline, Prior, Share, trained_arms
 from platform.datasets import KNOWN_NAMES
 from platform.hyperparameters import Hyperparameters
 from platform.yaml_input import ConfigError, Key, Mistake, Place, messages, nearest, placed, read_text, read_yaml, shown
@@ -122,19 +122,11 @@ class EarlyStopping(_Section):
     reduction_factor: Annotated[float, Field(gt=1)]
 
 
-def _gpus(value: object) -> object:
-    if value == "auto":
-        return value
-    if isinstance(value, int | float) and not isinstance(value, bool) and (0 <= value <= 1 or value == value // 1 > 0):
-        return float(value)
-    raise _mistake(f"expected auto, or GPUs per trial (a share from 0 to 1, or a whole number), found {shown(value)}")
-
-
 class Resources(_Section):
     """What one trial may use. `gpu: auto` is a share of a GPU where there are any, and none elsewhere."""
 
     cpu: _Count = 1
-    gpu: Annotated[Any, BeforeValidator(_gpus)] = "auto"
+    gpu: Literal["auto"] | Share | Annotated[int, Field(ge=0)] = "auto"  # per trial: a share of one, or whole ones
     max_concurrent: _Count | None = None
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from platform.arm_options import ArmOptions, KMeans
+from platform.arm_options import ArmOptions, CriticOptions, KMeans
 from platform.config import ConfigError, ConfigFile, Range, SweepConfig, arm_mistakes, changes_between, read_config
 from platform.hyperparameters import Hyperparameters
 
@@ -146,47 +146,37 @@ def test_a_new_key_with_a_default_does_not_make_an_older_experiment_another(tmp_
 CLASSIFICATION = ArmOptions(kind="classification")
 
 
-@pytest.mark.parametrize(
-    ("arms", "expected"),
-    [
-        ({"a": ArmOptions()}, ("a", None, "expected either `kind` (regression or classification) or `renders`")),
-        ({"a": ArmOptions("classification", renders="b"), "b": CLASSIFICATION}, ("a", None, "expected either `kind`")),
-        ({"a": ArmOptions(kind="grey")}, ("a", "kind", "is a baseline's, which every experiment has")),
-        ({"a": ArmOptions(renders="b")}, ("a", "renders", 'expected the name of an arm that is trained, found "b"')),
-        ({"a": ArmOptions(renders="a")}, ("a", "renders", "expected the name of an arm that is trained")),
-        (
-            {"arm": CLASSIFICATION, "b": ArmOptions(renders="arms")},
-            ("b", "renders", 'expected the name of an arm that is trained, found "arms"; did you mean `arm`?'),
-        ),
-        (
-            {"a": CLASSIFICATION, "b": ArmOptions(renders="a"), "c": ArmOptions(renders="b")},
-            ("c", "renders", "expected the name of an arm that is trained"),
-        ),
-        ({"a": ArmOptions("classification", tilt=0.5)}, ("a", "tilt", "is of an arm that renders a classification")),
-        ({"a": ArmOptions("regression", tilt=0.5)}, ("a", "tilt", "means nothing for regression")),
-        ({"a": ArmOptions("regression", rebalancing=0.5)}, ("a", "rebalancing", "means nothing for regression")),
-        ({"a": ArmOptions("regression", palette=KMeans(16))}, ("a", "palette", "means nothing for regression")),
-        ({"a": ArmOptions("regression", soft_label_sigma=4)}, ("a", "soft_label_sigma", "means nothing for regr")),
-        ({"a": ArmOptions("regression", decoding="mode")}, ("a", "decoding", "means nothing for regression")),
-        (
-            {"a": ArmOptions("regression"), "b": ArmOptions(renders="a", tilt=0.5)},
-            ("b", "tilt", "means nothing for regression"),
-        ),
-        (
-            {"a": CLASSIFICATION, "b": ArmOptions(renders="a", rebalancing=0.5)},
-            ("b", "rebalancing", 'belongs to a training, and this arm renders that of "a"'),
-        ),
-        ({"": CLASSIFICATION}, ("", None, "expected a name of 1 to 80 printable characters")),
-        ({" ": CLASSIFICATION}, (" ", None, "expected a name of 1 to 80 printable characters")),
-        ({"x" * 81: CLASSIFICATION}, ("x" * 81, None, "expected a name of 1 to 80 printable characters")),
-        ({"a\nb": CLASSIFICATION}, ("a\nb", None, "expected a name of 1 to 80 printable characters")),
-        ({"grey": CLASSIFICATION}, ("grey", None, "is the name of a baseline")),
-    ],
-)
-def test_arms_that_make_no_sense_together(arms: dict[str, ArmOptions], expected: tuple[str, str | None, str]) -> None:
-    (mistake,) = arm_mistakes(arms)
-    assert mistake[:2] == expected[:2]
-    assert mistake[2].startswith(expected[2])
+# Arms, the one that is wrong, its option (None: its name, or all), and how the sentence begins.
+WRONG_ARMS: list[tuple[dict[str, ArmOptions], str, str | None, str]] = [
+    ({"a": ArmOptions()}, "a", None, "expected either `kind` (regression or classification) or `renders`"),
+    ({"a": ArmOptions("classification", renders="b"), "b": CLASSIFICATION}, "a", None, "expected either `kind`"),
+    ({"a": ArmOptions("grey")}, "a", "kind", "is a baseline's, which every experiment has"),
+    ({"a": ArmOptions(renders="b")}, "a", "renders", 'expected the name of an arm that is trained, found "b"'),
+    ({"a": ArmOptions(renders="a")}, "a", "renders", "expected the name of an arm that is trained"),
+    ({"arm": CLASSIFICATION, "b": ArmOptions(renders="arms")}, "b", "renders",
+     'expected the name of an arm that is trained, found "arms"; did you mean `arm`?'),
+    ({"a": CLASSIFICATION, "b": ArmOptions(renders="a"), "c": ArmOptions(renders="b")}, "c", "renders", "expected the"),
+    ({"a": ArmOptions("classification", tilt=0.5)}, "a", "tilt", "is of an arm that renders a classification"),
+    ({"a": ArmOptions("classification", decoding="mean", temperature=1)}, "a", "temperature", "is of the annealed"),
+    ({"a": ArmOptions("classification", critic=CriticOptions(1))}, "a", "critic", "belongs to an adversarial training"),
+    ({"a": ArmOptions("regression", tilt=0.5)}, "a", "tilt", "means nothing for regression"),
+    ({"a": ArmOptions("regression", rebalancing=0.5)}, "a", "rebalancing", "means nothing for regression"),
+    ({"a": ArmOptions("regression", palette=KMeans(16))}, "a", "palette", "means nothing for regression"),
+    ({"a": ArmOptions("regression"), "b": ArmOptions(renders="a", tilt=0.5)}, "b", "tilt", "means nothing for regres"),
+    ({"a": CLASSIFICATION, "b": ArmOptions(renders="a", rebalancing=0.5)}, "b", "rebalancing", "belongs to a training"),
+    *(({name: CLASSIFICATION}, name, None, "expected a name of 1 to 80 printable characters")
+      for name in ("", " ", "x" * 81, "a\nb", "\u200b", "\ufeff", "\u202eabc", "😀" * 81, "a\u2029b")),
+    ({"grey": CLASSIFICATION}, "grey", None, "is the name of a baseline"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arms", "arm", "option", "expected"), WRONG_ARMS)
+def test_arms_that_make_no_sense_together(
+    arms: dict[str, ArmOptions], arm: str, option: str | None, expected: str
+) -> None:
+    [(found, of_option, message)] = arm_mistakes(arms)
+    assert (found, of_option) == (arm, option)
+    assert message.startswith(expected)
 
 
 def test_arms_that_make_sense() -> None:
@@ -195,6 +185,7 @@ def test_arms_that_make_sense() -> None:
         "x" * 80: ArmOptions("classification", rebalancing=0, palette="grid", soft_label_sigma=2, decoding="mode"),
         "tilted": ArmOptions(renders="👩🏽‍🔬 ä %s", tilt=0, decoding="mean"),
         "regression": ArmOptions("regression"),
+        **dict.fromkeys(["../x", "-x", "con", "[/]", "e\u0301", "👨‍👩‍👧", "😀" * 80], CLASSIFICATION),
     }
     assert list(arm_mistakes(arms)) == []
 
@@ -243,6 +234,7 @@ MISTAKES = [
     ("  trials_per_arm: 4\n", "", ["c.yaml, line 14: search.trials_per_arm: is missing: say how many"]),
     ("[cifar10, photos]", "[cifar]", ["c.yaml, line 2: dataset: expected one or more of cifar10, imagenet32, pho"]),
     ("experiment: good", "experiment: ../x", ["c.yaml, line 1: experiment: String should match pattern"]),
+    ("epochs: 9", "epochs: 9\nresources: {gpu: 1.5}", ["c.yaml, line 5: resources.gpu: should be 'auto', found 1.5"]),
     ("grace_epochs: 1", "grace_epochs: 10", ["c.yaml, line 21: early_stopping.grace_epochs: expected at most the"]),
     ("epochs: 9", "epochs: 9\nseed: \0", ["c.yaml, line 5: is not valid YAML: it holds U+0000"]),
     ("epochs: 9", "epochs: [9", ["c.yaml, line 5: is not valid YAML: "]),
@@ -326,6 +318,7 @@ YAML_VALUES: st.SearchStrategy[Any] = st.recursive(
 KEYS = ("experiment", "dataset", "epochs", "arms", "training", "search", "early_stopping", "resources")
 
 
+@settings(deadline=None)
 @given(text=st.text(max_size=60))
 def test_no_text_ends_in_anything_but_a_config_error(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     path = tmp_path_factory.getbasetemp() / "any.yaml"
@@ -334,6 +327,7 @@ def test_no_text_ends_in_anything_but_a_config_error(tmp_path_factory: pytest.Te
         read_config(path)
 
 
+@settings(deadline=None)
 @given(key=st.sampled_from(KEYS), value=YAML_VALUES)
 def test_no_value_ends_in_anything_but_a_config_error(
     tmp_path_factory: pytest.TempPathFactory, key: str, value: Any

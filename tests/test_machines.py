@@ -12,8 +12,6 @@ from db.enrolment import recruited_as
 from db.store import StoreError, open_database, open_existing
 from db.studies import create_study
 from platform import workers
-from platform.arm_options import ArmOptions
-from platform.config import arm_mistakes
 from platform.datasets import default_data_directory
 from tests.survey_browser import CHECKOUT
 from tests.survey_data import add_experiment
@@ -91,17 +89,6 @@ def test_a_user_without_a_home_has_one_for_ray_and_data(monkeypatch: pytest.Monk
     [line] = workers.set_ray_variables(environment)
     assert Path(environment["HOME"]).is_dir()
     assert "no home folder" in line
-
-
-@pytest.mark.parametrize("name", ["\u200b", "\u200d", "\ufeff", "\u202eabc", "😀" * 81, "a\u2029b"])
-def test_arms_that_nobody_could_read_are_refused(name: str) -> None:
-    [(_, _, message)] = arm_mistakes({name: ArmOptions("classification")})
-    assert message.startswith("expected a name of 1 to 80 printable characters")
-
-
-@pytest.mark.parametrize("name", ["../x", "-x", "con", "[/]", "e\u0301", "👨‍👩‍👧", "😀" * 80])
-def test_odd_names_of_arms_are_names(name: str) -> None:
-    assert list(arm_mistakes({name: ArmOptions("classification")})) == []
 
 
 @pytest.mark.parametrize("value", ["0" * 24, "f" * 24, "-1", "000", "undefined1", "preview-2", "sample_3"])
