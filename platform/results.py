@@ -283,7 +283,7 @@ def _trials_table(
         shown=table.text() if len(codes) > 1 or frame.empty else table.text().drop(columns="code"),
         note="Of each model the trial that the study asks about, else its first replicate or, without replicates, its "
         "best: the finished one with the lowest loss on the tuning split, which is comparable within a model only. "
-        + (f"Code: {codes[0]}." if len(codes) == 1 else "Code: of the runs that trained it."),
+        + (f"Code: {codes[0]}." if len(codes) == 1 else "Code: of the runs that measured it."),
     )
 
 

@@ -1,7 +1,8 @@
 """What to ask people next: `python -m survey_app.propose [STUDY]`.
 
-From the curve over λ that a study's answers give it proposes further values of λ, and writes the config of a sweep that
-renders them (or trains them, where the study's own λ's were trained), whose study then asks about them.
+From the curve over λ that a study's answers give it proposes further values of λ. Where the study asked about tilts, it
+says the commands that give the experiment further ones, from the same weights, and open a study of them; where the
+study's own λ's were trained, it writes the config of a sweep that trains others.
 """
 
 import argparse
@@ -9,7 +10,7 @@ import io
 import math
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,14 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from ruamel.yaml import YAML
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 
-from db.answers import load_answers
+from db.answers import Answers, load_answers
 from db.errors import UserError, run_command
 from db.results import Contender
-from db.schema import Arm, Experiment
+from db.schema import Arm, Experiment, Study
 from db.store import DATABASE_HELP, default_database, naming_database, open_existing, read_session
-from db.studies import PLANNED_PARTICIPANTS, SurveyError, find_study, study_summary
+from db.studies import PLANNED_PARTICIPANTS, StudyOptions, StudySummary, SurveyError, find_study, study_summary
 from platform.arm_options import ArmOptions, as_configured, read_options
 from platform.intervals import range_text
 from platform.results import SIMULATED
@@ -38,7 +39,7 @@ WIDTH = 0.1  # of the curve's band at the best λ, that the next study is planne
 EXAMPLES = """\
 examples:
   python -m survey_app.propose                                   from the newest open study
-  python -m survey_app.propose rebalance --to tune_configs/closer.yaml
+  python -m survey_app.propose lambda --to tune_configs/closer.yaml      of a study of trained λ's
 
 Exit status: 0, or 2 where something is wrong.
 """
@@ -52,19 +53,45 @@ def proposed_values(curve: Curve) -> list[float]:
     return [float(value) for value in values if np.abs(value - np.array(anchors)).min() > STEP / 2]
 
 
+def next_tilts(
+    members: Sequence[Contender], configured: Mapping[str, ArmOptions], values: Iterable[float]
+) -> tuple[list[str], dict[str, ArmOptions]]:
+    """The names of the arms with these values of λ, in their order, and the options of those that the experiment lacks.
+    members: what the curve joins, by rising λ, so that the first is a tilt; configured: the experiment's arms."""
+    lowest, known = members[0].options, {member.rebalancing: member.arm for member in members}
+    assert lowest.renders is not None
+    names: list[str] = []
+    further: dict[str, ArmOptions] = {}
+    for value in values:
+        options = replace(lowest, tilt=value)
+        name = known.get(value, lowest.renders if value == 1 else None)
+        name = name or next((arm for arm, of_arm in configured.items() if of_arm == options), None)
+        if name is None:
+            short = f"tilted {value:g}"
+            name = f"{lowest.renders} {short}" if short in configured else short
+            further[name] = options
+        names.append(name)
+    return names, further
+
+
 def next_config(
     config: dict[str, Any],
-    arms: dict[str, ArmOptions],
+    members: Sequence[Contender],
+    values: Sequence[float],
     hyperparameters: dict[str, Any],
     participants: int,
 ) -> dict[str, Any]:
-    """The config of the sweep after that of `config`, whose study this was: the same data and training, once, with the
-    hyperparameters that were best."""
+    """The config of a sweep that trains with these λ's: the same data and training as that of `config`, whose study
+    this was, once, with the hyperparameters that were best. members: what the curve joins."""
     name, _, number = config["experiment"].partition("-round-")
     tried = config["training"] | hyperparameters
+    known, alike = {member.rebalancing: member.arm for member in members}, members[0].options
+    arms = {
+        known.get(value, f"rebalanced {value:g}"): as_configured(replace(alike, rebalancing=value)) for value in values
+    }
     changed = {
         "experiment": f"{name}-round-{int(number) + 1 if number.isdecimal() else 2}",
-        "arms": {arm: as_configured(options) for arm, options in arms.items()},
+        "arms": arms,
         "training": {name: value for name, value in tried.items() if name not in ("epochs", "seed")},
         "search": {"method": "random", "trials_per_arm": 1},
         "early_stopping": None,
@@ -75,27 +102,14 @@ def next_config(
     return {key: value for key, value in (config | changed).items() if value is not None and key != "minutes"}
 
 
-def next_arms(
-    members: Sequence[Contender], configured: dict[str, ArmOptions], values: Sequence[float]
-) -> dict[str, ArmOptions]:
-    """Arms with these values of λ, by name. members: what the curve joins, by rising λ; configured: all arms of the
-    experiment."""
-    lowest = members[0].options
-    known = {member.rebalancing: member.arm for member in members}
-    falling = sorted(values, reverse=True)
-    if lowest.renders is None:
-        return {known.get(value, f"rebalanced {value:g}"): replace(lowest, rebalancing=value) for value in falling}
-    tilted = {known.get(value, f"tilted {value:g}"): replace(lowest, tilt=value) for value in falling if value != 1}
-    return {lowest.renders: configured[lowest.renders], **tilted}  # with plain classification, whose weights are there
-
-
-def config_text(config: dict[str, Any], head: Sequence[str]) -> str:
-    """As YAML under a comment, which the database keeps with the sweep."""
+def in_yaml(data: Mapping[str, Any], *, one_line: bool = False) -> str:
+    """As a file has it or, on one line, as a command's option has it: without braces around."""
     buffer = io.StringIO()
     yaml = YAML()
-    yaml.width = 120
-    yaml.dump(config, buffer)
-    return "".join(f"# {line}\n" for line in head) + buffer.getvalue()
+    yaml.default_flow_style = one_line
+    yaml.width = 10_000 if one_line else 120
+    yaml.dump(dict(data), buffer)
+    return buffer.getvalue().strip()[1:-1] if one_line else buffer.getvalue()
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -103,50 +117,104 @@ def _run(options: argparse.Namespace) -> int:
     engine = open_existing(options.database)
     with read_session(engine) as session:
         study = find_study(session, options.study)
-        name, experiment = study.name, session.get_one(Experiment, study.experiment_id)
+        experiment = session.get_one(Experiment, study.experiment_id)
         answers = load_answers(session, study, simulated=options.simulated)
         before = earlier_votes(session, answers)
-        rows = session.scalars(select(Arm).where(Arm.experiment_id == study.experiment_id))
-        configured = {arm.name: read_options(arm.options) for arm in rows}
-        config = experiment.config
-    summary = study_summary(engine, name)
+        rows = select(Arm).where(Arm.experiment_id == study.experiment_id, Arm.baseline.is_(False))
+        configured = {arm.name: read_options(arm.options) for arm in session.scalars(rows)}
+        taken = set(session.scalars(select(Study.name)))
+    summary = study_summary(engine, study.name)
     if not answers.participants:
-        raise SurveyError(_why_nobody(name, summary.simulated, simulated=options.simulated))
+        raise SurveyError(_why_nobody(study.name, summary.simulated, simulated=options.simulated))
     found = curve_of(answers, before)
     if found is None:
         raise SurveyError(
-            f"Study {name!r} has no answers about two values of λ of one model, so there is no curve to propose from; "
-            "ask about tilts of a classification, as tune_configs/rebalance.yaml has them."
+            f"Study {study.name!r} has no answers about two values of λ of one model, so there is no curve to propose "
+            "from; ask about tilts of a classification, as tune_configs/rebalance.yaml has them."
         )
     places, curve = found
     members = [answers.contenders[place] for place in places]
+    tilted = members[0].options.renders is not None
+    if tilted and options.to is not None:
+        raise UserError(f"Study {study.name!r} asked about tilts, which need no config: leave --to out.")
     best, values = incumbent(curve), proposed_values(curve)
-    arms = next_arms(members, configured, sorted({best, 1.0, *values}))
-    per_arm = len(arms) / len(answers.contenders)  # the more arms, the fewer questions about each
     needed = participants_for_width(answers, best, WIDTH, before)
+    asked = sorted({best, 1.0, *values}, reverse=True)
+    per_arm = len(asked) / len(answers.contenders)  # the more arms, the fewer questions about each
     participants = PLANNED_PARTICIPANTS if needed is None else math.ceil(needed * per_arm)
     trial = next(member.trial for member in members if member.rebalancing == best)
-    sweep = next_config(config, arms, trial.hyperparameters, participants)
-    whom = f"{answers.participants} {SIMULATED if answers.simulated else 'people'}"
-    head = [
-        f"Proposed from study {name!r} of experiment {answers.experiment!r}, {whom}: python -m survey_app.propose.",
-        f"Anchors: λ = {best:g}, the best so far, and plain classification. Proposed: "
-        f"{', '.join(f'{value:g}' for value in values) or 'nothing, as no other λ is likely to be better'}.",
-    ]
-    file = options.to or Path("tune_configs") / f"{sweep['experiment']}.yaml"
-    try:
-        with file.open("x", encoding="utf-8") as stream:
-            stream.write(config_text(sweep, head))
-    except OSError as error:
-        raise UserError(f"{file} cannot be written ({error.strerror}); give another --to.") from error
+    if tilted:
+        names, further = next_tilts(members, configured, asked)
+        contenders = [f"{name}={trial.number}" for name in names]
+        lines = ["It trains nothing: further arms are read from the weights that are there. Then ask about them:"]
+        lines += _commands(engine, summary, further, contenders, participants, taken)
+    else:
+        config = next_config(experiment.config, members, asked, trial.hyperparameters, participants)
+        file = options.to or Path("tune_configs") / f"{config['experiment']}.yaml"
+        _write(config, file, answers, best, values)
+        lines = [f"{file} plans them. Then:"]
+        lines += [f"  python -m platform.sweep {shlex.quote(str(file))}{naming_database(engine, '--database ')}"]
     console.print(best_table(answers, before, places, curve).rich(console.width), crop=False)
+    if before:
+        console.print(f"Earlier studies of the same experiment whose answers are on this curve, too: {len(before)}.")
     for line in _reasons(curve, best, values, how_sure_of_best(answers, before)):
         console.print(line)
-    console.print(
-        f"{file} plans them, with {participants} participants: so many make the band at λ = {best:g} {100 * WIDTH:.0f} "
-        f"points wide. Then: python -m platform.sweep {shlex.quote(str(file))}{naming_database(engine, '--database ')}"
-    )
+    console.print(f"{participants} participants make the band at λ = {best:g} {100 * WIDTH:.0f} points wide.")
+    for line in lines:
+        console.print(line)
     return 0
+
+
+def _commands(
+    engine: Engine,
+    study: StudySummary,
+    further: Mapping[str, ArmOptions],
+    contenders: Sequence[str],
+    participants: int,
+    taken: Iterable[str],
+) -> list[str]:
+    """What to type: the command that gives the experiment further arms, if any, and the one that opens a study which
+    asks as this one did. contenders: each ARM=NUMBER; taken: names of studies."""
+    database = naming_database(engine, "--database ")
+    lines = []
+    if further:
+        additions = [
+            f" --add {shlex.quote(in_yaml({name: as_configured(options)}, one_line=True))}"
+            for name, options in further.items()
+        ]
+        lines.append(
+            f"  python -m platform.sweep --resume {shlex.quote(study.experiment)}{''.join(additions)}{database}"
+        )
+    name = next(name for number in range(2, 10_000) if (name := f"{study.experiment} {number}") not in taken)
+    view, default = study.view, StudyOptions()
+    asked = {
+        "--protocol": (view.protocol, default.protocol),
+        "--questions": (view.question_count, default.question_count),
+        "--practice": (view.practice_count, default.practice_count),
+        "--exposure": ("none" if view.exposure_ms is None else view.exposure_ms, default.exposure_ms),
+        "--participants": (participants, default.planned_participants),
+    }
+    changed = "".join(f" {option} {value}" for option, (value, usual) in asked.items() if value != usual)
+    arms = "".join(f" --arm {shlex.quote(contender)}" for contender in contenders)
+    create = f"create {shlex.quote(study.experiment)} --name {shlex.quote(name)}{arms}{changed}"
+    return [*lines, f"  python -m survey_app.studies{database} {create}"]
+
+
+def _write(config: dict[str, Any], file: Path, answers: Answers, best: float, values: Sequence[float]) -> None:
+    """Write the config under a comment, which the database keeps with the sweep."""
+    whom = f"{answers.participants} {SIMULATED if answers.simulated else 'people'}"
+    proposed = ", ".join(f"{value:g}" for value in values)
+    head = (
+        f"# Proposed from study {answers.study!r} of experiment {answers.experiment!r}, {whom}: "
+        "python -m survey_app.propose.\n"
+        f"# Anchors: λ = {best:g}, the best so far, and plain classification. Proposed: "
+        f"{proposed or 'nothing, as no other λ is likely to be better'}.\n"
+    )
+    try:
+        with file.open("x", encoding="utf-8") as stream:
+            stream.write(head + in_yaml(config))
+    except OSError as error:
+        raise UserError(f"{file} cannot be written ({error.strerror}); give another --to.") from error
 
 
 def _why_nobody(study: str, there: int, *, simulated: bool) -> str:
@@ -179,13 +247,14 @@ def _reasons(curve: Curve, best: float, values: Sequence[float], how_sure: str) 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m survey_app.propose",
-        description="Propose what to ask people next, and write the sweep's config for it.",
+        description="Propose which λ's to ask people about next, and say the commands for it.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("study", nargs="?", help="its name (default: the newest open one)")
     parser.add_argument("--simulated", action="store_true", help="from simulated participants' answers")
-    parser.add_argument("--to", type=Path, metavar="FILE", help="default: tune_configs/EXPERIMENT-round-2.yaml")
+    parser.add_argument("--to", type=Path, metavar="FILE", help="of the config, where λ's are trained (default: "
+                        "tune_configs/EXPERIMENT-round-2.yaml)")  # fmt: skip
     parser.add_argument("--database", default=default_database(), help=DATABASE_HELP)
     options = parser.parse_args(arguments)
     return run_command(lambda: _run(options))
