@@ -9,11 +9,11 @@ import pytest
 import statsmodels.api as sm
 from scipy.special import expit, gamma, kv, logit
 from scipy.stats import binom, multivariate_normal
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, select, update
 
 from db.answers import load_answers
 from db.results import Contender
-from db.schema import Arm
+from db.schema import Arm, Sample
 from db.store import open_database, read_session, write_session
 from db.studies import create_study, find_study
 from platform.arm_options import ArmOptions
@@ -29,7 +29,8 @@ from survey_app.curve import (
     one_family,
     votes_of,
 )
-from survey_app.dashboard.rebalancing_view import OPTIMISTIC, how_sure_of_best
+from survey_app.dashboard.exhibits import Figure
+from survey_app.dashboard.rebalancing_view import OPTIMISTIC, exhibits, how_sure_of_best
 from survey_app.inference import clustering
 from tests.survey_data import add_experiment, answer_all
 
@@ -291,6 +292,22 @@ def test_studies_of_one_experiment_that_asked_in_the_same_way_share_a_curve(
     else:
         assert share is None
         assert how_sure_of_best(kept, before) == OPTIMISTIC
+
+
+def test_what_has_two_lambdas_stands_beside_the_curve(tilted: Engine) -> None:
+    with write_session(tilted) as session:
+        arm = session.scalars(select(Arm).where(Arm.name == "regression")).one()
+        arm.options = {"renders": "rebalanced 0.25", "tilt": 0.5}
+        session.execute(update(Sample).values(decoding="tilted by λ = 0.5 beside λ = 0.25 in training"))
+    ask(tilted, "one", "classification")
+    with read_session(tilted) as session:
+        kept = load_answers(session, find_study(session, "one"))
+    [figures, *_] = exhibits(kept)
+    assert isinstance(figures, Figure)
+    assert "through rebalanced 0.25, classification, which differ in λ alone" in figures.note
+    assert (
+        "Long dashes: regression (tilted by λ = 0.5 beside λ = 0.25 in training), without λ or with two" in figures.note
+    )
 
 
 def test_who_wins_only_now_is_not_yet_confirmed(tilted: Engine) -> None:

@@ -69,7 +69,13 @@ def _curve_figure(kept: Answers, places: list[int], curve: Curve) -> Figure:
         for _, row in shown.iterrows()
     )
     others = f" In more than λ differs {', '.join(beside)}, beside the curve." if beside else ""
-    others += f" Long dashes: {', '.join(without['model'])}, without λ." if len(without) else ""
+    twice = {
+        contender.arm: f"{contender.arm} ({contender.trial.decoding})"
+        for contender in kept.contenders
+        if contender.rebalancing is None and contender.options.tilt != 1
+    }
+    dashed = ", ".join(twice.get(model, model) for model in without["model"])
+    others += f" Long dashes: {dashed}, without λ{' or with two' if twice else ''}." if dashed else ""
     return Figure(
         name="votes-by-rebalancing",
         title=titled("Votes against λ", simulated=kept.simulated),
