@@ -20,16 +20,24 @@ APOLOGY = "Sorry, something went wrong on our side"
 SAFE = "What you have answered so far is safe. Please try again in a moment."
 TRY_AGAIN = "Try again"
 
+# In a <dialog> of guard.js, which has nothing but this where Streamlit's page is gone.
+APOLOGY_HTML = f"""<style>.huejury-apology {{ inset: 0; width: auto; height: auto; max-width: none; max-height: none;
+border: 0; padding: 3rem 1rem; text-align: center; font: 1.1rem / 1.5 system-ui, sans-serif;
+color-scheme: light dark; }}
+.huejury-apology button {{ font: inherit; padding: 0.6rem 1.6rem; border: 0; border-radius: 8px; background: #1d4ed8;
+color: #fff; }}</style><h1>{APOLOGY}</h1><p>{SAFE}</p><button>{TRY_AGAIN}</button>"""
+
 # One thread writes at a time. SQLite lets waiting connections poll, and in a rush some would wait until they gave up.
 WRITING = threading.Lock()
 
 logger = logging.getLogger("huejury.survey")
 
 # Nothing of Streamlit's own is of use to a participant, and nothing may fade while the next question comes. Its stack
-# traces are hidden from the first moment; guard.js covers them with an apology.
+# traces are hidden from the first moment; guard.js covers them with an apology, and its word on a lost connection.
 STYLE = """<style>
 [data-testid="stHeader"], [data-testid="stToolbar"], [data-testid="stDecoration"], [data-testid="stStatusWidget"],
 [data-testid="stSidebar"], [data-testid="stSidebarCollapsedControl"], [data-testid="stException"],
+[data-testid="stDialog"],
 [data-testid="stElementContainer"]:has([data-testid="stErrorElementStack"], [data-testid="stErrorCodeBlock"]),
 footer { display: none !important; }
 [data-testid="stMainBlockContainer"] { padding: 1.25rem 1rem 3rem; max-width: 46rem; }
@@ -51,7 +59,7 @@ _guard = st.components.v2.component("huejury_guard", js=(FOLDER / "guard.js").re
 def frame() -> None:
     """The first of every page: its style, and what guards it."""
     st.html(STYLE)
-    _guard(key="guard", data={"apology": {"title": APOLOGY, "text": SAFE, "button": TRY_AGAIN}})
+    _guard(key="guard", data={"apology": APOLOGY_HTML})
 
 
 def title(text: str, *, report: bool = False, first: bool = False) -> dict[str, Any] | None:
