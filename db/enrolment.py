@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Engine, delete, func, select
 from sqlalchemy.orm import Session
 
-from db.schedule import Plan, Slot, Tally, draw
+from db.schedule import Plan, Slot, Tally, draw_schedule
 from db.schema import Participant, Question, QuestionKind, Sample, SentinelPicture, Study, StudyArm, Vote
 from db.store import write_session
 from db.studies import ID_PARAMETER, SurveyError, find_study, plan_of
@@ -42,7 +42,7 @@ def enrol(
 ) -> str:
     """Enrol a participant who consented, draw and store their schedule, and return their token, which is not stored.
 
-    link: the parameters of their link, see `recruited_as`. Who comes again with the same id and the same SESSION_ID
+    link: the parameters of their link, see `read_ids`. Who comes again with the same id and the same SESSION_ID
     goes on where they were, with a new token; the old one is forgotten. seed: of the schedule (drawn if None).
 
     Raises SurveyError: no such study, it is closed, or consent_version is not the study's. Raises
@@ -59,7 +59,7 @@ def enrol(
                 f"The study {study!r} asks for consent to its text in version {row.consent_version}, not "
                 f"{consent_version}; load the page again."
             )
-        ids = recruited_as(link or {}, row.id_parameter)
+        ids = read_ids(link or {}, row.id_parameter)
         known = ids["external_id"] and session.scalar(
             select(Participant).where(Participant.study_id == row.id, Participant.external_id == ids["external_id"])
         )
@@ -71,15 +71,15 @@ def enrol(
                     "Somebody takes part with the id of your link already. If it was you, please go on in the window "
                     "where you began, or by the address that it showed."
                 )
-            known.token_hash = hash_of(token)
+            known.token_hash = hash_token(token)
             return token
         plan, arms, images = plan_of(session, row)
         tally = _count_asked(session, row, plan, arms, images, simulated=simulated)
         participant = Participant(
             study_id=row.id,
-            token_hash=hash_of(token),
-            completion_code=_code(12),
-            pseudonym=_code(8),
+            token_hash=hash_token(token),
+            completion_code=_draw_code(12),
+            pseudonym=_draw_code(8),
             simulated=simulated,
             seed=secrets.randbits(63) if seed is None else seed,
             tally=asdict(tally),
@@ -89,19 +89,19 @@ def enrol(
         )
         session.add(participant)
         session.flush()
-        slots = draw(plan, tally, participant.seed)
-        session.add_all(_questions(session, participant, plan, slots, arms, images))
+        slots = draw_schedule(plan, tally, participant.seed)
+        session.add_all(_make_questions(session, participant, plan, slots, arms, images))
     return token
 
 
-def recruited_as(link: Mapping[str, str], id_parameter: str) -> dict[str, str | None]:
+def read_ids(link: Mapping[str, str], id_parameter: str) -> dict[str, str | None]:
     """What a link says of whom a recruiting system sent: their id (in id_parameter), SESSION_ID and STUDY_ID.
 
     What is no such id is None, as two people would be taken for one: a placeholder that was not replaced, "undefined",
     "test". Prolific's ids are 24 hexadecimal digits; others are taken if they have a digit, as such ids do.
     """
 
-    def kept(parameter: str, pattern: str) -> str | None:
+    def read(parameter: str, pattern: str) -> str | None:
         value = link.get(parameter, "")
         if not re.fullmatch(pattern, value) or value == parameter or re.match(NO_ID, value):
             return None
@@ -110,20 +110,20 @@ def recruited_as(link: Mapping[str, str], id_parameter: str) -> dict[str, str | 
     # At least one digit, and nothing but what ids are made of.
     some_id = r"(?=[^0-9]*[0-9])[A-Za-z0-9_.-]{1,100}"
     return {
-        "external_id": kept(id_parameter, r"[0-9a-fA-F]{24}" if id_parameter == ID_PARAMETER else some_id),
-        "external_session_id": kept("SESSION_ID", some_id),
-        "external_study_id": kept("STUDY_ID", some_id),
+        "external_id": read(id_parameter, r"[0-9a-fA-F]{24}" if id_parameter == ID_PARAMETER else some_id),
+        "external_session_id": read("SESSION_ID", some_id),
+        "external_study_id": read("STUDY_ID", some_id),
     }
 
 
 def withdraw(engine: Engine, token_or_completion_code: str) -> bool:
     """Delete the participant and all their answers; False if there is nobody of that token or completion code."""
-    code = _typed_code(token_or_completion_code)
+    code = _normalise_code(token_or_completion_code)
     with write_session(engine) as session:
         deleted = session.execute(
             delete(Participant)
             .where(
-                (Participant.token_hash == hash_of(token_or_completion_code.strip()))
+                (Participant.token_hash == hash_token(token_or_completion_code.strip()))
                 | (Participant.completion_code == code)
             )
             .returning(Participant.id)
@@ -131,20 +131,20 @@ def withdraw(engine: Engine, token_or_completion_code: str) -> bool:
         return deleted.first() is not None
 
 
-def hash_of(token: str) -> str:
+def hash_token(token: str) -> str:
     return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
 
 
-def shown_code(code: str) -> str:
+def group_code(code: str) -> str:
     """A completion code in groups of four, as people type it."""
     return "-".join(code[start : start + 4] for start in range(0, len(code), 4))
 
 
-def _code(length: int) -> str:
+def _draw_code(length: int) -> str:
     return "".join(secrets.choice(CODE_LETTERS) for _ in range(length))
 
 
-def _typed_code(text: str) -> str:
+def _normalise_code(text: str) -> str:
     """A code as stored, from what somebody typed: case, blanks and hyphens aside, O for 0, I and L for 1; "" for what
     is no code."""
     code = re.sub(r"[\s-]", "", text).upper().translate(str.maketrans("OIL", "011"))
@@ -176,7 +176,7 @@ def _count_asked(
     return tally
 
 
-def _questions(
+def _make_questions(
     session: Session,
     participant: Participant,
     plan: Plan,

@@ -111,31 +111,31 @@ class Slot:
     real_side: Side | None
 
 
-def draw(plan: Plan, tally: Tally, seed: int) -> list[Slot]:
+def draw_schedule(plan: Plan, tally: Tally, seed: int) -> list[Slot]:
     """Draw a schedule, practice first. Raises UserError if the plan cannot be followed."""
     plan.check()
     chance = random.Random(seed)
-    things = _main_things(plan, tally, chance)
+    things = _choose_main_things(plan, tally, chance)
     images = _choose_images(things, tally, chance)
-    main = _dress(plan, tally, chance, list(zip(things, images, strict=True)), "main")
+    main = _choose_sides(plan, tally, chance, list(zip(things, images, strict=True)), "main")
     left_over = sorted(set(range(plan.images)) - set(images))
     practice_images = chance.sample(left_over, plan.practice_count)
-    practice_things = _practice_things(plan, chance)
-    practice = _dress(
+    practice_things = _choose_practice_things(plan, chance)
+    practice = _choose_sides(
         plan, Tally.empty(plan), chance, list(zip(practice_things, practice_images, strict=True)), "practice"
     )
     chance.shuffle(practice)
-    return practice + _in_order(plan, main, chance)
+    return practice + _order_slots(plan, main, chance)
 
 
-def _main_things(plan: Plan, tally: Tally, chance: random.Random) -> list[int]:
+def _choose_main_things(plan: Plan, tally: Tally, chance: random.Random) -> list[int]:
     """What the main questions ask about, grouped: contenders equally often, the odd ones to those asked least."""
     by_need = sorted(range(plan.arms), key=lambda arm: (sum(tally.shown[arm]), chance.random()))
     arms = sorted(by_need[turn % plan.arms] for turn in range(plan.contender_count))
     return arms + [plan.sentinel] * plan.sentinel_count + [plan.real] * plan.real_count
 
 
-def _practice_things(plan: Plan, chance: random.Random) -> list[int]:
+def _choose_practice_things(plan: Plan, chance: random.Random) -> list[int]:
     reals = 0 if plan.protocol == "pair" else plan.practice_count // 2
     arms = chance.sample(range(plan.arms), plan.arms)
     return [arms[turn % plan.arms] for turn in range(plan.practice_count - reals)] + [plan.real] * reals
@@ -152,14 +152,14 @@ def _choose_images(things: Sequence[int], tally: Tally, chance: random.Random) -
     return [int(image) for image in images]
 
 
-def _dress(
+def _choose_sides(
     plan: Plan, tally: Tally, chance: random.Random, pictures: Sequence[tuple[int, int]], phase: Phase
 ) -> list[Slot]:
     """Give each (thing, image) its side, grouped by thing."""
     by_thing: dict[int, list[int]] = defaultdict(list)
     for thing, image in pictures:
         by_thing[thing].append(image)
-    lefts = _left_counts(by_thing, tally, chance)
+    lefts = _count_lefts(by_thing, tally, chance)
     slots = []
     for thing, images in by_thing.items():
         # First those that showed the photograph on the right more often than on the left.
@@ -174,7 +174,7 @@ def _dress(
     return slots
 
 
-def _left_counts(by_thing: dict[int, list[int]], tally: Tally, chance: random.Random) -> dict[int, int]:
+def _count_lefts(by_thing: dict[int, list[int]], tally: Tally, chance: random.Random) -> dict[int, int]:
     """How many of each thing's questions have the photograph on the left: half; of the odd ones every second thing's,
     those first that lean to the right most."""
     lean = {thing: 2 * sum(tally.left[thing]) - sum(tally.shown[thing]) for thing in by_thing}
@@ -184,7 +184,7 @@ def _left_counts(by_thing: dict[int, list[int]], tally: Tally, chance: random.Ra
     return {thing: len(images) // 2 + (thing in odd[:more]) for thing, images in by_thing.items()}
 
 
-def _in_order(plan: Plan, slots: Sequence[Slot], chance: random.Random) -> list[Slot]:
+def _order_slots(plan: Plan, slots: Sequence[Slot], chance: random.Random) -> list[Slot]:
     """Shuffle, with the sentinels spread: one in each equal stretch, never first, never side by side."""
     sentinels = [slot for slot in slots if slot.thing == plan.sentinel]
     others = [slot for slot in slots if slot.thing != plan.sentinel]

@@ -29,7 +29,6 @@ ExperimentStatus = Literal["running", "finished", "interrupted", "failed"]
 TrialStatus = Literal["pending", "running", "finished", "stopped_early", "failed"]
 StudyStatus = Literal["open", "closed"]
 Protocol = Literal["pair", "single"]
-Resampling = Literal["nearest", "lanczos"]
 Phase = Literal["practice", "main"]
 QuestionKind = Literal["arm", "sentinel", "real"]
 Side = Literal["left", "right"]
@@ -275,7 +274,6 @@ class Study(Base):
         UniqueConstraint("experiment_id", "id"),
         _one_of("status", StudyStatus),
         _one_of("protocol", Protocol),
-        _one_of("resampling", Resampling),
         CheckConstraint("(status = 'closed') = (closed_at IS NOT NULL)", name="closed_at"),
         CheckConstraint("question_count >= 1", name="question_count"),
         CheckConstraint("practice_count >= 0", name="practice_count"),
@@ -295,7 +293,6 @@ class Study(Base):
     practice_count: Mapped[int]
     sentinel_count: Mapped[int]
     exposure_ms: Mapped[int | None]
-    resampling: Mapped[Resampling] = mapped_column(String)
     seed: Mapped[int] = mapped_column(BigInteger)
     planned_participants: Mapped[int]
     exclusion_rule: Mapped[dict[str, Any]] = mapped_column(JSON)

@@ -26,7 +26,6 @@ from db.schema import (
     Participant,
     Protocol,
     Question,
-    Resampling,
     Sample,
     SentinelPicture,
     Study,
@@ -64,7 +63,6 @@ class StudyOptions:
     practice_count: int = PRACTICE
     sentinel_share: float = SENTINEL_SHARE  # of the questions, from 0 to 1/3
     exposure_ms: int | None = EXPOSURE_MS  # None: until answered
-    resampling: Resampling = "nearest"
     seed: int | None = None  # of the sentinels' colours; None: drawn
     planned_participants: int = PLANNED_PARTICIPANTS
     sentinels_wrong_at_most: int | None = None  # exclusion rule; None: 1 where there are four sentinels or more, else 0
@@ -89,8 +87,8 @@ class StudyOptions:
         """Raise SurveyError for what no study can be."""
         if self.name is not None and not is_name(self.name):
             raise SurveyError("A study's name has 1 to 100 printable characters.")
-        if self.protocol not in get_args(Protocol) or self.resampling not in get_args(Resampling):
-            raise SurveyError("The protocol is pair or single, and pictures are enlarged by nearest or lanczos.")
+        if self.protocol not in get_args(Protocol):
+            raise SurveyError("The protocol is pair or single.")
         if min(self.question_count, self.planned_participants) < 1 or min(self.practice_count, self.sentinel_count) < 0:
             raise SurveyError("A study needs at least one question and one planned participant, no negative numbers.")
         if min(self.sentinels_wrong_at_most or 0, self.hidden_at_most or 0) < 0:
@@ -119,7 +117,6 @@ class StudyView:
     question_count: int
     practice_count: int
     exposure_ms: int | None  # None: until answered
-    resampling: Resampling
     consent_version: str
     completion_url: str | None
     id_parameter: str

@@ -15,9 +15,9 @@ from typing import Any, Literal, TypeGuard, cast, get_args
 from sqlalchemy import Engine, case, func, select
 from sqlalchemy.orm import Session
 
-from db.enrolment import hash_of, shown_code
+from db.enrolment import group_code, hash_token
 from db.pictures import pixels
-from db.schema import Image, InputKind, Participant, Phase, Question, Resampling, Sample, SentinelPicture, Study, Vote
+from db.schema import Image, InputKind, Participant, Phase, Question, Sample, SentinelPicture, Study, Vote
 from db.store import read_session, write_session
 from db.studies import StudyView, is_name, newest_open, view_of
 
@@ -49,7 +49,6 @@ class QuestionView:
     pictures: list[bytes]
     width: int  # of each picture, in its pixels
     height: int
-    resampling: Resampling
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ def progress(engine: Engine, token: str) -> Progress | None:
             practice_answered=standing.practice_answered,
             practice_total=study.practice_count,
             next=None if standing.current is None else _question_view(session, study, standing.current, standing),
-            completion_code=shown_code(participant.completion_code) if standing.stage in ("done", "closed") else None,
+            completion_code=group_code(participant.completion_code) if standing.stage in ("done", "closed") else None,
         )
 
 
@@ -145,7 +144,7 @@ def record_comment(engine: Engine, token: str, text: str | None) -> None:
     _move_on(engine, token, "comment", comment=comment, ended_at=datetime.now(UTC))
 
 
-def record_vote(engine: Engine, token: str, public_id: object, answer: object, **sent: object) -> VoteResult:
+def record_vote(engine: Engine, token: str, public_id: object, answer: object, /, **sent: object) -> VoteResult:
     """Store the answer to the participant's current question: "left" or "right" is the real one of a pair, or a
     single is "real" or "fake".
 
@@ -167,7 +166,7 @@ def record_vote(engine: Engine, token: str, public_id: object, answer: object, *
         study = session.scalar(
             select(Study)
             .join(Participant, Participant.study_id == Study.id)
-            .where(Participant.token_hash == hash_of(token))
+            .where(Participant.token_hash == hash_token(token))
             .with_for_update(read=True, of=Study)
         )
         participant = _participant(session, token, lock=True)
@@ -327,7 +326,6 @@ def _question_view(session: Session, study: Study, question: Question, standing:
         pictures=[rgb for rgb, _, _ in pictures],
         width=pictures[0][2],
         height=pictures[0][1],
-        resampling=study.resampling,
     )
 
 
@@ -340,7 +338,7 @@ def _decoded(png: bytes) -> tuple[bytes, int, int]:
 
 
 def _participant(session: Session, token: str, *, lock: bool = False) -> Participant | None:
-    query = select(Participant).where(Participant.token_hash == hash_of(token))
+    query = select(Participant).where(Participant.token_hash == hash_token(token))
     return session.scalar(query.with_for_update() if lock else query)
 
 

@@ -92,17 +92,17 @@ def _dots() -> list[tuple[float, float, float]]:
     """Dots (x, y, radius) that do not touch, in a disc; large ones first, small ones between them. The same for all
     plates: placing them takes most of the time."""
     random = np.random.default_rng(0)
-    placed = np.empty((2000, 3))
+    dots = np.empty((2000, 3))
     count = 0
     for radius, tries in ((8.0, 500), (6.0, 1200), (4.5, 2500), (3.2, 5000)):
         reach = SIDE / 2 - 4 - radius
         angles, distances = random.uniform(0, 2 * np.pi, tries), reach * np.sqrt(random.uniform(0, 1, tries))
         for x, y in zip(SIDE / 2 + distances * np.cos(angles), SIDE / 2 + distances * np.sin(angles), strict=True):
-            others = placed[:count]
+            others = dots[:count]
             if not np.any((others[:, 0] - x) ** 2 + (others[:, 1] - y) ** 2 < (others[:, 2] + radius + 1) ** 2):
-                placed[count] = x, y, radius
+                dots[count] = x, y, radius
                 count += 1
-    return [(float(x), float(y), float(radius)) for x, y, radius in placed[:count]]
+    return [(float(x), float(y), float(radius)) for x, y, radius in dots[:count]]
 
 
 def _encode(linear: NDArray[np.float64]) -> NDArray[np.float64]:

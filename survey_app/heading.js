@@ -1,13 +1,10 @@
 // A page's heading. On a new page it brings the window to the top and the focus to itself, as a page load would.
 // Where asked to (data.report), it tells what the page is shown on.
 
-const shown = new WeakMap();
-
 export default function ({ data, parentElement, setStateValue }) {
   const heading = parentElement.querySelector("h1");
-  if (shown.get(parentElement) === data.text) return;
-  const first = !shown.has(parentElement) && data.first;
-  shown.set(parentElement, data.text);
+  if (heading.textContent === data.text) return;
+  const first = !heading.textContent && data.first;
   heading.textContent = data.text;
   if (!first) {
     heading.focus({ preventScroll: true });

@@ -17,11 +17,11 @@ def inclusions_table(answers: Answers) -> Table:
     shown = frame.copy()
     inclusions: tuple[Inclusion, ...] = ("all", "attentive")
     for inclusion in inclusions:
-        kept = answers.of(inclusion)
-        heading = f"{inclusion} ({kept.participants})"
-        counts = [*kept.picked_as_real(), *([kept.right("real")] if kept.protocol == "single" else [])]
+        subset = answers.of(inclusion)
+        heading = f"{inclusion} ({subset.participants})"
+        counts = [*subset.picked_as_real(), *([subset.right("real")] if subset.protocol == "single" else [])]
         shares = [wilson(count.count, count.total) for count in counts]
-        people = [(interval.low, interval.high) for interval in bootstrap_shares(*kept.picked_and_asked())]
+        people = [(interval.low, interval.high) for interval in bootstrap_shares(*subset.picked_and_asked())]
         people += [(None, None)] * (len(shares) - len(people))
         frame[f"{heading}: picked"] = [share.count for share in shares]
         frame[f"{heading}: asked"] = [share.total for share in shares]

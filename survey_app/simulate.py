@@ -140,22 +140,7 @@ def _load_question(engine: Engine, public_id: str) -> tuple[Question, float]:
         return question, 0.0 if fake is None else evidence(truth, fake.png)
 
 
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"{text} is no share from 0 to 1")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return value
-
-
 def _parser() -> argparse.ArgumentParser:
-    observer = Observer()
     parser = argparse.ArgumentParser(
         prog="python -m survey_app.simulate",
         description="Let simulated participants answer a survey.",
@@ -164,26 +149,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--study", metavar="NAME", help="default: the newest open one")
-    add("--participants", type=_count, default=30, metavar="N", help="default: %(default)s")
+    add("--participants", type=int, default=30, metavar="N", help="default: %(default)s")
     add("--seed", type=int, default=0, help="default: %(default)s")
-    add("--lapse-rate", type=_share, default=observer.lapse_rate, help="answered by a coin (default: %(default)s)")
-    add(
-        "--colour-sensitivity",
-        type=float,
-        default=observer.colour_sensitivity,
-        help="log odds for a unit of evidence (default: %(default)s)",
-    )
     add("--database", default=default_database(), help=DATABASE_HELP)
     return parser
 
 
 def _run(options: argparse.Namespace) -> int:
-    observer = Observer(options.lapse_rate, options.colour_sensitivity)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     engine = open_existing(options.database)
     with read_session(engine) as session:
         study = find_study(session, options.study).name
-    simulate(engine, study, options.participants, observer, options.seed)
+    simulate(engine, study, options.participants, Observer(), options.seed)
     console.print(
         f"{options.participants} simulated participants answered study {study!r}; no result counts them. To "
         f"see what they answered: python -m survey_app.studies show {shlex.quote(study)} --simulated"

@@ -32,7 +32,7 @@ function makeStage(root) {
   const find = (selector) => root.querySelector(selector);
   const trial = find(".trial");
   const slots = [...root.querySelectorAll(".slot")];
-  const answers = [...root.querySelectorAll(".answers button")];
+  const buttons = [...root.querySelectorAll(".answers button")];
   const [before, go, prompt, fixation] = [".before", ".go", ".prompt", ".fixation"].map(find);
   let question = null; // what is on show: `data`, and what was measured
   let phase = ""; // before, fixation, exposure, answer, sent
@@ -49,7 +49,7 @@ function makeStage(root) {
     prompt.hidden = next === "before";
     root.querySelector(".answers").hidden = next === "before";
     fixation.hidden = !(next === "fixation" || next === "sent");
-    for (const button of answers) button.setAttribute("aria-disabled", String(next !== "answer"));
+    for (const button of buttons) button.setAttribute("aria-disabled", String(next !== "answer"));
   }
 
   function show(data, sender) {
@@ -67,7 +67,7 @@ function makeStage(root) {
     const previous = question;
     question = { ...data, hidden: false };
     showProgress();
-    answers.forEach((button, side) => {
+    buttons.forEach((button, side) => {
       button.textContent = data.answers[side].label;
       button.classList.remove("chosen");
     });
@@ -84,23 +84,17 @@ function makeStage(root) {
   function showProgress() {
     const { number, of, count } = question;
     find(".count").textContent = count;
-    const track = find(".track");
-    track.setAttribute("aria-label", count);
-    track.setAttribute("aria-valuemax", String(of));
-    track.setAttribute("aria-valuenow", String(number - 1));
-    find(".done").style.width = `${(100 * (number - 1)) / of}%`;
+    Object.assign(find("progress"), { max: of, value: number - 1, ariaLabel: count });
   }
 
   // What is said before the question, until the participant goes on: a start, or practice's feedback.
   function announce(previous) {
     const { title, text, button, photograph } = question.before;
-    const feedback = photograph !== null && previous !== null;
-    if (feedback) {
-      slots.forEach((slot, side) => {
-        if (slot.hidden) return;
-        paint(slot.firstElementChild, previous, side);
-        slot.classList.toggle("photograph", photograph[side]);
-        slot.lastElementChild.textContent = photograph[side] ? question.texts.photograph : question.texts.synthesized;
+    if (photograph !== null && previous !== null) {
+      paint((side) => previous.decoded[side]);
+      photograph.forEach((real, side) => {
+        slots[side].classList.toggle("photograph", real);
+        slots[side].lastElementChild.textContent = real ? question.texts.photograph : question.texts.synthesized;
       });
     } else {
       prepare();
@@ -125,16 +119,37 @@ function makeStage(root) {
     later(expose, FIXATION_MS);
   }
 
-  // Everything that takes time is done before the clock starts: the pictures' pixels at their final size.
+  // Everything that takes time is done before the clock starts.
   function prepare() {
     question.scale = fit();
-    question.painted = question.pictures.map((_, side) => picture(question, side));
+    // Base64 of RGB bytes, row by row: no format, hence no size or header that could tell one from another.
+    question.decoded = question.pictures.map(atob).map((rgb) =>
+      makePicture(question.width, question.height, (index) => rgb.charCodeAt(index)),
+    );
     slots.forEach((slot, side) => {
       slot.hidden = side >= question.pictures.length;
       slot.classList.remove("photograph");
-      slot.lastElementChild.textContent = "";
-      if (!slot.hidden) blank(slot.firstElementChild, question);
+      const [canvas, tag] = slot.children;
+      canvas.width = question.width * question.scale;
+      canvas.height = question.height * question.scale;
+      canvas.style.width = `${canvas.width / (window.devicePixelRatio || 1)}px`;
+      tag.textContent = "";
     });
+    clear();
+  }
+
+  // Each picture's pixel as scale by scale of the screen's.
+  function paint(choose) {
+    question.pictures.forEach((_, side) => {
+      const canvas = slots[side].firstElementChild;
+      const context = canvas.getContext("2d");
+      context.imageSmoothingEnabled = false;
+      context.drawImage(choose(side), 0, 0, canvas.width, canvas.height);
+    });
+  }
+
+  function clear() {
+    paint(() => makePicture(1, 1, () => 0x6a));
   }
 
   // The largest whole number of screen pixels a picture's pixel at which the question fits into the window.
@@ -157,9 +172,7 @@ function makeStage(root) {
     if (fit() !== question.scale) prepare(); // the window has changed meanwhile
     requestAnimationFrame(() => {
       enter("exposure");
-      slots.forEach((slot, side) => {
-        if (!slot.hidden) put(slot.firstElementChild, question.painted[side]);
-      });
+      paint((side) => question.decoded[side]);
       question.hidden = document.hidden;
       // What is drawn in one frame is seen from the next one on.
       requestAnimationFrame((onset) => {
@@ -177,7 +190,7 @@ function makeStage(root) {
       requestAnimationFrame((next) => wait(next, Math.min(frame, next - now) || frame));
       return;
     }
-    for (const slot of slots) if (!slot.hidden) put(slot.firstElementChild, noise(question));
+    paint(() => makePicture(question.width, question.height, () => 48 + 160 * Math.random()));
     requestAnimationFrame((offset) => {
       question.exposure_measured_ms = offset - question.onset;
       const asked = question;
@@ -191,12 +204,8 @@ function makeStage(root) {
     prompt.textContent = question.texts.ask;
   }
 
-  function clear() {
-    for (const slot of slots) if (!slot.hidden) blank(slot.firstElementChild, question);
-  }
-
   function answer(side, input, event) {
-    if (phase !== "answer" || side >= answers.length) return;
+    if (phase !== "answer") return;
     event.preventDefault();
     const now = performance.now();
     // The event's own time is when the key went down, not when this was called; some browsers count it otherwise.
@@ -213,7 +222,7 @@ function makeStage(root) {
       edited: Boolean(window.huejuryEdited),
     };
     question.sendings = 0;
-    answers[side].classList.add("chosen");
+    buttons[side].classList.add("chosen");
     clear();
     enter("sent");
     prompt.textContent = question.texts.look;
@@ -256,7 +265,7 @@ function makeStage(root) {
   go.addEventListener("click", start);
   trial.addEventListener("pointerdown", (event) => (pointer = event.pointerType));
   const byPointer = (event) => (event.detail === 0 ? "key" : pointer === "mouse" ? "click" : "tap");
-  answers.forEach((button, side) => {
+  buttons.forEach((button, side) => {
     button.addEventListener("click", (event) => answer(side, byPointer(event), event));
   });
   slots.forEach((slot, side) => {
@@ -275,104 +284,11 @@ function makeStage(root) {
   return { show, leave };
 }
 
-// A canvas of exactly width * scale by height * scale screen pixels.
-function size(canvas, { width, height, scale }) {
-  const ratio = window.devicePixelRatio || 1;
-  canvas.width = width * scale;
-  canvas.height = height * scale;
-  canvas.style.width = `${canvas.width / ratio}px`;
-  canvas.style.height = `${canvas.height / ratio}px`;
-}
-
-function put(canvas, pixels) {
-  canvas.getContext("2d").putImageData(pixels, 0, 0);
-}
-
-function blank(canvas, question) {
-  size(canvas, question);
-  const context = canvas.getContext("2d");
-  context.fillStyle = "#6a6a6a";
-  context.fillRect(0, 0, canvas.width, canvas.height);
-}
-
-function paint(canvas, question, side) {
-  size(canvas, question);
-  put(canvas, question.painted[side]);
-}
-
-// data.pictures are base64 of RGB bytes, row by row: no format, hence no size or header that could tell one from another.
-function picture(question, side) {
-  const rgb = Uint8ClampedArray.from(atob(question.pictures[side]), (character) => character.charCodeAt(0));
-  const enlarge = question.resampling === "lanczos" ? lanczos : nearest;
-  return opaque(enlarge(rgb, question.width, question.height, question.scale), question);
-}
-
-function noise(question) {
-  const { width, height, scale } = question;
-  const rgb = Uint8ClampedArray.from({ length: 3 * width * height }, () => 48 + 160 * Math.random());
-  return opaque(nearest(rgb, width, height, scale), question);
-}
-
-function opaque(rgb, { width, height, scale }) {
-  const image = new ImageData(width * scale, height * scale);
-  for (let from = 0, to = 0; from < rgb.length; from += 3, to += 4) {
-    image.data[to] = rgb[from];
-    image.data[to + 1] = rgb[from + 1];
-    image.data[to + 2] = rgb[from + 2];
-    image.data[to + 3] = 255;
-  }
-  return image;
-}
-
-export function nearest(rgb, width, height, scale) {
-  const out = new Uint8ClampedArray(rgb.length * scale * scale);
-  for (let y = 0, to = 0; y < height * scale; y++) {
-    for (let x = 0; x < width * scale; x++) {
-      const from = 3 * (Math.floor(y / scale) * width + Math.floor(x / scale));
-      out[to++] = rgb[from];
-      out[to++] = rgb[from + 1];
-      out[to++] = rgb[from + 2];
-    }
-  }
-  return out;
-}
-
-// Lanczos, a = 3, cut and normalised at the borders, rounded after each pass: what Pillow's resize does.
-export function lanczos(rgb, width, height, scale) {
-  const wide = enlargeAxis(rgb, scale, { length: width, step: 3 }, { length: height, step: 3 * width });
-  const row = 3 * width * scale;
-  return enlargeAxis(wide, scale, { length: height, step: row }, { length: width * scale, step: 3 });
-}
-
-// length: pixels along an axis; step: from one of them to the next, in values. The axis becomes `scale` times as long.
-function enlargeAxis(values, scale, axis, other) {
-  const out = new Uint8ClampedArray(values.length * scale);
-  const otherStep = other.step > axis.step ? other.step * scale : other.step;
-  for (let to = 0; to < axis.length * scale; to++) {
-    const centre = (to + 0.5) / scale;
-    const first = Math.max(0, Math.trunc(centre - 3 + 0.5));
-    const last = Math.min(axis.length, Math.trunc(centre + 3 + 0.5));
-    const weights = [];
-    for (let from = first; from < last; from++) weights.push(lanczosWeight(from - centre + 0.5));
-    const sum = weights.reduce((total, weight) => total + weight, 0);
-    for (let line = 0; line < other.length; line++) {
-      for (let channel = 0; channel < 3; channel++) {
-        let from = line * other.step + first * axis.step + channel;
-        let value = 0;
-        for (const weight of weights) {
-          value += weight * values[from];
-          from += axis.step;
-        }
-        out[line * otherStep + to * axis.step + channel] = value / sum;
-      }
-    }
-  }
-  return out;
-}
-
-function lanczosWeight(x) {
-  if (x === 0) return 1;
-  if (Math.abs(x) >= 3) return 0;
-  const angle = Math.PI * x;
-  return (3 * Math.sin(angle) * Math.sin(angle / 3)) / (angle * angle);
+// An opaque picture; byte: its value at an index into red, green, blue of the first pixel, of the next, row by row.
+function makePicture(width, height, byte) {
+  const canvas = Object.assign(document.createElement("canvas"), { width, height });
+  const image = new ImageData(width, height);
+  for (let to = 0, from = 0; to < image.data.length; to++) image.data[to] = to % 4 === 3 ? 255 : byte(from++);
+  canvas.getContext("2d").putImageData(image, 0, 0);
+  return canvas;
 }

@@ -14,11 +14,6 @@ from db.schema import Protocol
 from db.votes import QuestionView
 
 KEY = "stimulus"
-# What the browser sends with an answer, see `db.votes.record_vote`.
-MEASURED = (
-    *("response_time_ms", "exposure_measured_ms", "input", "scale"),
-    *("device_pixel_ratio", "hidden", "edited"),
-)
 FOLDER = Path(__file__).parent
 # In the order of the arrow keys: the answer as it is stored, and its label.
 ANSWERS = {
@@ -70,7 +65,6 @@ def stimulus(
             "of": question.of,
             "count": count,
             "exposure_ms": question.exposure_ms,
-            "resampling": question.resampling,
             "width": question.width,
             "height": question.height,
             "pictures": [base64.b64encode(rgb).decode("ascii") for rgb in question.pictures],
@@ -83,7 +77,8 @@ def stimulus(
 
 
 def vote() -> dict[str, Any] | None:
-    """What the browser sent, in on_vote only: question, answer, and MEASURED. Nothing about it is certain."""
+    """What the browser sent, in on_vote only: question, answer, and the rest of what
+    `db.votes.record_vote` takes. Nothing about it is certain."""
     sent = st.session_state.get(KEY, {}).get("vote")
     return sent if isinstance(sent, dict) else None
 

@@ -4,6 +4,7 @@ A finished sweep opens a study by itself; this is for others: another protocol, 
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -17,7 +18,7 @@ from sqlalchemy import Engine
 from db.answers import load_answers
 from db.errors import UserError, run_command
 from db.results import newest_experiment
-from db.schema import Protocol, Resampling
+from db.schema import Protocol
 from db.store import DATABASE_HELP, default_database, open_existing, read_session
 from db.studies import (
     StudyOptions,
@@ -121,11 +122,10 @@ def _add_options(create: argparse.ArgumentParser) -> None:
     add(
         "--exposure",
         dest="exposure_ms",
-        action="append",
+        default=str(default.exposure_ms),
         metavar="MS",
-        help=f"milliseconds, or none: until answered (default: {default.exposure_ms})",
+        help="milliseconds, or none: until answered (default: %(default)s)",
     )
-    add("--resampling", choices=get_args(Resampling), default=default.resampling, help="default: %(default)s")
     number("--seed", "seed", "of the sentinels' colours (default: drawn)")
     number("--participants", "planned_participants", "planned (default: %(default)s)")
     number(
@@ -163,7 +163,7 @@ def _create(engine: Engine, options: argparse.Namespace, console: Console) -> in
     with read_session(engine) as session:
         experiment = options.experiment or newest_experiment(session)
     values = {field.name: getattr(options, field.name) for field in fields(StudyOptions)}
-    values["exposure_ms"] = _exposure(options.exposure_ms or [str(StudyOptions.exposure_ms)])
+    values["exposure_ms"] = _read_exposure(options.exposure_ms)
     _describe(create_study(engine, experiment, **values), console)
     return 0
 
@@ -202,13 +202,12 @@ def _describe(study: StudySummary, console: Console) -> None:
     exposure = "until answered" if view.exposure_ms is None else f"for {view.exposure_ms} ms"
     lines = [
         f"Study {view.name!r} is {view.status}: protocol {view.protocol}, {view.question_count} questions "
-        f"({study.sentinel_count} of them sentinels) after {view.practice_count} for practice, shown {exposure}, "
-        f"enlarged by {view.resampling}.",
+        f"({study.sentinel_count} of them sentinels) after {view.practice_count} for practice, shown {exposure}.",
         f"Contenders of experiment {study.experiment!r} ({study.dataset}): {', '.join(study.arms)}; {study.images} "
         f"images, seed {study.seed}.",
         f"{study.participants} participants so far, {study.finished} of them finished, {study.planned_participants} "
-        f"planned; {study.votes} votes{_flagged(study)}; {study.simulated} simulated participants, never counted with "
-        "people.",
+        f"planned; {study.votes} votes{_count_flags(study)}; {study.simulated} simulated participants, never counted "
+        "with people.",
         f"{study.without_id} of them came without an id in their link's {view.id_parameter}."
         if study.participants
         else f"Who comes is told by the link's {view.id_parameter}, where there is one.",
@@ -220,7 +219,7 @@ def _describe(study: StudySummary, console: Console) -> None:
         console.print(line, markup=False, highlight=False)
 
 
-def _flagged(study: StudySummary) -> str:
+def _count_flags(study: StudySummary) -> str:
     """How many of the votes were given with the page hidden, edited (by a translator, say), or left open for long."""
     counts = ", ".join(f"{count} {flag}" for flag, count in sorted(study.flagged.items()))
     return f" ({counts})" if counts else ""
@@ -238,7 +237,7 @@ def _close(engine: Engine, name: str, console: Console) -> int:
 
 
 def _export(engine: Engine, name: str, options: argparse.Namespace, console: Console) -> int:
-    folder = options.to or Path(folder_name(name))
+    folder = options.to or Path(name_folder(name))
     try:
         rows = export_study(engine, name, folder, simulated=options.simulated)
     except OSError as error:
@@ -253,17 +252,12 @@ def _export(engine: Engine, name: str, options: argparse.Namespace, console: Con
     return 0
 
 
-def folder_name(study: str) -> str:
-    """A study's name as that of a folder inside the one where the command runs, on any system, hidden on none."""
-    kept = "".join(letter if letter.isalnum() or letter in " ,-_." else "_" for letter in study)
-    short = kept.encode()[:100].decode(errors="ignore").strip(" ")  # some file systems take 143 bytes
-    return short if short.strip(".") and not short.startswith(".") else "study" + short.replace(".", "_")
+def name_folder(study: str) -> str:
+    """A study's name as that of a folder inside the one where the command runs, on any system."""
+    return re.sub(r"[^\w ,-]", "_", study)[:40]
 
 
-def _exposure(given: Sequence[str]) -> int | None:
-    if len(given) > 1:
-        raise SurveyError("A study has one exposure; create a study for each, and compare them.")
-    (text,) = given
+def _read_exposure(text: str) -> int | None:
     if text == "none":
         return None
     try:

@@ -121,8 +121,8 @@ def _welcome(engine: Engine) -> None:
     title(TITLE, first=True)
     link = dict(st.query_params)
     st.markdown(
-        _text(f"consent-{study.consent_version}").format(
-            question_count=study.question_count, minutes=_minutes(study), ids=_ids_kept(study, link)
+        _read_text(f"consent-{study.consent_version}").format(
+            question_count=study.question_count, minutes=_minutes(study), ids=_say_ids(study, link)
         )
     )
     if "refused" in st.session_state:
@@ -142,7 +142,7 @@ def _welcome(engine: Engine) -> None:
 
 def _instructions(token: str, study: StudyView) -> None:
     title("How it works")
-    st.markdown(_text(f"instructions-{study.protocol}").format(exposure=_exposure(study.exposure_ms)))
+    st.markdown(_read_text(f"instructions-{study.protocol}").format(exposure=_exposure(study.exposure_ms)))
     button("Next: a short look at your screen", token, votes.finish_instructions)
 
 
@@ -150,7 +150,7 @@ def _question(token: str, progress: Progress, question: QuestionView) -> None:
     state = st.session_state
     shown = state.get("shown")
     if shown is None or shown[0] != question.public_id:
-        shown = state["shown"] = (question.public_id, _before(progress, question, state.pop("feedback", None)))
+        shown = state["shown"] = (question.public_id, _introduce(progress, question, state.pop("feedback", None)))
     stimulus.stimulus(
         question,
         progress.study.protocol,
@@ -160,23 +160,20 @@ def _question(token: str, progress: Progress, question: QuestionView) -> None:
     )
 
 
-def _before(progress: Progress, question: QuestionView, feedback: dict[str, Any] | None) -> dict[str, Any] | None:
-    """What the participant is told before the question: a start, practice's feedback, or nothing."""
-    protocol = progress.study.protocol
-    rest = ""
-    button = "Next"
-    if question.phase == "main" and question.number == 1:
-        rest = f"Now come {question.of} questions, without the answers."
-        button = "Start"
+def _introduce(progress: Progress, question: QuestionView, feedback: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What is said before the question: a start, practice's feedback, or nothing."""
+    starts = question.number == 1
+    rest = f"Now come {question.of} questions, without the answers." if starts and question.phase == "main" else ""
+    button = "Start" if rest else "Next"
     if st.session_state.pop("asked_anew", False):
         return stimulus.before(
             "Once more, please", "Your answer could not be stored. Here is the question again.", "Go on"
         )
     if feedback is not None:
         right, given = feedback["correct"], feedback["answer"]
-        photograph, explanation = stimulus.solution(protocol, given, right)
+        photograph, explanation = stimulus.solution(progress.study.protocol, given, right)
         return stimulus.before("Right!" if right else "Not this time.", f"{explanation} {rest}", button, photograph)
-    if question.phase == "practice" and question.number == 1:
+    if starts and question.phase == "practice":
         return stimulus.before("Practice", f"First {question.of} questions to practise, with the answers.", "Start")
     if rest:
         return stimulus.before("Ready?", rest, button)
@@ -267,8 +264,7 @@ def _on_vote(token: str) -> None:
 
 def _record_vote(engine: Engine, *, token: str, sent: dict[str, Any]) -> None:
     """The vote is committed when this returns, before the next question is drawn; the database refuses a second."""
-    measured = {name: value for name, value in sent.items() if name in stimulus.MEASURED}
-    result = votes.record_vote(engine, token, sent.get("question"), sent.get("answer"), **measured)
+    result = votes.record_vote(engine, token, sent.get("question"), sent.get("answer"), **sent)
     if result.status == "refused":
         logger.warning("A vote was refused: %s", result.reason)
         # Whatever the reason, the page waits no longer: it shows what the database says comes now, this question even.
@@ -300,7 +296,7 @@ def _token() -> str | None:
 # --- Texts ---
 
 
-def _text(name: str) -> str:
+def _read_text(name: str) -> str:
     return (TEXTS / f"{name}.md").read_text(encoding="utf-8")
 
 
@@ -308,9 +304,9 @@ def _minutes(study: StudyView) -> int:
     return 2 + math.ceil((study.question_count + study.practice_count) * 4 / 60)
 
 
-def _ids_kept(study: StudyView, link: dict[str, str]) -> str:
+def _say_ids(study: StudyView, link: dict[str, str]) -> str:
     """What the consent text says of ids in the link: those that are stored, and no others."""
-    ids = enrolment.recruited_as(link, study.id_parameter)
+    ids = enrolment.read_ids(link, study.id_parameter)
     if not any(ids.values()):
         return ""
     if study.id_parameter == ID_PARAMETER:

@@ -8,15 +8,20 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, ViewportSize
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, ViewportSize
 from sqlalchemy import Engine, select
 
 from db.schema import Participant, Question, Vote
-from db.store import read_session
+from db.store import open_database, read_session
+from db.studies import create_study
+from db.votes import SHORTEST_BREAK_STUDY
 from survey_app.settings import TOKEN_VARIABLE
+from tests.survey_data import add_experiment
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
@@ -24,6 +29,7 @@ CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-f
 CHROMIUM_ARGUMENTS += ["--disable-background-networking", "--disable-component-update"]
 DESKTOP = ViewportSize(width=1100, height=800)
 PHONE = ViewportSize(width=360, height=640)
+COMPLETION_URL = "https://app.prolific.com/submissions/complete?cc=C0DE"
 
 
 def chromium() -> str:
@@ -78,6 +84,46 @@ class Server:
         self.process.wait()
 
 
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """A database of studies of pairs: "short" and the like, and "whole", with a break and a link at the end."""
+    engine = open_database(tmp_path_factory.mktemp("survey") / "survey.sqlite")
+    add_experiment(engine, images=24, size=32)
+    short: dict[str, Any] = {"practice_count": 1, "question_count": 5, "exposure_ms": 50, "sentinel_share": 0.2}
+    differences: dict[str, dict[str, Any]] = {
+        "short": {},
+        "closes": {},
+        "untimed": {"exposure_ms": None},
+        "single": {"protocol": "single"},
+        "whole": {"practice_count": 2, "question_count": SHORTEST_BREAK_STUDY, "completion_url": COMPLETION_URL},
+    }
+    for name, different in differences.items():
+        create_study(engine, "cats", name=name, **short | different)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def server(browser: Browser, engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(Path(str(engine.url.database)), tmp_path_factory.mktemp("server") / "log")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def desktop(browser: Browser) -> Iterator[BrowserContext]:
+    context = browser.new_context(viewport=DESKTOP)  # for all tests: its cache has Streamlit's scripts
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(desktop: BrowserContext) -> Iterator[Page]:
+    yield desktop.new_page()
+    for page in desktop.pages:
+        page.close()
+
+
 # What a participant does. Answers are "left" or "right", the protocol is pair.
 
 
@@ -109,7 +155,7 @@ def go(page: Page) -> None:
     page.locator(".go").press("Enter")
 
 
-def asked(page: Page) -> str:
+def wait_for_question(page: Page) -> str:
     """Wait for the question to be asked, and return which one it is: "Question 2 of 6"."""
     at(page, "answer")
     return page.locator(".count").inner_text()
@@ -121,7 +167,7 @@ def press(page: Page, answer: str) -> None:
     page.locator('.trial[data-phase="answer"]').wait_for(state="detached")
 
 
-def participant(engine: Engine, study_id: int | None = None) -> Participant:
+def participant(engine: Engine) -> Participant:
     """The newest participant."""
     with read_session(engine) as session:
         found = session.scalars(select(Participant).order_by(Participant.id.desc())).first()
@@ -129,7 +175,7 @@ def participant(engine: Engine, study_id: int | None = None) -> Participant:
         return found
 
 
-def stored(engine: Engine) -> list[tuple[str, str]]:
+def read_answers(engine: Engine) -> list[tuple[str, str]]:
     """The newest participant's answers, as (phase, answer) in the order of the questions."""
     with read_session(engine) as session:
         rows = session.execute(
@@ -182,7 +228,7 @@ CONTRAST = """() => {
 }"""
 
 
-def settled(page: Page) -> None:
+def settle(page: Page) -> None:
     """Wait until the server has run the page; until then Streamlit shows what was there before, faded."""
     page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for(state="attached")
     page.wait_for_timeout(250)
@@ -195,7 +241,7 @@ def settled(page: Page) -> None:
 
 def check_looks(page: Page) -> None:
     """Text has contrast, and nothing is wider than the window."""
-    settled(page)
+    settle(page)
     poor = page.evaluate(CONTRAST)
     assert not poor, poor
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")

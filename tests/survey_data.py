@@ -31,6 +31,7 @@ from db.store import read_session, write_session
 from db.votes import finish_instructions, progress, record_check, record_comment, record_vote, take_break
 
 ARMS = ("regression", "classification", "rebalanced 0.25")
+WRONG = {"left": "right", "right": "left", "real": "fake", "fake": "real"}
 LAMBDAS = {"classification": 1.0, "rebalanced 0.25": 0.25}
 
 
@@ -215,9 +216,8 @@ def answer_all(
                 .outerjoin(Arm, Arm.id == StudyArm.arm_id)
                 .where(Question.public_id == now.next.public_id)
             ).one()
-        right = question.real_side or ("real" if question.kind == "real" else "fake")
-        other = {"left": "right", "right": "left", "real": "fake", "fake": "real"}[right]
-        given = other if (arm or question.kind) in wrong else right
+        right = question.right_answer
+        given = WRONG[right] if (arm or question.kind) in wrong else right
         result = record_vote(
             engine,
             token,

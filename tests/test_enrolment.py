@@ -7,21 +7,21 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, func, select
 
-from db.enrolment import AlreadyTakenPartError, enrol, recruited_as, withdraw
-from db.schedule import Tally, draw
+from db.enrolment import AlreadyTakenPartError, enrol, read_ids, withdraw
+from db.schedule import Tally, draw_schedule
 from db.schema import Participant, Question, Study, Vote
 from db.store import open_database, read_session, write_session
 from db.studies import SurveyError, close_study, create_study, plan_of, study_summary
 from db.votes import progress, record_comment, record_vote
 from tests.survey_data import add_experiment
-from tests.test_votes import SENT, answer, answer_up_to, enrolled, standing, vote_count
+from tests.test_votes import SENT, answer, answer_up_to, enrol_to_practice, standing, vote_count
 from tests.test_votes import engine as engine
 
 PID, ELSE = "5f1e0c1b2a3d4e5f60718293", "5f1e0c1b2a3d4e5f60718294"
 
 
 def test_who_cannot_take_part_hears_why(engine: Engine) -> None:
-    under_way = enrolled(engine)
+    under_way = enrol_to_practice(engine)
     close_study(engine, "pairs")
     with pytest.raises(SurveyError, match="'pairs' is closed: it takes no more participants"):
         enrol(engine, "pairs", consent_version="1")
@@ -41,7 +41,7 @@ def test_everything_that_a_schedule_was_drawn_from_is_stored(engine: Engine) -> 
                 select(Question).where(Question.participant_id == participant.id).order_by(Question.position)
             ).all()
             plan, _, images = plan_of(session, session.get_one(Study, participant.study_id))
-            slots = draw(plan, Tally(**participant.tally), participant.seed)
+            slots = draw_schedule(plan, Tally(**participant.tally), participant.seed)
             assert [(slot.phase, slot.real_side) for slot in slots] == [
                 (question.phase, question.real_side) for question in stored
             ]
@@ -78,7 +78,7 @@ def test_schedules_are_balanced_against_what_was_asked_not_what_was_scheduled(en
         assert (np.array(tally["left"]) <= tally["shown"]).all()
         return int(np.sum(tally["shown"]))
 
-    finishes, leaves, stays = (enrolled(engine) for _ in range(3))
+    finishes, leaves, stays = (enrol_to_practice(engine) for _ in range(3))
     assert count_balanced_against() == 36  # many who come at once are not asked the same
     answer_up_to(engine, finishes, "comment")
     answer_up_to(engine, leaves, "questions")
@@ -97,7 +97,7 @@ def test_schedules_are_balanced_against_what_was_asked_not_what_was_scheduled(en
 
 def test_who_comes_again_from_prolific_goes_on(engine: Engine) -> None:
     link = {"PROLIFIC_PID": PID, "STUDY_ID": "s1", "SESSION_ID": "a1", "name": "Ann", "utm": "x"}
-    first = enrolled(engine, link=link)
+    first = enrol_to_practice(engine, link=link)
     answer(engine, first)
     again = enrol(engine, "pairs", consent_version="1", link=link)
     assert again != first
@@ -117,7 +117,7 @@ def test_who_comes_again_from_prolific_goes_on(engine: Engine) -> None:
 def test_whoever_knows_an_id_takes_nothing_over(
     engine: Engine, session: dict[str, str], first_session: dict[str, str], stage: str
 ) -> None:
-    token = enrolled(engine, link={"PROLIFIC_PID": PID, **first_session})
+    token = enrol_to_practice(engine, link={"PROLIFIC_PID": PID, **first_session})
     if stage == "done":
         answer_up_to(engine, token, "comment")
         record_comment(engine, token, None)
@@ -130,7 +130,7 @@ def test_whoever_knows_an_id_takes_nothing_over(
 
 def test_a_finished_participation_is_never_given_out_again(engine: Engine) -> None:
     link = {"PROLIFIC_PID": PID, "SESSION_ID": "a1"}
-    token = enrolled(engine, link=link)
+    token = enrol_to_practice(engine, link=link)
     answer_up_to(engine, token, "comment")
     with pytest.raises(AlreadyTakenPartError):
         enrol(engine, "pairs", consent_version="1", link=link)
@@ -139,7 +139,7 @@ def test_a_finished_participation_is_never_given_out_again(engine: Engine) -> No
 
 def test_who_comes_again_is_asked_for_consent_and_whether_the_study_is_open(engine: Engine) -> None:
     link = {"PROLIFIC_PID": PID, "SESSION_ID": "a1"}
-    token = enrolled(engine, link=link)
+    token = enrol_to_practice(engine, link=link)
     with pytest.raises(SurveyError, match="in version 1, not 0"):
         enrol(engine, "pairs", consent_version="0", link=link)
     close_study(engine, "pairs")
@@ -148,35 +148,37 @@ def test_who_comes_again_is_asked_for_consent_and_whether_the_study_is_open(engi
     assert standing(engine, token).stage == "closed"
 
 
-PLACEHOLDERS = ("{{%PROLIFIC_PID%}}", "%7B%7BPROLIFIC_PID%7D%7D", "${e://Field/PROLIFIC_PID}", "[PROLIFIC_PID]")
-NO_IDS = ("", "undefined", "null", "None", "NaN", "test", "TEST123", "test_1", "PROLIFIC_PID", "0", "your id", "a b1")
+NO_IDS = (
+    *("", "undefined", "null", "None", "NaN", "test", "TEST123", "test_1", "undefined1", "preview-2", "sample_3"),
+    *("{{%PROLIFIC_PID%}}", "%7B%7BPROLIFIC_PID%7D%7D", "${e://Field/PROLIFIC_PID}", "[PROLIFIC_PID]", "PROLIFIC_PID"),
+    *("0", "000", "0" * 24, "f" * 24, "-1", "1" * 101, PID + "\n", "your id", "a b1"),
+)
+IDS = {"PROLIFIC_PID": PID, "participant": "483920", "id": "17", "workerId": "A2QF8XYZ01", "survey_code": "98765"}
 
 
-@pytest.mark.parametrize("text", [*PLACEHOLDERS, *NO_IDS, "1" * 101, PID + "\n"])
-@pytest.mark.parametrize("parameter", ["PROLIFIC_PID", "workerId"])
-def test_what_is_no_id_identifies_nobody(engine: Engine, text: str, parameter: str) -> None:
-    create_study(engine, "cats", name="ids", question_count=6, practice_count=2, id_parameter=parameter)
-    link = {parameter: text, "SESSION_ID": "undefined"}
-    first, second = (enrolled(engine, "ids", link=link) for _ in range(2))
+@pytest.mark.parametrize("parameter", IDS)
+def test_ids_are_read_from_the_studys_parameter_and_what_is_none_is_not(parameter: str) -> None:
+    link = {"PROLIFIC_PID": ELSE, parameter: IDS[parameter], "SESSION_ID": "a1", "name": "Ann"}
+    assert read_ids(link, parameter) == {
+        "external_id": IDS[parameter],
+        "external_session_id": "a1",
+        "external_study_id": None,
+    }
+    for text in NO_IDS:
+        assert set(read_ids({parameter: text, "SESSION_ID": "undefined"}, parameter).values()) == {None}, text
+
+
+def test_what_is_no_id_identifies_nobody(engine: Engine) -> None:
+    create_study(engine, "cats", name="ids", question_count=6, practice_count=2, id_parameter="workerId")
+    first, second = (
+        enrol_to_practice(engine, "ids", link={"workerId": "undefined", "PROLIFIC_PID": PID}) for _ in range(2)
+    )
     answer(engine, first)
     assert standing(engine, first).practice_answered == 1
     assert standing(engine, second).practice_answered == 0
-    assert set(recruited_as(link, parameter).values()) == {None}
-    enrolled(engine, "ids", link={parameter: PID})
+    enrol_to_practice(engine, "ids", link={"workerId": IDS["workerId"]})
     summary = study_summary(engine, "ids")
     assert (summary.participants, summary.without_id) == (3, 2)
-
-
-@pytest.mark.parametrize(
-    ("parameter", "value"),
-    [("participant", "483920"), ("id", "17"), ("workerId", "A2QF8XYZ01"), ("survey_code", "98765")],
-)
-def test_other_systems_ids_are_named_by_the_study(engine: Engine, parameter: str, value: str) -> None:
-    create_study(engine, "cats", name="ids", question_count=6, practice_count=2, id_parameter=parameter)
-    enrol(engine, "ids", consent_version="1", link={parameter: value, "PROLIFIC_PID": PID, "SESSION_ID": "a1"})
-    with read_session(engine) as session:
-        participant = session.scalars(select(Participant)).one()
-    assert (participant.external_id, participant.external_session_id) == (value, "a1")
 
 
 # Withdrawal, and what is not stored
@@ -184,7 +186,7 @@ def test_other_systems_ids_are_named_by_the_study(engine: Engine, parameter: str
 
 @pytest.mark.parametrize("by", ["token", "code", "typed code"])
 def test_withdrawal_deletes_every_answer(engine: Engine, by: str) -> None:
-    stays, goes = enrolled(engine), enrolled(engine)
+    stays, goes = enrol_to_practice(engine), enrol_to_practice(engine)
     answer(engine, stays)
     answer_up_to(engine, goes, "comment")
     record_comment(engine, goes, None)
@@ -201,10 +203,10 @@ def test_withdrawal_deletes_every_answer(engine: Engine, by: str) -> None:
         assert session.scalar(select(func.count(Question.id))) == 16
 
 
-@pytest.mark.parametrize("text", ["", "x", "-", "\0", "\ud800", "ABCD-EFGH-JKM", "ä" * 12, "' OR 1=1"])
-def test_nobody_is_withdrawn_by_what_is_no_code(engine: Engine, text: str) -> None:
-    token = enrolled(engine)
-    assert not withdraw(engine, text)
+def test_nobody_is_withdrawn_by_what_is_no_code(engine: Engine) -> None:
+    token = enrol_to_practice(engine)
+    for text in ("", "x", "-", "\0", "\ud800", "ABCD-EFGH-JKM", "ä" * 12, "' OR 1=1"):
+        assert not withdraw(engine, text)
     assert standing(engine, token).stage == "practice"
 
 

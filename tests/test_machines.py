@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from db.enrolment import recruited_as
 from db.store import StoreError, open_database, open_existing
 from db.studies import create_study
 from platform import workers
@@ -89,9 +88,3 @@ def test_a_user_without_a_home_has_one_for_ray_and_data(monkeypatch: pytest.Monk
     [line] = workers.set_ray_variables(environment)
     assert Path(environment["HOME"]).is_dir()
     assert "no home folder" in line
-
-
-@pytest.mark.parametrize("value", ["0" * 24, "f" * 24, "-1", "000", "undefined1", "preview-2", "sample_3"])
-@pytest.mark.parametrize("parameter", ["PROLIFIC_PID", "workerId"])
-def test_what_people_try_is_no_id(parameter: str, value: str) -> None:
-    assert recruited_as({parameter: value}, parameter)["external_id"] is None

@@ -111,7 +111,6 @@ def test_contenders_can_be_named_with_their_trial_baselines_too(engine: Engine) 
         ({"sentinel_share": 0.5}, "at most a third"),
         ({"sentinel_share": -0.5}, "no negative numbers"),
         ({"protocol": "triple"}, "pair or single"),
-        ({"resampling": "bilinear"}, "nearest or lanczos"),
         ({"name": " "}, "1 to 100 printable"),
         ({"name": "a\nb"}, "1 to 100 printable"),
         ({"completion_url": "javascript:alert(1)"}, "should begin with https://"),

@@ -1,26 +1,26 @@
 """Participants in a real Chromium, on a real server: whatever they do, the database holds exactly their answers."""
 
+import base64
 import hashlib
 import re
 import sqlite3
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, Page
 from sqlalchemy import Engine, func, select
 
-from db.schema import Participant, Question, Vote
-from db.store import open_database, read_session
-from db.studies import create_study
+from db.pictures import pixels
+from db.schema import Image, Participant, Question, Sample, Vote
+from db.store import read_session
 from db.votes import SHORTEST_BREAK_STUDY
 from tests.survey_browser import (
+    COMPLETION_URL,
     DESKTOP,
     PHONE,
     Server,
-    asked,
     at,
     button,
     check_looks,
@@ -28,53 +28,14 @@ from tests.survey_browser import (
     go,
     participant,
     press,
-    stored,
+    read_answers,
     to_practice,
+    wait_for_question,
 )
-from tests.survey_data import add_experiment
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    engine = open_database(tmp_path_factory.mktemp("survey") / "survey.sqlite")
-    add_experiment(engine, images=24, size=32)
-    short = {"practice_count": 1, "question_count": 5, "exposure_ms": 50, "sentinel_share": 0.2}
-    create_study(engine, "cats", name="short", **short)
-    create_study(engine, "cats", name="untimed", **{**short, "exposure_ms": None})
-    create_study(engine, "cats", name="single", protocol="single", **short)
-    create_study(
-        engine,
-        "cats",
-        name="whole",
-        practice_count=2,
-        question_count=SHORTEST_BREAK_STUDY,
-        exposure_ms=50,
-        completion_url="https://app.prolific.com/submissions/complete?cc=C0DE",
-    )
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture(scope="module")
-def server(browser: Browser, engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(Path(str(engine.url.database)), tmp_path_factory.mktemp("server") / "log")
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def desktop(browser: Browser) -> Iterator[BrowserContext]:
-    context = browser.new_context(viewport=DESKTOP)  # for all tests: its cache has Streamlit's scripts
-    yield context
-    context.close()
-
-
-@pytest.fixture
-def page(desktop: BrowserContext) -> Iterator[Page]:
-    yield desktop.new_page()
-    for page in desktop.pages:
-        page.close()
-
+from tests.survey_browser import desktop as desktop
+from tests.survey_browser import engine as engine
+from tests.survey_browser import page as page
+from tests.survey_browser import server as server
 
 ID = "5f1e" * 6  # as Prolific's are: 24 hexadecimal digits
 
@@ -140,7 +101,7 @@ def test_whole_survey_with_the_keyboard_alone(page: Page, server: Server, engine
             page.wait_for_timeout(300)
             page.keyboard.press("Space")
         expected = f"Practice {turn + 1} of 2" if turn < 2 else f"Question {turn - 1} of {SHORTEST_BREAK_STUDY}"
-        assert asked(page) == expected
+        assert wait_for_question(page) == expected
         if turn == 0:
             check_looks(page)
         answer = "left" if turn % 3 else "right"
@@ -156,7 +117,7 @@ def test_whole_survey_with_the_keyboard_alone(page: Page, server: Server, engine
     page.get_by_text("completion code").wait_for()
     check_looks(page)
 
-    assert stored(engine) == given
+    assert read_answers(engine) == given
     with read_session(engine) as session:
         me = session.get_one(Participant, me.id)
         votes = session.execute(select(Vote, Question).join(Question).where(Question.participant_id == me.id)).all()
@@ -167,9 +128,7 @@ def test_whole_survey_with_the_keyboard_alone(page: Page, server: Server, engine
     assert me.check["answers"]["display"]["width"] == DESKTOP["width"]
     assert "night_filter" in me.check["flags"]
     assert me.completion_code in page.locator("body").inner_text().replace("-", "")
-    assert page.get_by_role("link", name="complete").get_attribute("href") == (
-        "https://app.prolific.com/submissions/complete?cc=C0DE"
-    )
+    assert page.get_by_role("link", name="complete").get_attribute("href") == COMPLETION_URL
     for vote, _ in votes:
         assert vote.input == "key"
         assert vote.scale >= 5
@@ -207,7 +166,7 @@ def test_on_a_phone_with_taps_in_the_dark(browser: Browser, server: Server, engi
             check_looks(page)
             page.wait_for_timeout(300)
             page.locator(".go").tap()
-        asked(page)
+        wait_for_question(page)
         check_looks(page)
         assert page.locator(".answers").bounding_box()["y"] + 64 <= PHONE["height"]  # type: ignore[index]
         # A button the first times, then the pictures themselves.
@@ -222,7 +181,7 @@ def test_on_a_phone_with_taps_in_the_dark(browser: Browser, server: Server, engi
     page.get_by_text("completion code").wait_for()
     check_looks(page)
     context.close()
-    assert stored(engine) == [("practice", "right")] + 5 * [("main", "right")]
+    assert read_answers(engine) == [("practice", "right")] + 5 * [("main", "right")]
     with read_session(engine) as session:
         query = select(Vote).join(Question).where(Question.participant_id == participant(engine).id)
         votes = session.scalars(query).all()
@@ -240,24 +199,24 @@ def test_double_clicks_reloads_and_the_back_button(page: Page, server: Server, e
     assert count(engine, Participant) == before + 1
     link = page.url
     go(page)
-    asked(page)
+    wait_for_question(page)
     page.locator(".answers button").first.dblclick()
     go(page)
     for number in range(1, 6):
-        assert asked(page) == f"Question {number} of 5"
+        assert wait_for_question(page) == f"Question {number} of 5"
         if number == 2:
             page.reload()
             go(page)
-            assert asked(page) == "Question 2 of 5"
+            assert wait_for_question(page) == "Question 2 of 5"
         if number == 3:
             page.go_back()
             page.wait_for_url(link)  # brought back to the participant's own link
-            assert asked(page) == "Question 3 of 5"
+            assert wait_for_question(page) == "Question 3 of 5"
         if number == 4:
             page.evaluate("document.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowLeft', repeat: true}))")
         page.locator(".answers button").first.dblclick(delay=20)
     page.get_by_role("textbox").wait_for()
-    assert stored(engine) == [("practice", "left")] + 5 * [("main", "left")]
+    assert read_answers(engine) == [("practice", "left")] + 5 * [("main", "left")]
     with read_session(engine) as session:
         query = select(Vote.input).join(Question).where(Question.participant_id == participant(engine).id)
         assert set(session.scalars(query)) == {"click"}
@@ -277,7 +236,7 @@ def test_reload_just_after_an_answer(page: Page, server: Server, engine: Engine)
             press(page, "right")
         press(page, "right")
         page.reload()
-    assert stored(engine) == [("practice", "right")] + 5 * [("main", "right")]
+    assert read_answers(engine) == [("practice", "right")] + 5 * [("main", "right")]
 
 
 @pytest.mark.long
@@ -291,23 +250,23 @@ def test_two_tabs(page: Page, server: Server, engine: Engine) -> None:
     for tab in (page, other):
         tab.bring_to_front()
         go(tab)
-        assert asked(tab) == "Question 1 of 5"
+        assert wait_for_question(tab) == "Question 1 of 5"
     page.bring_to_front()
     press(page, "left")
     other.bring_to_front()
     press(other, "right")  # the question has its answer
-    assert asked(other) == "Question 2 of 5"
+    assert wait_for_question(other) == "Question 2 of 5"
     press(other, "right")
-    assert asked(other) == "Question 3 of 5"
+    assert wait_for_question(other) == "Question 3 of 5"
     page.bring_to_front()
-    assert asked(page) == "Question 2 of 5"
+    assert wait_for_question(page) == "Question 2 of 5"
     press(page, "left")  # so has this one
-    assert asked(page) == "Question 3 of 5"
+    assert wait_for_question(page) == "Question 3 of 5"
     for number in (3, 4, 5):
-        assert asked(page) == f"Question {number} of 5"
+        assert wait_for_question(page) == f"Question {number} of 5"
         press(page, "left")
     page.get_by_role("textbox").wait_for()
-    assert [answer for _, answer in stored(engine)] == ["left", "left", "right", "left", "left", "left"]
+    assert [answer for _, answer in read_answers(engine)] == ["left", "left", "right", "left", "left", "left"]
 
 
 @pytest.mark.long
@@ -318,17 +277,17 @@ def test_server_killed_and_started_again(page: Page, server: Server, engine: Eng
     press(page, "right")
     go(page)
     press(page, "right")
-    assert asked(page) == "Question 2 of 5"
+    assert wait_for_question(page) == "Question 2 of 5"
     server.kill()
     page.keyboard.press("ArrowLeft")  # an answer that cannot arrive yet
     page.wait_for_timeout(300)
-    assert len(stored(engine)) == 2
+    assert len(read_answers(engine)) == 2
     server.start()
     for number in (3, 4, 5):  # the page connects by itself, sends the answer, goes on
-        assert asked(page) == f"Question {number} of 5"
+        assert wait_for_question(page) == f"Question {number} of 5"
         press(page, "right")
     page.get_by_role("textbox").wait_for()
-    assert [answer for _, answer in stored(engine)] == ["right", "right", "left", "right", "right", "right"]
+    assert [answer for _, answer in read_answers(engine)] == ["right", "right", "left", "right", "right", "right"]
 
 
 @pytest.mark.long
@@ -338,7 +297,7 @@ def test_database_that_cannot_write(page: Page, server: Server, engine: Engine) 
     go(page)
     press(page, "left")
     go(page)
-    asked(page)
+    wait_for_question(page)
     with sqlite3.connect(str(engine.url.database)) as database:
         database.execute("CREATE TRIGGER broken BEFORE INSERT ON votes BEGIN SELECT RAISE(ABORT, 'disk is full'); END")
     press(page, "right")
@@ -353,8 +312,8 @@ def test_database_that_cannot_write(page: Page, server: Server, engine: Engine) 
         database.execute("DROP TRIGGER broken")
     button(page, "Try again").click()
     go(page)
-    assert asked(page) == "Question 2 of 5"
-    assert stored(engine) == [("practice", "left"), ("main", "right")]
+    assert wait_for_question(page) == "Question 2 of 5"
+    assert read_answers(engine) == [("practice", "left"), ("main", "right")]
 
 
 @pytest.mark.long
@@ -366,7 +325,7 @@ def test_withdrawal_at_once_and_by_code(page: Page, server: Server, engine: Engi
     go(page)
     press(page, "left")
     me, link = participant(engine), page.url
-    asked(page)
+    wait_for_question(page)
     page.get_by_text("Withdraw and delete my answers").click()
     button(page, "Delete all my answers").click()
     page.get_by_text("Your answers have been deleted").wait_for()
@@ -401,20 +360,23 @@ def test_untimed_pictures_stay_until_the_answer(page: Page, server: Server, engi
     consent(page, server, "untimed")
     to_practice(page)
     go(page)
-    asked(page)
-    first = page.locator("canvas").first.evaluate("canvas => canvas.toDataURL()")
+    wait_for_question(page)
+    see = "canvases => canvases.map((canvas) => canvas.toDataURL())"
+    shown = page.locator("canvas").evaluate_all(see)
     page.wait_for_timeout(400)
-    assert page.locator("canvas").first.evaluate("canvas => canvas.toDataURL()") == first
-    with read_session(engine) as session:
-        question = session.scalars(
-            select(Question).where(Question.participant_id == participant(engine).id).order_by(Question.position)
-        ).first()
-        assert question is not None
+    assert page.locator("canvas").evaluate_all(see) == shown
     press(page, "left")
     at(page, "before")
     with read_session(engine) as session:
-        vote = session.scalars(select(Vote).where(Vote.question_id == question.id)).one()
+        vote, question = session.execute(
+            select(Vote, Question).join(Question).where(Question.participant_id == participant(engine).id)
+        ).one()
+        pngs = [session.get_one(Image, question.image_id).truth_png, session.get_one(Sample, question.sample_id).png]
     assert vote.exposure_measured_ms is None
+    for address, stored_png in zip(shown, pngs if question.real_side == "left" else pngs[::-1], strict=True):
+        large = pixels(base64.b64decode(address.partition(",")[2]))
+        small = pixels(stored_png)
+        assert np.array_equal(large, small.repeat(vote.scale, axis=0).repeat(vote.scale, axis=1))
 
 
 @pytest.mark.long
@@ -422,7 +384,7 @@ def test_single_pictures(page: Page, server: Server, engine: Engine) -> None:
     consent(page, server, "single")
     to_practice(page)
     go(page)
-    asked(page)
+    wait_for_question(page)
     assert page.locator("canvas:visible").count() == 1
     check_looks(page)
     page.locator(".slot").first.click()  # a single picture is no answer
@@ -432,4 +394,4 @@ def test_single_pictures(page: Page, server: Server, engine: Engine) -> None:
     for _ in range(5):
         press(page, "right")
     page.get_by_role("textbox").wait_for()
-    assert [answer for _, answer in stored(engine)] == ["real", "fake", "fake", "fake", "fake", "fake"]
+    assert [answer for _, answer in read_answers(engine)] == ["real", "fake", "fake", "fake", "fake", "fake"]

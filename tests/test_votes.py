@@ -28,6 +28,7 @@ from db.votes import (
     record_vote,
     take_break,
 )
+from tests.survey_data import WRONG
 
 SENT = {
     "response_time_ms": 512.5,
@@ -47,7 +48,7 @@ def engine(engine: Engine) -> Engine:
     return engine
 
 
-def enrolled(engine: Engine, study: str = "pairs", **options: Any) -> str:
+def enrol_to_practice(engine: Engine, study: str = "pairs", **options: Any) -> str:
     """A participant who stands before the first question."""
     token = enrol(engine, study, consent_version="1", **options)
     finish_instructions(engine, token)
@@ -70,9 +71,6 @@ def current(engine: Engine, token: str) -> QuestionView:
 def right_answer(engine: Engine, public_id: str) -> str:
     with read_session(engine) as session:
         return session.scalars(select(Question).where(Question.public_id == public_id)).one().right_answer
-
-
-WRONG = {"left": "right", "right": "left", "real": "fake", "fake": "real"}
 
 
 def answer(engine: Engine, token: str, *, right: bool = True) -> VoteResult:
@@ -170,11 +168,11 @@ def test_studies_are_found_by_name_or_as_the_newest_open_one(engine: Engine) -> 
 
 
 def test_own_score_is_set_beside_the_others_of_ones_kind(engine: Engine) -> None:
-    finished = [enrolled(engine) for _ in range(3)]
+    finished = [enrol_to_practice(engine) for _ in range(3)]
     for token, right in zip(finished, (True, True, False), strict=True):
         answer_up_to(engine, token, "comment", right=right)
-    answer_up_to(engine, enrolled(engine, simulated=True), "comment", right=False)
-    unfinished = enrolled(engine)
+    answer_up_to(engine, enrol_to_practice(engine, simulated=True), "comment", right=False)
+    unfinished = enrol_to_practice(engine)
     answer_up_to(engine, unfinished, "questions", right=False)
     score = own_score(engine, finished[0])
     assert score is not None
@@ -190,7 +188,7 @@ def test_own_score_is_set_beside_the_others_of_ones_kind(engine: Engine) -> None
 def test_pictures_are_those_of_the_question_and_their_bytes_tell_nothing_else(engine: Engine, study: str) -> None:
     files, kinds = [], set()
     for number in range(3):
-        token = enrolled(engine, study, seed=number)
+        token = enrol_to_practice(engine, study, seed=number)
         while (now := standing(engine, token)).stage != "comment":
             if now.next is None:
                 take_break(engine, token)
@@ -230,7 +228,6 @@ def test_what_the_page_gets_of_a_question_says_nothing_else() -> None:
         "pictures",
         "width",
         "height",
-        "resampling",
     }
 
 
@@ -238,7 +235,7 @@ def test_what_the_page_gets_of_a_question_says_nothing_else() -> None:
 
 
 def test_a_question_has_one_vote_and_the_first_stands(engine: Engine) -> None:
-    token = enrolled(engine)
+    token = enrol_to_practice(engine)
     for practice in (True, False):
         question = current(engine, token)
         truth = right_answer(engine, question.public_id)
@@ -269,7 +266,7 @@ def test_a_question_has_one_vote_and_the_first_stands(engine: Engine) -> None:
 
 
 def test_only_the_current_question_of_ones_own_is_answered(engine: Engine) -> None:
-    token, other = enrolled(engine), enrolled(engine)
+    token, other = enrol_to_practice(engine), enrol_to_practice(engine)
     with read_session(engine) as session:
         mine, *later = session.scalars(
             select(Question.public_id)
@@ -309,7 +306,7 @@ LIKELY = st.sampled_from(
     own_id=st.booleans(),
     message=st.fixed_dictionaries(
         dict.fromkeys(("public_id", "answer", "response_time_ms", "exposure_measured_ms", "input"), LIKELY | JSON)
-        | dict.fromkeys(("device_pixel_ratio", "hidden", "edited", "anything"), LIKELY | JSON)
+        | dict.fromkeys(("device_pixel_ratio", "hidden", "edited", "token", "engine"), LIKELY | JSON)
         | {"scale": st.just(8) | LIKELY | JSON}
     ),
     valid=st.sets(st.sampled_from(["answer", "response_time_ms", "exposure_measured_ms", "input", "scale"])),
@@ -317,7 +314,7 @@ LIKELY = st.sampled_from(
 def test_forged_messages_are_refused_without_an_error(
     engine: Engine, study: str, own_id: bool, message: dict[str, Any], valid: set[str]
 ) -> None:
-    token = enrolled(engine, study)
+    token = enrol_to_practice(engine, study)
     good: dict[str, Any] = {**SENT, "answer": "left" if study == "pairs" else "real"}
     if own_id:
         message["public_id"] = current(engine, token).public_id
@@ -335,7 +332,7 @@ def test_forged_messages_are_refused_without_an_error(
         and type(message["scale"]) is int
         and 1 <= message["scale"] <= 1000
     )
-    result = record_vote(engine, token, **message)
+    result = record_vote(engine, token, message["public_id"], message["answer"], **message)
     assert result.status == ("stored" if fits else "refused"), result
     assert (result.reason is None) == fits
     assert standing(engine, token).practice_answered == int(fits)
@@ -356,7 +353,7 @@ def test_forged_messages_are_refused_without_an_error(
 def test_what_an_analysis_may_leave_out_is_stored_and_flagged(
     engine: Engine, sent: dict[str, object], flags: list[str]
 ) -> None:
-    token = enrolled(engine)
+    token = enrol_to_practice(engine)
     answer_up_to(engine, token, "questions")
     public_id = current(engine, token).public_id
     assert record_vote(engine, token, public_id, "left", **{**SENT, **sent}).status == "stored"
@@ -372,7 +369,7 @@ def test_what_an_analysis_may_leave_out_is_stored_and_flagged(
 
 
 def test_a_closed_study_takes_no_more_answers_and_says_so_with_a_code(engine: Engine) -> None:
-    new, under_way, finished = (enrolled(engine) for _ in range(3))
+    new, under_way, finished = (enrol_to_practice(engine) for _ in range(3))
     answer_up_to(engine, under_way, "questions")
     answer(engine, under_way)
     answer_up_to(engine, finished, "comment")
@@ -421,7 +418,7 @@ def test_a_question_costs_no_write_before_its_answer_and_a_picture_is_decoded_on
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         sent.append(statement)
 
-    tokens = [enrolled(engine), enrolled(engine, "singles")]
+    tokens = [enrol_to_practice(engine), enrol_to_practice(engine, "singles")]
     seen = [current(engine, token) for token in tokens]
     monkeypatch.setattr(votes, "pixels", None)  # it cannot be called
     event.listen(engine, "before_cursor_execute", note)

@@ -14,7 +14,7 @@ from db.studies import close_study, create_study
 from db.votes import record_vote, take_break
 from tests.processes import StartPython, check_integrity, finish, hear_from, say_to
 from tests.survey_data import add_experiment
-from tests.test_votes import SENT, answer_up_to, current, enrolled, standing, vote_count
+from tests.test_votes import SENT, answer_up_to, current, enrol_to_practice, standing, vote_count
 
 pytestmark = pytest.mark.long
 
@@ -48,7 +48,7 @@ def test_no_vote_slips_in_while_a_study_closes(database: str, start_python: Star
     for turn in range(4):
         name = f"closing {turn}"
         create_study(engine, "cats", name=name, question_count=50, practice_count=0)
-        for voter, token in zip(voters, [enrolled(engine, name) for _ in voters], strict=True):
+        for voter, token in zip(voters, [enrol_to_practice(engine, name) for _ in voters], strict=True):
             say_to(voter, token)
         while True:  # they are answering
             with read_session(engine) as session:
@@ -85,7 +85,7 @@ def test_a_vote_under_way_is_waited_for_by_whoever_closes(database: str) -> None
         return
     add_experiment(engine, images=16)
     create_study(engine, "cats", question_count=9, practice_count=1)
-    token = enrolled(engine, "cats")
+    token = enrol_to_practice(engine, "cats")
     question = current(engine, token)
     closing = threading.Thread(target=close_study, args=(engine, "cats"))
     with write_session(engine) as session:
@@ -118,7 +118,7 @@ def test_two_processes_racing_for_a_question_store_one_vote(database: str, start
     engine = open_database(database)
     add_experiment(engine, images=30)
     create_study(engine, "cats", question_count=13, practice_count=0)
-    token = enrolled(engine, "cats")
+    token = enrol_to_practice(engine, "cats")
     tabs = [start_python(VOTE_WHEN_TOLD, database) for _ in range(2)]
     for tab in tabs:
         assert hear_from(tab) == "ready"
@@ -150,7 +150,7 @@ def test_threads_enrolling_and_voting_at_once_lose_nothing(database: str) -> Non
 
     def take_part() -> None:
         try:
-            answer_up_to(engine, enrolled(engine, "cats"), "comment")
+            answer_up_to(engine, enrol_to_practice(engine, "cats"), "comment")
         except BaseException as error:
             failed.append(error)
 
