@@ -23,7 +23,7 @@ from db.store import open_database
 from db.studies import create_study
 from survey_app import serve
 from survey_app.settings import TOKEN_VARIABLE
-from tests.survey_browser import CHECKOUT, button, check_looks, settled
+from tests.survey_browser import CHECKOUT, button, check_looks, settle
 from tests.survey_data import add_experiment
 from tests.test_survey_pages import opened
 
@@ -146,7 +146,7 @@ def test_readers_need_the_token_once_and_a_name_that_is_the_dashboards(
         for view in ("Sweep", "Pictures"):
             page.get_by_role("radio", name=view, exact=True).click()
             page.wait_for_url(f"**view={view}**")
-            settled(page)
+            settle(page)
             assert page.get_by_label("Experiment").count() == 1
         page.reload()
         page.get_by_label("Experiment").wait_for()
@@ -154,7 +154,7 @@ def test_readers_need_the_token_once_and_a_name_that_is_the_dashboards(
         page.evaluate("history.replaceState(null, '', '/')")
         page.get_by_role("radio", name="Sweep", exact=True).click()
         page.wait_for_url("**view=Sweep**")
-        settled(page)
+        settle(page)
         assert page.get_by_label("Experiment").count() == 1
 
         # Chromium leads all names that end in .localhost to this machine, as a hostile site would its own name.
