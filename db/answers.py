@@ -107,9 +107,9 @@ class Answers:
         """The answers of all, or of the attentive alone."""
         if inclusion == "all":
             return self
-        kept = self.people[self.people["attentive"]]
-        votes = self.votes[self.votes["participant"].isin(kept.index)]
-        return replace(self, people=kept, votes=votes, left_out=len(self.people) - len(kept))
+        attentive = self.people[self.people["attentive"]]
+        votes = self.votes[self.votes["participant"].isin(attentive.index)]
+        return replace(self, people=attentive, votes=votes, left_out=len(self.people) - len(attentive))
 
     def of_kind(self, kind: QuestionKind) -> "pd.DataFrame":
         """The votes on main questions of this kind."""

@@ -60,18 +60,18 @@ def enrol(
                 f"{consent_version}; load the page again."
             )
         ids = read_ids(link or {}, row.id_parameter)
-        known = ids["external_id"] and session.scalar(
+        earlier = ids["external_id"] and session.scalar(
             select(Participant).where(Participant.study_id == row.id, Participant.external_id == ids["external_id"])
         )
-        if known:
+        if earlier:
             # The id alone proves nothing: recruiting systems show it in links, files and messages.
-            same_session = ids["external_session_id"] and ids["external_session_id"] == known.external_session_id
-            if not same_session or known.finished_at is not None:
+            same_session = ids["external_session_id"] and ids["external_session_id"] == earlier.external_session_id
+            if not same_session or earlier.finished_at is not None:
                 raise AlreadyTakenPartError(
                     "Somebody takes part with the id of your link already. If it was you, please go on in the window "
                     "where you began, or by the address that it showed."
                 )
-            known.token_hash = hash_token(token)
+            earlier.token_hash = hash_token(token)
             return token
         plan, arms, images = plan_of(session, row)
         tally = _count_asked(session, row, plan, arms, images, simulated=simulated)
@@ -169,10 +169,10 @@ def _count_asked(
         .group_by(*columns)
     )
     tally = Tally.empty(plan)
-    thing, image = {arm.id: place for place, arm in enumerate(arms)}, {row: place for place, row in enumerate(images)}
+    places, image = {arm.id: place for place, arm in enumerate(arms)}, {row: place for place, row in enumerate(images)}
     for kind, arm, image_id, side, count in rows:
-        asked = {"sentinel": plan.sentinel, "real": plan.real}[kind] if arm is None else thing[arm]
-        tally.add(Slot("main", asked, image[image_id], side), count)
+        thing = {"sentinel": plan.sentinel, "real": plan.real}[kind] if arm is None else places[arm]
+        tally.add(Slot("main", thing, image[image_id], side), count)
     return tally
 
 

@@ -144,21 +144,21 @@ def record_comment(engine: Engine, token: str, text: str | None) -> None:
     _move_on(engine, token, "comment", comment=comment, ended_at=datetime.now(UTC))
 
 
-def record_vote(engine: Engine, token: str, public_id: object, answer: object, /, **sent: object) -> VoteResult:
+def record_vote(engine: Engine, token: str, public_id: object, answer: object, /, **message: object) -> VoteResult:
     """Store the answer to the participant's current question: "left" or "right" is the real one of a pair, or a
     single is "real" or "fake".
 
-    sent: what the browser says of it. response_time_ms: from onset, 0 or more. exposure_measured_ms: the same, or None
-    where the pictures stayed. input: "key", "click" or "tap". scale: screen pixels per pixel of the picture, a whole
-    number from 1. device_pixel_ratio: a number, or None. hidden: the page was out of sight while the pictures were on
-    show. edited: something, such as a translator, had changed the page. The last two are stored as flags, as is "late":
-    shown or answered for more than LATE_MS, by a page that was left open. Whatever it is, this does not raise.
+    message: what the browser says of it. response_time_ms: from onset, 0 or more. exposure_measured_ms: the same, or
+    None where the pictures stayed. input: "key", "click" or "tap". scale: screen pixels per pixel of the picture, a
+    whole number from 1. device_pixel_ratio: a number, or None. hidden: the page was out of sight while the pictures
+    were on show. edited: something, such as a translator, had changed the page. The last two are stored as flags, as is
+    "late": shown or answered for more than LATE_MS, by a page that was left open. Whatever it is, this does not raise.
 
     Nothing is stored once the study is closed.
     """
-    measured = _measured(sent)
-    if isinstance(measured, str):
-        return VoteResult("refused", measured)
+    measurements = _read_measurements(message)
+    if isinstance(measurements, str):
+        return VoteResult("refused", measurements)
     if not _is_id(public_id):
         return VoteResult("refused", "There is no such question.")
     with write_session(engine) as session:
@@ -178,9 +178,9 @@ def record_vote(engine: Engine, token: str, public_id: object, answer: object, /
         if question is None:
             return VoteResult("refused", "There is no such question.")
         practice = question.phase == "practice"
-        known = session.scalar(select(Vote.correct).where(Vote.question_id == question.id))
-        if known is not None:
-            return VoteResult("duplicate", "This question was answered before.", known if practice else None)
+        earlier = session.scalar(select(Vote.correct).where(Vote.question_id == question.id))
+        if earlier is not None:
+            return VoteResult("duplicate", "This question was answered before.", earlier if practice else None)
         if study.status != "open":
             return VoteResult("refused", "The study was closed.")
         if answer not in (("left", "right") if study.protocol == "pair" else ("real", "fake")):
@@ -190,30 +190,34 @@ def record_vote(engine: Engine, token: str, public_id: object, answer: object, /
             return VoteResult("refused", "Another question comes first.")
         correct = answer == question.right_answer
         now = datetime.now(UTC)
-        session.add(Vote(question_id=question.id, answered_at=now, answer=answer, correct=correct, **measured))
+        session.add(Vote(question_id=question.id, answered_at=now, answer=answer, correct=correct, **measurements))
         if not practice and standing.answered + 1 == study.question_count:
             participant.finished_at = now
     return VoteResult("stored", correct=correct if practice else None)
 
 
-def _measured(sent: Mapping[str, object]) -> dict[str, Any] | str:
+def _read_measurements(message: Mapping[str, object]) -> dict[str, Any] | str:
     """The columns of a vote that the browser measured; or, in a sentence, what cannot be among it."""
-    response_time_ms, exposure_ms = sent.get("response_time_ms"), sent.get("exposure_measured_ms")
-    scale, ratio = sent.get("scale"), sent.get("device_pixel_ratio")
+    response_time_ms, exposure_ms = message.get("response_time_ms"), message.get("exposure_measured_ms")
+    scale, ratio = message.get("scale"), message.get("device_pixel_ratio")
     if not _is_number(response_time_ms) or response_time_ms < 0:
         return "The response time is no sensible number of milliseconds."
     if exposure_ms is not None and (not _is_number(exposure_ms) or exposure_ms < 0):
         return "The measured exposure is no sensible number of milliseconds."
-    if sent.get("input") not in get_args(InputKind):
+    if message.get("input") not in get_args(InputKind):
         return f"An answer comes by {', '.join(get_args(InputKind))}."
     if not isinstance(scale, int) or isinstance(scale, bool) or not 1 <= scale <= LARGEST_SCALE:
         return f"The scale is no whole number from 1 to {LARGEST_SCALE}."
     late = max(response_time_ms, exposure_ms or 0.0) > LATE_MS
-    flags: dict[Flag, bool] = {"hidden": sent.get("hidden") is True, "edited": sent.get("edited") is True, "late": late}
+    flags: dict[Flag, bool] = {
+        "hidden": message.get("hidden") is True,
+        "edited": message.get("edited") is True,
+        "late": late,
+    }
     return {
         "response_time_ms": response_time_ms,
         "exposure_measured_ms": exposure_ms,
-        "input": cast(InputKind, sent["input"]),
+        "input": cast(InputKind, message["input"]),
         "scale": scale,
         "device_pixel_ratio": ratio if _is_number(ratio) and ratio > 0 else None,
         "flags": [flag for flag, raised in flags.items() if raised],

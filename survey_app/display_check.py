@@ -47,12 +47,12 @@ def display_check(token: str) -> None:
                         horizontal=True,
                     )
                 )
-        sent = st.form_submit_button("Next: practice", type="primary", width="stretch")
-    if sent:
+        submit = st.form_submit_button("Next: practice", type="primary", width="stretch")
+    if submit:
         flags = check_flags(brightness, night_filter, plates, answers)
         if display is not None and display.get("edited"):
             flags.append("edited")
-        given = {
+        record = {
             "brightness": brightness,
             "night_filter": night_filter,
             "plates": [
@@ -61,7 +61,7 @@ def display_check(token: str) -> None:
             ],
             "display": display,
         }
-        attempt(lambda engine: votes.record_check(engine, token, given, flags))
+        attempt(lambda engine: votes.record_check(engine, token, record, flags))
         st.rerun()
 
 

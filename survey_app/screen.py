@@ -88,7 +88,7 @@ def attempt(change: Callable[[Engine], object]) -> None:
             change(engine)
     except FAILURES:
         logger.exception("A change could not be stored")
-        st.session_state.pop("shown", None)  # the question starts anew, by its button
+        st.session_state.pop("question", None)  # the question starts anew, by its button
     else:
         del st.session_state["pending"]
 

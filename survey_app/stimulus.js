@@ -193,8 +193,8 @@ function makeStage(root) {
     paint(() => makePicture(question.width, question.height, () => 48 + 160 * Math.random()));
     requestAnimationFrame((offset) => {
       question.exposure_measured_ms = offset - question.onset;
-      const asked = question;
-      later(() => asked === question && clear(), MASK_MS);
+      const current = question;
+      later(() => current === question && clear(), MASK_MS);
       ask();
     });
   }

@@ -79,8 +79,8 @@ def stimulus(
 def vote() -> dict[str, Any] | None:
     """What the browser sent, in on_vote only: question, answer, and the rest of what
     `db.votes.record_vote` takes. Nothing about it is certain."""
-    sent = st.session_state.get(KEY, {}).get("vote")
-    return sent if isinstance(sent, dict) else None
+    message = st.session_state.get(KEY, {}).get("vote")
+    return message if isinstance(message, dict) else None
 
 
 def solution(protocol: Protocol, answer: str, correct: bool) -> tuple[list[bool], str]:

@@ -55,18 +55,18 @@ def withdrawal_page() -> None:
         return
     with st.form("withdraw"):
         code = st.text_input("The completion code that you were shown at the end")
-        sent = st.form_submit_button("Delete all my answers", type="primary")
-    if not sent:
+        submit = st.form_submit_button("Delete all my answers", type="primary")
+    if not submit:
         return
     try:
         engine = database()
         with WRITING:
-            found = bool(code.strip()) and enrolment.withdraw(engine, code.strip())
+            deleted = bool(code.strip()) and enrolment.withdraw(engine, code.strip())
     except FAILURES:
         logger.exception("A withdrawal failed")
         st.error("Something went wrong on our side, and nothing has been deleted yet. Please try again in a minute.")
         return
-    if found:
+    if deleted:
         st.success("Your answers have been deleted.")
     else:
         st.error("There are no answers under this code. Please check it; perhaps they are deleted already.")
@@ -148,13 +148,13 @@ def _instructions(token: str, study: StudyView) -> None:
 
 def _question(token: str, progress: Progress, question: QuestionView) -> None:
     state = st.session_state
-    shown = state.get("shown")
-    if shown is None or shown[0] != question.public_id:
-        shown = state["shown"] = (question.public_id, _introduce(progress, question, state.pop("feedback", None)))
+    on_show = state.get("question")
+    if on_show is None or on_show[0] != question.public_id:
+        on_show = state["question"] = (question.public_id, _introduce(progress, question, state.pop("feedback", None)))
     stimulus.stimulus(
         question,
         progress.study.protocol,
-        before=shown[1],
+        before=on_show[1],
         asked_anew=state.get("refusals", 0),
         on_vote=partial(_on_vote, token),
     )
@@ -170,14 +170,14 @@ def _introduce(progress: Progress, question: QuestionView, feedback: dict[str, A
             "Once more, please", "Your answer could not be stored. Here is the question again.", "Go on"
         )
     if feedback is not None:
-        right, given = feedback["correct"], feedback["answer"]
-        photograph, explanation = stimulus.solution(progress.study.protocol, given, right)
+        right = feedback["correct"]
+        photograph, explanation = stimulus.solution(progress.study.protocol, feedback["answer"], right)
         return stimulus.before("Right!" if right else "Not this time.", f"{explanation} {rest}", button, photograph)
     if starts and question.phase == "practice":
         return stimulus.before("Practice", f"First {question.of} questions to practise, with the answers.", "Start")
     if rest:
         return stimulus.before("Ready?", rest, button)
-    if "shown" not in st.session_state:
+    if "question" not in st.session_state:
         return stimulus.before("Welcome back", "You go on where you left.", "Go on")
     return None
 
@@ -188,8 +188,8 @@ def _comment(token: str) -> None:
         text = st.text_area(
             "A comment, if you like: what you went by, or what went wrong. Please no names.", max_chars=2000
         )
-        sent = st.form_submit_button("Finish", type="primary", width="stretch")
-    if sent:
+        submit = st.form_submit_button("Finish", type="primary", width="stretch")
+    if submit:
         attempt(lambda engine: votes.record_comment(engine, token, text.strip() or None))
         st.rerun()
 
@@ -257,27 +257,27 @@ def _enrol(engine: Engine, *, study: StudyView, link: dict[str, str]) -> None:
 
 
 def _on_vote(token: str) -> None:
-    sent = stimulus.vote()
-    if sent is not None:
-        attempt(partial(_record_vote, token=token, sent=sent))
+    message = stimulus.vote()
+    if message is not None:
+        attempt(partial(_record_vote, token=token, message=message))
 
 
-def _record_vote(engine: Engine, *, token: str, sent: dict[str, Any]) -> None:
+def _record_vote(engine: Engine, *, token: str, message: dict[str, Any]) -> None:
     """The vote is committed when this returns, before the next question is drawn; the database refuses a second."""
-    result = votes.record_vote(engine, token, sent.get("question"), sent.get("answer"), **sent)
+    result = votes.record_vote(engine, token, message.get("question"), message.get("answer"), **message)
     if result.status == "refused":
         logger.warning("A vote was refused: %s", result.reason)
         # Whatever the reason, the page waits no longer: it shows what the database says comes now, this question even.
         st.session_state["refusals"] = st.session_state.get("refusals", 0) + 1
         st.session_state["asked_anew"] = True
-        st.session_state.pop("shown", None)
+        st.session_state.pop("question", None)
     elif result.correct is not None:
-        st.session_state["feedback"] = {"answer": sent["answer"], "correct": result.correct}
+        st.session_state["feedback"] = {"answer": message["answer"], "correct": result.correct}
 
 
 def _withdraw(engine: Engine, *, token: str) -> None:
     enrolment.withdraw(engine, token)
-    for name in ("token", "shown", "feedback"):
+    for name in ("token", "question", "feedback"):
         st.session_state.pop(name, None)
     st.session_state["withdrawn"] = True
     st.query_params.clear()
