@@ -3,60 +3,61 @@
 Its numbers are those of their tables: shares with Wilson's intervals, contrasts() with Holm's correction, planning().
 """
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from db.answers import Answers
 from db.results import Contender
 from platform.intervals import Share, wilson
 from platform.results import SIMULATED
 from platform.scores import JURY
-from survey_app.inference import Difference, contrasts, planning
+from survey_app.inference import contrasts, planning
 
 SIGNIFICANCE = 0.05
 
 
-def finding(kept: Answers, questions_per_arm: float) -> str:
-    """kept: of those who are counted. questions_per_arm: that a participant is asked, in the mean."""
-    shares = [wilson(count.count, count.total) for count in kept.picked_as_real()]
-    arms = [place for place, share in enumerate(shares) if share.total]
-    if not arms:
-        return nobody_asked(kept.contenders)
+def state_finding(answers: Answers, questions_per_arm: float) -> str:
+    """answers: of those who are counted. questions_per_arm: that a participant is asked, in the mean."""
+    shares = {
+        place: wilson(count.count, count.total) for place, count in enumerate(answers.picked_as_real()) if count.total
+    }
+    if not shares:
+        return state_no_votes(answers.contenders)
+    names = [contender.arm for contender in answers.contenders]
     # Of equal ones the first comes first.
-    arms.sort(key=lambda place: -shares[place].count / shares[place].total)
-    names = {place: kept.contenders[place].arm for place in arms}
-    first, *others = arms
-    alike = [place for place in arms if shares[place].share == shares[first].share]
-    of_whom = f"Of {_whose(kept)} {sum(shares[place].total for place in arms):,} answers"
+    first, *others = sorted(shares, key=lambda place: -shares[place].count / shares[place].total)
+    opening = f"Of {sum(share.total for share in shares.values()):,} answers by {_name_people(answers)}"
+    alike = [place for place in shares if shares[place].share == shares[first].share]
     if not others:
-        return (
-            f"{of_whom}, **{names[first]}** was picked as real in {_told(shares[first])}; nothing else was asked about."
-        )
+        return f"{opening}, **{names[first]}** was picked as real in {_write(shares[first])}. It alone was asked about."
     if len(alike) > 1:
-        rest = "" if alike == arms else ", more than the others"
+        more = "" if len(alike) == len(shares) else ", more than the others"
+        equals = _list_names([f"**{names[place]}**" for place in alike])
         return (
-            f"{of_whom}, {_listed([f'**{names[place]}**' for place in alike])} were each picked as real in "
-            f"{shares[first].percent}{rest}: nothing is settled between them."
+            f"{opening}, {equals} were each picked as real in {shares[first].percent}{more}. Nothing is settled "
+            "between them."
         )
-    found = _against(kept, first)
-    settled = [place for place in others if found[place][1] < SIGNIFICANCE]
+    ahead = _compare(answers, first)
+    settled = [place for place in others if ahead[place].p_holm < SIGNIFICANCE]
     unsettled = [place for place in others if place not in settled]
-    beaten = settled[0] if settled else others[0]
-    difference, p_holm = found[beaten]
-    said = (
-        f"{of_whom}, **{names[first]}** was picked as real in {_told(shares[first])}, {names[beaten]} in "
-        f"{_told(shares[beaten])}: {_points(difference, p_holm)}"
-    )
-    if len(settled) > 1:
-        said += f", and more often than {_listed([names[place] for place in settled[1:]])} at p < {SIGNIFICANCE}"
-    if not unsettled:
-        return f"{said}."
+    second = (settled or others)[0]
+    sentences = [
+        f"{opening}, **{names[first]}** was picked as real in {_write(shares[first])}, {names[second]} in "
+        f"{_write(shares[second])}.",
+        f"That is {ahead[second]}.",
+    ]
+    if settled[1:]:
+        rest = _list_names([names[place] for place in settled[1:]])
+        sentences.append(f"It is also ahead of {rest}, at p < {SIGNIFICANCE}.")
     if not settled:
-        said += ", so nothing is settled yet"
-    nearest = unsettled[0]
-    return f"{said}. {_to_settle(kept, found[nearest], names[nearest], questions_per_arm)}"
+        sentences.append("Nothing is settled yet.")
+    if unsettled:
+        sentences.append(_plan(answers, ahead[unsettled[0]], names[unsettled[0]], questions_per_arm))
+    return " ".join(sentences)
 
 
-def nobody_asked(contenders: Sequence[Contender]) -> str:
+def state_no_votes(contenders: Sequence[Contender]) -> str:
     """What can be said before there are votes."""
     marks = {
         contender.arm: contender.trial.scores["validation"][JURY]
@@ -71,56 +72,63 @@ def nobody_asked(contenders: Sequence[Contender]) -> str:
     )
 
 
-def _whose(kept: Answers) -> str:
-    attentive = "attentive " if kept.left_out else ""
-    if kept.participants == 1:
-        return f"one {attentive}{SIMULATED[:-1] if kept.simulated else 'person'}'s"
-    return f"{kept.participants} {attentive}{f'{SIMULATED}’' if kept.simulated else 'people’s'}".replace("’", "'")
+def _name_people(answers: Answers) -> str:
+    one, many = ("simulated participant", SIMULATED) if answers.simulated else ("person", "people")
+    attentive = "attentive " if answers.left_out else ""
+    return f"one {attentive}{one}" if answers.participants == 1 else f"{answers.participants} {attentive}{many}"
 
 
-def _told(share: Share) -> str:
+def _write(share: Share) -> str:
     return f"{share.percent} ({share.range})"
 
 
-def _listed(names: Sequence[str]) -> str:
+def _list_names(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _against(kept: Answers, first: int) -> dict[int, tuple[Difference, float]]:
-    """By how much the arm `first` is ahead of each other one, and the p-value after Holm, of the table of contrasts."""
-    found = {}
-    for row in contrasts(*kept.picked_and_asked()).to_dict("records"):
-        difference = Difference(row["difference"], row["low"], row["high"], row["p_value"])
+@dataclass(frozen=True)
+class Lead:
+    """By how much a share is ahead of another, with its 95 % interval and the p-value after Holm; NaN where that cannot
+    be told."""
+
+    difference: float
+    low: float
+    high: float
+    p_holm: float
+
+    def __str__(self) -> str:
+        points = f"{100 * self.difference:.1f} points more"
+        if math.isnan(self.p_holm):
+            return f"{points}, how surely cannot be told"
+        p = "< 0.001" if self.p_holm < 0.001 else f"= {self.p_holm:.2g}"
+        return f"{points} ({100 * self.low:.1f} to {100 * self.high:.1f}, p {p} after Holm)"
+
+
+def _compare(answers: Answers, first: int) -> dict[int, Lead]:
+    """The lead of the arm `first` over each other one, by the table of contrasts."""
+    leads = {}
+    for row in contrasts(*answers.picked_and_asked()).to_dict("records"):
         if row["second"] == first:
-            found[row["first"]] = difference, row["p_holm"]
+            leads[row["first"]] = Lead(row["difference"], row["low"], row["high"], row["p_holm"])
         elif row["first"] == first:
-            turned = Difference(-difference.difference, -difference.high, -difference.low, difference.p_value)
-            found[row["second"]] = turned, row["p_holm"]
-    return found
+            leads[row["second"]] = Lead(-row["difference"], -row["high"], -row["low"], row["p_holm"])
+    return leads
 
 
-def _points(difference: Difference, p_holm: float) -> str:
-    more = f"{100 * difference.difference:.1f} points more"
-    if p_holm != p_holm:  # NaN
-        return f"{more}, how surely cannot be told"
-    p = "< 0.001" if p_holm < 0.001 else f"= {p_holm:.2g}"
-    return f"{more} ({100 * difference.low:.1f} to {100 * difference.high:.1f}, p {p} after Holm)"
-
-
-def _to_settle(kept: Answers, found: tuple[Difference, float], name: str, questions_per_arm: float) -> str:
-    """How many more participants would find the difference seen, at p < 0.05 over the number of all contrasts."""
-    arms = len(kept.contenders)
+def _plan(answers: Answers, lead: Lead, name: str, questions_per_arm: float) -> str:
+    """How many more participants would find the lead seen, at p < 0.05 over the number of all contrasts."""
+    arms = len(answers.contenders)
     plan = planning(
-        *kept.picked_and_asked(),
-        difference=found[0].difference,
+        *answers.picked_and_asked(),
+        difference=lead.difference,
         questions_per_arm=questions_per_arm,
         alpha=SIGNIFICANCE / (arms * (arms - 1) / 2),
     )
-    who = SIMULATED if kept.simulated else "people"
+    people = SIMULATED if answers.simulated else "people"
     if plan.participants_needed is None:
-        return f"It cannot be told apart from {name}, by however many {who}."
+        return f"It cannot be told apart from {name}, by however many {people}."
     more = plan.participants_needed - plan.participants
     if more <= 0:
-        return f"Against {name} it is not settled, though so many {who} would probably find a difference as large."
-    about = f"{float(f'{more:.2g}'):,.0f}"
-    return f"About {about} more {who} would settle it against {name}, if the difference is as it looks."
+        return f"Against {name} it is not settled, though so many {people} would probably find a difference as large."
+    about = round(more, 2 - len(str(more))) if more > 99 else more  # two digits say enough
+    return f"About {about:,} more {people} would settle it against {name}, if the difference is as it looks."

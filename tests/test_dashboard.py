@@ -283,7 +283,7 @@ def test_the_finding_stands_first_and_where_the_study_is_blinded_it_tells_nothin
     with read_session(engine) as session:
         gallery = pictures_view.gallery_of(session, what)
         assert results_view.said(what, gallery).startswith(
-            "Of one person's 10 answers, **regression** was picked as real in "
+            "Of 10 answers by one person, **regression** was picked as real in "
         )
         blinded = replace(what, answers=None, hidden="The study is blinded.")
         assert results_view.said(blinded, gallery) == "The study is blinded."

@@ -14,7 +14,7 @@ from db.results import Contender, MeasuredTrial
 from platform.arm_options import ArmOptions
 from platform.intervals import wilson
 from platform.scores import JURY
-from survey_app.finding import finding, nobody_asked
+from survey_app.finding import state_finding, state_no_votes
 from survey_app.inference import contrasts
 from tests.test_inference import counts, survey
 
@@ -55,13 +55,13 @@ def answers(picked: Any, asked: Any, *, simulated: bool = False, left_out: int =
 
 
 def said(picked: Any, asked: Any, **more: Any) -> str:
-    return finding(answers(picked, asked, **more), 9.0).replace("\N{NO-BREAK SPACE}", " ")
+    return state_finding(answers(picked, asked, **more), 9.0).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_before_votes_the_jury_may_speak() -> None:
     assert said(np.zeros((0, 2)), np.zeros((0, 2))) == "Nobody has been asked yet."
     contenders = [contender("regression", 0.2), contender("tilted 0.5", 0.31), contender("unjudged")]
-    assert nobody_asked(contenders).startswith(
+    assert state_no_votes(contenders).startswith(
         "Nobody has been asked yet; the jury, a machine, would pick **tilted 0.5** most often (31.0"
     )
 
@@ -69,37 +69,40 @@ def test_before_votes_the_jury_may_speak() -> None:
 def test_what_is_settled_and_what_is_not() -> None:
     picked, asked = survey(1, 30, [0.15, 0.2, 0.54, 0.46])
     found = said(picked, asked)
-    assert found.startswith("Of 30 people's 1,080 answers, **tilted 0.5** was picked as real in ")
-    assert re.search(
-        r"\), classification in [\d.]+ % \(\d+–\d+ %\): [\d.]+ points more \([\d.]+ to [\d.]+, p < 0.001", found
+    assert re.fullmatch(
+        r"Of 1,080 answers by 30 people, \*\*tilted 0.5\*\* was picked as real in [\d.]+ % \(\d+–\d+ %\), "
+        r"classification in [\d.]+ % \(\d+–\d+ %\)\. "
+        r"That is [\d.]+ points more \([\d.]+ to [\d.]+, p < 0\.001 after Holm\)\. "
+        r"It is also ahead of regression, at p < 0\.05\. "
+        r"About [\d,]+ more people would settle it against tilted 0\.25, if the difference is as it looks\.",
+        found,
     )
-    assert "and more often than regression at p < 0.05. " in found
-    assert re.search(r"About [\d,]+ more people would settle it against tilted 0.25, if ", found)
-    assert "30 simulated participants' 1,080" in said(picked, asked, simulated=True)
-    assert "more simulated participants would" in said(picked, asked, simulated=True)
-    assert said(picked, asked, left_out=2).startswith("Of 30 attentive people's 1,080 answers")
-    clear = said(*survey(1, 40, [0.1, 0.5]))
-    assert clear.endswith("after Holm).")
-    assert "so nothing is settled yet. About " in said(*survey(3, 6, [0.3, 0.35]))
+    by_machine = said(picked, asked, simulated=True)
+    assert by_machine == found.replace("30 people", "30 simulated participants").replace(
+        "more people", "more simulated participants"
+    )
+    assert said(picked, asked, left_out=2) == found.replace("by 30 people", "by 30 attentive people")
+    assert said(*survey(1, 40, [0.1, 0.5])).endswith("after Holm).")
+    assert " Nothing is settled yet. About " in said(*survey(3, 6, [0.3, 0.35]))
 
 
 @pytest.mark.parametrize(
     ("picked", "asked", "expected"),
     [
         # One participant has no spread.
-        ([[3, 6]], [[9, 9]], "Of one person's 18 answers, **classification** was picked as real in 66.7 % (35–88 %), "
-         "regression in 33.3 % (12–65 %): 33.3 points more, how surely cannot be told, so nothing is settled yet. "),
+        ([[3, 6]], [[9, 9]], "Of 18 answers by one person, **classification** was picked as real in 66.7 % (35–88 %), "
+         "regression in 33.3 % (12–65 %). That is 33.3 points more, how surely cannot be told. Nothing is settled"),
         # Never and always: it is as large as can be, yet without a spread there is no p-value.
-        ([[0, 9]] * 6, [[9, 9]] * 6, "100.0 points more, how surely cannot be told, so nothing is settled yet"),
-        ([[0, 0]] * 6, [[9, 9]] * 6, "**regression** and **classification** were each picked as real in 0.0 %: nothing "
+        ([[0, 9]] * 6, [[9, 9]] * 6, "100.0 points more, how surely cannot be told. Nothing is settled yet."),
+        ([[0, 0]] * 6, [[9, 9]] * 6, "**regression** and **classification** were each picked as real in 0.0 %. Nothing "
          "is settled between them."),
-        ([[9, 9]] * 6, [[9, 9]] * 6, "each picked as real in 100.0 %: nothing is settled between them."),
-        ([[1, 4, 4]] * 6, [[9, 9, 9]] * 6, "Of 6 people's 162 answers, **classification** and **tilted 0.5** were each "
-         "picked as real in 44.4 %, more than the others: nothing is settled between them."),
-        ([[4], [2]], [[9], [9]], "**regression** was picked as real in 33.3 % (16–56 %); nothing else was asked "
+        ([[9, 9]] * 6, [[9, 9]] * 6, "each picked as real in 100.0 %. Nothing is settled between them."),
+        ([[1, 4, 4]] * 6, [[9, 9, 9]] * 6, "Of 162 answers by 6 people, **classification** and **tilted 0.5** were "
+         "each picked as real in 44.4 %, more than the others. Nothing is settled between them."),
+        ([[4], [2]], [[9], [9]], "**regression** was picked as real in 33.3 % (16–56 %). It alone was asked "
          "about."),
         # Of two arms only one was asked about.
-        ([[4, 0], [2, 0]], [[9, 0], [9, 0]], "(16–56 %); nothing else was asked about."),
+        ([[4, 0], [2, 0]], [[9, 0], [9, 0]], "(16–56 %). It alone was asked about."),
     ],
 )  # fmt: skip
 def test_degenerate_counts(picked: Sequence[Sequence[int]], asked: Sequence[Sequence[int]], expected: str) -> None:
@@ -136,8 +139,8 @@ def test_it_never_contradicts_the_tables(both: tuple[np.ndarray, np.ndarray]) ->
         if row["p_holm"] < 0.05 and leaders[0] in (NAMES[int(row["first"])], NAMES[int(row["second"])])
     }
     if len(leaders) == 1 and len(shares) > 1:
-        assert ("so nothing is settled" in text) == (not settled)
-        claimed = set(re.findall(r", (\S+(?: 0\.5)?) in [\d.]+ %", text)) if settled else set()
-        if " more often than " in text:
-            claimed |= set(re.split(", | and ", text.split(" more often than ")[1].split(" at p")[0]))
+        assert ("Nothing is settled yet" in text) == (not settled)
+        claimed = set(re.findall(r"%\), (.+?) in [\d.]+ %", text)) if settled else set()
+        for also in re.findall(r"also ahead of (.+?), at p <", text):
+            claimed |= set(re.split(", | and ", also))
         assert claimed == settled

@@ -18,7 +18,7 @@ from platform.color import rgb_to_lab
 from platform.results import jury_note, results_tables
 from platform.scores import JURY, SCORES
 from survey_app.dashboard import pictures_view
-from survey_app.finding import nobody_asked
+from survey_app.finding import state_no_votes
 from tests.survey_data import add_experiment, photographs
 
 
@@ -112,7 +112,7 @@ def test_its_word_stands_beside_votes_as_a_machines() -> None:
         assert "jury 100 %" in pictures_view.gallery_html(
             session, gallery, [3], pictures_view.BY_JURY, can_enlarge=False
         )
-        assert "the jury, a machine, would pick **classification** most often (40.0 %)" in nobody_asked(
+        assert "the jury, a machine, would pick **classification** most often (40.0 %)" in state_no_votes(
             gallery.contenders
         )
     engine.dispose()

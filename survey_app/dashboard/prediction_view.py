@@ -34,6 +34,7 @@ from survey_app.inference import rank_correlation
 BETTER = {True: "higher", False: "lower", None: "near 1"}
 SCORE_LIMITS = 2.093  # standard errors: the 97.5 % point of Student's t with as many groups of images, 20, less one
 FEWEST_ARMS = 3
+SHARES = ("rightly ordered (%)", "95 % from", "95 % to")  # of the table of single pictures
 NO_VOTES = "No votes yet: the figures appear with the first answers."
 
 
@@ -131,17 +132,18 @@ def pictures_table(session: Session, kept: Answers) -> list[Table]:
             lower = SCORES[name].higher_is_better is False
             area = predict_votes((-values if lower else values)[there], picked[there], participant[there], image[there])
             rows.append({"score of the picture": SCORES[name].words, "real looks": "lower" if lower else "higher"})
-            rows[-1] |= {"rightly ordered": area.estimate, "95 % from": area.low, "95 % to": area.high}
+            rows[-1] |= dict(zip(SHARES, (area.estimate, area.low, area.high), strict=True))
             rows[-1] |= {"votes": int(there.sum())}
     if not rows:
         return []
-    shares = ("rightly ordered", "95 % from", "95 % to")
+    frame = pd.DataFrame(rows)
+    frame[list(SHARES)] = 100 * frame[list(SHARES)].astype(float)
     return [
         Table(
             name="votes-predicted",
             title=titled("Do scores predict votes, picture by picture?", simulated=kept.simulated),
-            frame=pd.DataFrame(rows).astype(dict.fromkeys(shares, float)),
-            formats=dict.fromkeys(shares, ".1%") | {"votes": ",.0f"},
+            frame=frame,
+            formats=dict.fromkeys(SHARES, ".1f") | {"votes": ",.0f"},
             note="Of a picture that was picked as real and one that was not, how often the score orders them rightly "
             "(the area under the curve); 50 %: no better than a coin. The interval resamples participants and "
             f"photographs. {jury_note(session, kept.experiment, kept.study)}".strip(),

@@ -12,7 +12,7 @@ from survey_app.curve import earlier_votes
 from survey_app.dashboard import pictures_view, rebalancing_view
 from survey_app.dashboard.chosen import Chosen
 from survey_app.dashboard.exhibits import Exhibit, show_exhibits
-from survey_app.finding import finding, nobody_asked
+from survey_app.finding import state_finding, state_no_votes
 
 
 def show(chosen: Chosen) -> None:
@@ -30,8 +30,8 @@ def show(chosen: Chosen) -> None:
 def said(chosen: Chosen, gallery: pictures_view.Gallery) -> str:
     """The finding as Markdown, or why there is none."""
     if chosen.answers is None or chosen.study is None:
-        return chosen.hidden or nobody_asked(gallery.contenders)
-    return finding(chosen.answers.of(chosen.inclusion), chosen.study.plan.questions_per_arm)
+        return chosen.hidden or state_no_votes(gallery.contenders)
+    return state_finding(chosen.answers.of(chosen.inclusion), chosen.study.plan.questions_per_arm)
 
 
 def exhibits(session: Session, chosen: Chosen, *, published: bool = False) -> list[Exhibit]:

@@ -273,7 +273,9 @@ def _hyperparameters_figure(plan: SweepPlan, frame: pd.DataFrame, score: str) ->
             x = alt.X(f"{_words(name)}:N", axis=alt.Axis(labelAngle=0))
         panels.append(base.encode(x=x))
     if has_lambda:
-        x = alt.X("λ:Q", title="λ, in the loss or in the decoding", scale=alt.Scale(domain=[0, 1]))
+        x = alt.X(
+            "λ:Q", title="λ, in the loss or in the decoding", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(tickCount=5)
+        )
         panels.append(base.encode(x=x))
     best = [
         f"{row['model']} with " + (", ".join(f"{name} {short(row[name])}" for name in searched) or "nothing searched")
