@@ -14,7 +14,7 @@ from platform.datasets import Dataset
 from platform.evaluation import as_tensor, evaluate_splits
 from platform.hyperparameters import Hyperparameters
 from platform.training import autocast_dtype, build_model, build_optimizers, train_epoch
-from platform.trials import Reported, combinations_of, expected_seconds, hyperparameters_of, trials_in_all
+from platform.trials import Reported, combinations_of, hyperparameters_of, seconds_left, trials_in_all
 from platform.workers import cores_here
 
 SCORED_IMAGES = 125
@@ -40,14 +40,12 @@ def kind_of(hyperparameters: Hyperparameters) -> Kind:
 class Costs:
     """Seconds, of each of the trials that run beside each other."""
 
-    train: dict[str, float]  # per image, by arm, in a training of the first kind
+    train: dict[str, float]  # per image, by arm: the mean of all kinds of training
     score: dict[str, float]  # per validation image, by arm: all that an epoch scores
-    kinds: dict[Kind, float]  # what an image costs in a training of that kind, of what it costs in the first
 
-    def epoch_seconds(self, arm: str, of: Hyperparameters | None, *, images: int, validation_images: int) -> float:
-        """Of an epoch of so many images in one of the arm's trials. None: one that is not known yet."""
-        factor = fmean(self.kinds.values()) if of is None else self.kinds[kind_of(of)]
-        return images * self.train[arm] * factor + validation_images * self.score[arm]
+    def epoch_seconds(self, images: int, validation_images: int) -> dict[str, float]:
+        """Of an epoch of so many images, by arm."""
+        return {arm: images * self.train[arm] + validation_images * self.score[arm] for arm in self.train}
 
 
 def kinds_to_measure(config: SweepConfig) -> list[Hyperparameters]:
@@ -72,9 +70,9 @@ def measure_costs(
         first, *others = kinds
         train = {name: _train_seconds(task, first, data, seconds) for name, task in tasks.items()}
         name, task = next(iter(tasks.items()))
-        factors = {kind_of(other): _train_seconds(task, other, data, seconds) / train[name] for other in others}
+        factors = [1.0, *(_train_seconds(task, other, data, seconds) / train[name] for other in others)]
         score = {name: _score_seconds(task, first, data) for name, task in tasks.items()}
-        return Costs(train, score, {kind_of(first): 1.0} | factors)
+        return Costs({name: fmean(factors) * of_first for name, of_first in train.items()}, score)
     finally:
         torch.set_num_threads(before)
 
@@ -136,18 +134,13 @@ def mean_costs(found: Sequence[Costs]) -> Costs:
     return Costs(
         {arm: fmean(costs.train[arm] for costs in found) for arm in first.train},
         {arm: fmean(costs.score[arm] for costs in found) for arm in first.score},
-        {kind: fmean(costs.kinds[kind] for costs in found) for kind in first.kinds},
     )
 
 
 def sweep_seconds(config: SweepConfig, costs: Costs, images: int, validation_images: int, slots: int) -> float:
     """All trials from the start, so many at once, without what Ray itself takes."""
     reported = {arm: Reported() for arm in costs.train}
-
-    def epoch_seconds(arm: str, number: int) -> float:
-        return costs.epoch_seconds(arm, None, images=images, validation_images=validation_images)
-
-    return expected_seconds(config, reported, epoch_seconds, slots)
+    return seconds_left(config, reported, costs.epoch_seconds(images, validation_images), slots)
 
 
 def cost_lines(config: SweepConfig, costs: Costs, data: Dataset, slots: int) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import IO, Any, cast
 
@@ -14,14 +14,10 @@ from rich.progress import Progress as Bar
 from db.schema import TrialStatus
 from platform.budget import in_words
 from platform.config import SweepConfig
-from platform.hyperparameters import Hyperparameters
 from platform.image_source import Say as Say
-from platform.trials import PlannedTrial, Reported, epoch_counts, expected_seconds, trials_in_all
+from platform.trials import PlannedTrial, Reported, epoch_counts, seconds_left, trials_in_all
 
 UPDATED_EVERY_S = 2.0  # the bar
-
-EpochSeconds = Callable[[str, Hyperparameters | None], float]
-"""Of an arm and of one of its trials, or None where that is not known."""
 
 
 class _Lasting:
@@ -59,8 +55,8 @@ def say_on(console: Console) -> Say:
 
 
 class Progress:
-    """Counts epochs, and says how long the rest takes: `trials.expected_seconds` of what trials have reported, at the
-    costs that were measured before the start, corrected by how long each arm's epochs have taken since."""
+    """Counts epochs, and says how long the rest takes: `trials.seconds_left` of what trials have reported, at the costs
+    that were measured before the start, corrected by how long each arm's epochs have taken since."""
 
     def __init__(self, console: Console, config: SweepConfig, reported: Mapping[str, Reported]) -> None:
         self.say = say_on(console)
@@ -68,7 +64,7 @@ class Progress:
         self._config = config
         self._trials = trials_in_all(config)
         self._reported = reported
-        self._cost: EpochSeconds = lambda arm, hyperparameters: 1.0  # until `expect`, then only ratios matter
+        self._cost = dict.fromkeys(reported, 1.0)  # of an epoch, in seconds; until `expect` only ratios matter
         self._is_measured = False
         self._slots = 1
         self._taken: dict[str, tuple[float, float]] = {}  # seconds that epochs took and should have, by arm
@@ -78,9 +74,9 @@ class Progress:
         )
         self._task = self._bar.add_task("", total=len(reported) * sum(epoch_counts(config)), left="")
 
-    def expect(self, cost: EpochSeconds, slots: int) -> None:
-        """So many trials run at once, at these costs. Says how long that takes."""
-        self._cost, self._slots, self._is_measured = cost, slots, True
+    def expect(self, epoch_seconds: dict[str, float], slots: int) -> None:
+        """So many trials run at once, and an epoch of an arm's takes so long. Says how long that is in all."""
+        self._cost, self._slots, self._is_measured = epoch_seconds, slots, True
         if left := self._left():
             self.say(f"{left.capitalize()}.")
 
@@ -97,7 +93,7 @@ class Progress:
     def epoch_trained(self, planned: PlannedTrial, seconds: float) -> None:
         """It took so many seconds."""
         taken, expected = self._taken.get(planned.arm, (0.0, 0.0))
-        self._taken[planned.arm] = taken + seconds, expected + self._cost(planned.arm, planned.hyperparameters)
+        self._taken[planned.arm] = taken + seconds, expected + self._cost[planned.arm]
         self._update()
 
     def trial_ended(
@@ -117,12 +113,11 @@ class Progress:
         if not (self._taken or self._is_measured):
             return None
         in_all = [sum(values) for values in zip((1e-9, 1e-9), *self._taken.values(), strict=True)]
-
-        def epoch_seconds(arm: str, number: int) -> float:
+        epoch_seconds = {}
+        for arm, cost in self._cost.items():
             taken, expected = self._taken.get(arm, in_all)
-            return self._cost(arm, self._reported[arm].begun.get(number)) * taken / expected
-
-        return expected_seconds(self._config, self._reported, epoch_seconds, self._slots)
+            epoch_seconds[arm] = cost * taken / expected
+        return seconds_left(self._config, self._reported, epoch_seconds, self._slots)
 
     @property
     def _ended(self) -> int:

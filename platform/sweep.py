@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -255,7 +254,7 @@ def _measure_time_left(start: Start, progress: Progress, gpus: float) -> None:
         progress.say(f"How long it takes could not be measured ({ray_cluster.first_line(error)}).")
         return
     images, validation_images = len(start.data.train_images), len(start.data.validation_images)
-    progress.expect(partial(costs.epoch_seconds, images=images, validation_images=validation_images), at_once)
+    progress.expect(costs.epoch_seconds(images, validation_images), at_once)
 
 
 def _record_start(engine: Engine, drive: Drive, start: Start, known: Experiment | None) -> Recorded:

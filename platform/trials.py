@@ -1,10 +1,9 @@
 """Which trials a sweep makes, which of them go on, and what Optuna tries next: functions of a config and of what trials
 have reported, and of nothing else. Every arm tries the same hyperparameters with the same seeds: a paired design."""
 
-import heapq
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,8 +14,6 @@ from db.sweeps import halving_rungs
 from platform.arm_options import trained_arms
 from platform.config import Range, SweepConfig
 from platform.hyperparameters import Hyperparameters
-
-SIMULATIONS = 5
 
 
 @dataclass(frozen=True)
@@ -209,67 +206,29 @@ def epoch_counts(config: SweepConfig) -> list[int]:
     return counts
 
 
-def expected_seconds(
+def seconds_left(
     config: SweepConfig,
     reported: Mapping[str, Reported],  # by trained arm
-    epoch_seconds: Callable[[str, int], float],  # of an epoch of the arm's trial of that number
+    epoch_seconds: Mapping[str, float],  # of an epoch of one of the arm's trials
     slots: int,  # trials that run at once
 ) -> float:
-    """How long the trials take from here to the end of the last, if none fails and Ray itself takes no time.
+    """How long the trials take from here to the end of the last, if none fails and Ray itself takes no time: of each
+    epoch the trials that are left to train it, so many at once."""
+    in_all = 0.0
+    for epoch, planned in enumerate(epoch_counts(config), start=1):
+        left = {arm: _left_to_train(config, one, epoch, planned) for arm, one in reported.items()}
+        if trials := sum(left.values()):
+            mean = sum(count * epoch_seconds[arm] for arm, count in left.items()) / trials
+            in_all += math.ceil(trials / slots) * mean
+    return in_all
 
-    Simulated: `slots` workers take the trials in the order of the plan, the losses that are not known yet are drawn at
-    random. The mean of a few such draws.
-    """
-    generator = np.random.default_rng(0)
-    return float(np.mean([_simulate(config, reported, epoch_seconds, slots, generator) for _ in range(SIMULATIONS)]))
 
-
-def _simulate(
-    config: SweepConfig,
-    reported: Mapping[str, Reported],
-    epoch_seconds: Callable[[str, int], float],
-    slots: int,
-    generator: np.random.Generator,
-) -> float:
-    search = range(1, trials_per_arm(config) + 1)
-    replicates = range(len(search) + 1, len(search) + config.replicates + 1)
-    known = {
-        arm: Reported({epoch: dict(losses) for epoch, losses in one.losses.items()}, {}, dict(one.ended))
-        for arm, one in reported.items()
-    }
-    done = {
-        (arm, number): max((epoch for epoch, losses in one.losses.items() if number in losses), default=0)
-        for arm, one in known.items()
-        for number in (*search, *replicates)
-    }
-    waiting, later = (
-        [(arm, number) for number in numbers for arm in known if number not in known[arm].ended]
-        for numbers in (search, replicates)
-    )
-    running: list[tuple[float, str, int, int]] = []  # when it comes to which epoch
-    now = 0.0
-    while waiting or running or later:
-        if not waiting and not running:  # the search has ended
-            waiting, later = later, []
-        of_arms = {arm: fates(config, one) for arm, one in known.items()}
-        for trial in list(waiting):
-            arm, number = trial
-            fate = of_arms[arm][number]
-            if done[trial] >= fate.until and fate.decided:
-                waiting.remove(trial)
-            elif done[trial] < fate.until and len(running) < slots:
-                waiting.remove(trial)
-                seconds = (fate.until - done[trial]) * epoch_seconds(*trial)
-                heapq.heappush(running, (now + seconds, arm, number, fate.until))
-        if not running:
-            waiting = []  # all have ended
-            continue
-        now, arm, number, until = heapq.heappop(running)
-        done[arm, number] = until
-        if until < config.epochs:
-            known[arm].add(number, until, float(generator.random()))
-            waiting.append((arm, number))
-    return now
+def _left_to_train(config: SweepConfig, reported: Reported, epoch: int, planned: int) -> int:
+    """How many of an arm's trials have this epoch before them, of so many that are planned to train it."""
+    losses = reported.losses.get(epoch, {})
+    numbers = range(1, trials_per_arm(config) + config.replicates + 1)
+    can = sum(number not in losses and number not in reported.ended for number in numbers)
+    return min(can, max(0, planned - len(losses)))
 
 
 def plan_lines(config: SweepConfig) -> Iterator[str]:

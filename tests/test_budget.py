@@ -2,12 +2,12 @@
 
 import pytest
 
+from platform import budget
 from platform.arm_options import trained_arms
 from platform.budget import (
     BudgetError,
     Costs,
     fit_to_seconds,
-    kind_of,
     kinds_to_measure,
     measure_costs,
     part_to_measure,
@@ -18,6 +18,7 @@ from platform.colour_counts import count_colours
 from platform.compose import compose
 from platform.config import EPOCHS_OF_MINUTES, SweepConfig
 from platform.datasets import Dataset, load_dataset
+from tests.contracts import drawn_colours, drawn_data
 from tests.test_trials import SPACE, sweep_config
 
 ARMS = ("regression", "plain", "half")
@@ -33,9 +34,8 @@ def config_of(minutes: float | None = None, trials: int = 2, **more: object) -> 
     return sweep_config(search, minutes=minutes, epochs=EPOCHS_OF_MINUTES, **more)  # type: ignore[arg-type]
 
 
-def costs_of(config: SweepConfig, train: float, score: float = 0.0) -> Costs:
-    factors = {kind_of(kind): float(kind.filter_size) for kind in kinds_to_measure(config)}
-    return Costs(dict.fromkeys(ARMS, train), dict.fromkeys(ARMS, score), factors)
+def costs_of(train: float, score: float = 0.0) -> Costs:
+    return Costs(dict.fromkeys(ARMS, train), dict.fromkeys(ARMS, score))
 
 
 def test_every_kind_of_training_and_every_arm_is_measured(data: Dataset) -> None:
@@ -50,20 +50,27 @@ def test_every_kind_of_training_and_every_arm_is_measured(data: Dataset) -> None
     assert len(part.train_images) == len(part.validation_images) == 40
     costs = measure_costs(tasks, kinds, part, 0.05, 1)
     assert costs.train.keys() == costs.score.keys() == set(ARMS)
-    assert costs.kinds.keys() == {kind_of(kind) for kind in kinds}
-    assert all(value > 0 for of in (costs.train, costs.score, costs.kinds) for value in of.values())
-    assert costs.train["plain"] > costs.train["regression"]
-    assert costs.kinds[kind_of(kinds[-1])] > 1  # 7 x 7 pixels, where the first has 3 x 3
-    unknown = costs.epoch_seconds("plain", None, images=100, validation_images=0)
-    each = [costs.epoch_seconds("plain", kind, images=100, validation_images=0) for kind in kinds]
-    assert unknown == pytest.approx(sum(each) / len(each))
+    assert all(value > 0 for of in (costs.train, costs.score) for value in of.values())
+
+
+def test_an_image_costs_the_mean_of_all_kinds_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_of()
+    kinds = kinds_to_measure(config)
+    monkeypatch.setattr(budget, "_train_seconds", lambda task, kind, data, seconds: task.outputs * kind.filter_size)
+    monkeypatch.setattr(budget, "_score_seconds", lambda task, kind, data: 0.1)
+    tasks = {name: compose(config.arms, name, drawn_colours()) for name in trained_arms(config.arms)}
+    costs = measure_costs(tasks, kinds, drawn_data(), 0.05, 1)
+    assert costs.train["regression"] == pytest.approx(2 * (3 + 5 + 7) / 3)
+    assert costs.train["plain"] == pytest.approx(tasks["plain"].outputs * (3 + 5 + 7) / 3)
+    epoch = costs.epoch_seconds(images=100, validation_images=20)
+    assert epoch["regression"] == pytest.approx(100 * costs.train["regression"] + 20 * 0.1)
 
 
 @pytest.mark.parametrize("stopping", [None, {"grace_epochs": 1, "reduction_factor": 2}])
 @pytest.mark.parametrize("at_once", [1, 2, 5])
 def test_what_fits_takes_nearly_all_of_the_time(data: Dataset, stopping: object, at_once: int) -> None:
     config = config_of(10, early_stopping=stopping)
-    costs = costs_of(config, train=0.0005 * at_once, score=0.01)
+    costs = costs_of(train=0.0025 * at_once, score=0.01)
     fitted = fit_to_seconds(config, costs, data, at_once, 60.0)
     assert fitted.train_images is not None
     assert fitted.epochs == EPOCHS_OF_MINUTES
@@ -74,7 +81,7 @@ def test_what_fits_takes_nearly_all_of_the_time(data: Dataset, stopping: object,
 
 def test_where_all_images_leave_time_they_are_seen_more_often(data: Dataset) -> None:
     config = config_of(10)
-    costs = costs_of(config, train=0.0005)
+    costs = costs_of(train=0.0025)
     fitted = fit_to_seconds(config, costs, data, 2, 300.0)
     assert fitted.train_images is not None
     assert fitted.epochs > EPOCHS_OF_MINUTES
@@ -85,7 +92,7 @@ def test_where_all_images_leave_time_they_are_seen_more_often(data: Dataset) -> 
 
 def test_an_epoch_more_that_only_pays_for_its_scoring_is_not_taken(data: Dataset) -> None:
     config = config_of(10)
-    costs = costs_of(config, train=0.0001, score=0.05)
+    costs = costs_of(train=0.0005, score=0.05)
     all_images = len(data.train_images)
     seconds = sweep_seconds(config.model_copy(update={"epochs": 4}), costs, all_images, 40, 2)
     fitted = fit_to_seconds(config, costs, data, 2, seconds + 1)
@@ -95,7 +102,7 @@ def test_an_epoch_more_that_only_pays_for_its_scoring_is_not_taken(data: Dataset
 def test_too_few_minutes_are_said_with_what_is_missing(data: Dataset) -> None:
     config = config_of(1)
     with pytest.raises(BudgetError, match=r"1 minutes are too few for 6 trials here, of which 2 run at once: give \d"):
-        fit_to_seconds(config, costs_of(config, train=0.01), data, 2, 45.0)
+        fit_to_seconds(config, costs_of(train=0.05), data, 2, 45.0)
 
 
 def test_how_many_trials_run_at_once_is_decided_by_cpus_and_gpus() -> None:

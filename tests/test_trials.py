@@ -18,13 +18,13 @@ from platform.trials import (
     Fate,
     Reported,
     epoch_counts,
-    expected_seconds,
     fates,
     hyperparameters_of,
     plan_lines,
     plan_replicates,
     plan_trials,
     propose,
+    seconds_left,
     trial_seed,
     trials_in_all,
     trials_per_arm,
@@ -193,26 +193,33 @@ def test_how_many_trials_train_an_epoch() -> None:
     assert epoch_counts(early(2, 2, trials=8)) == [8, 8, 4, 4, 2, 2, 2, 2, 1]
 
 
-def expected(config: SweepConfig, slots: int, reported: dict[str, Reported] | None = None) -> float:
-    seconds = {"regression": 1.0, "plain": 2.0, "half": 2.0}
-    reported = reported or {arm: Reported() for arm in seconds}
-    return expected_seconds(config, reported, lambda arm, number: seconds[arm], slots)
+def all_reported(**of_arms: Reported) -> dict[str, Reported]:
+    return {arm: Reported() for arm in ("regression", "plain", "half")} | of_arms
 
 
-def test_the_expected_time_is_that_of_the_plan_on_so_many_slots() -> None:
-    plain = sweep_config({"method": "random", "trials_per_arm": 2, "space": SPACE}, epochs=3)
-    assert expected(plain, 1) == 2 * 3 * (1 + 2 + 2)
-    assert expected(plain, 100) == 3 * 2  # the longest trial
-    # On two, in turn: regression 0-3 and plain 0-6, half 3-9 and regression 6-9, plain and half 9-15.
-    assert expected(plain, 2) == 15
-    stopped = early(1, 3, epochs=3)
-    assert expected(stopped, 1) == (4 + 2) * (1 + 2 + 2)
-    reported = {arm: Reported() for arm in ("regression", "plain", "half")}
-    for number in range(1, 5):
-        reported["regression"].add(number, 1, float(number))
-    assert expected(stopped, 1, reported) == 2 + (4 + 2) * (2 + 2)
-    reported["half"].ended = dict.fromkeys(range(1, 5), "failed")
-    assert expected(stopped, 1, reported) == 2 + (4 + 2) * 2
+PLAIN = sweep_config({"method": "random", "trials_per_arm": 2, "space": SPACE}, epochs=3)
+
+
+@pytest.mark.parametrize(
+    ("config", "reported", "slots", "expected"),
+    [
+        (PLAIN, all_reported(), 1, 2 * 3 * (1 + 2 + 2)),
+        (PLAIN, all_reported(), 2, 3 * 3 * 5 / 3),  # rounds, epochs, the mean of an epoch
+        (PLAIN, all_reported(), 4, 2 * 3 * 5 / 3),  # the second round is one, though not full
+        (PLAIN, all_reported(), 100, 1 * 3 * 5 / 3),
+        (early(1, 3, epochs=3), all_reported(), 1, (4 + 2) * (1 + 2 + 2)),
+        (early(1, 3, epochs=3, replicates=2), all_reported(), 1, (4 + 2 + 2 * 3) * (1 + 2 + 2)),
+        # All of an arm's have come to the rung, and the best goes on.
+        (early(1, 3, epochs=3), all_reported(regression=Reported({1: dict.fromkeys(range(1, 5), 0.1)})), 1, 2 + 6 * 4),
+        (early(1, 3, epochs=3), all_reported(half=Reported(ended=dict.fromkeys(range(1, 5), "failed"))), 1, 6 * 3),
+        (PLAIN, all_reported(half=Reported({1: {1: 0.1}}, ended={2: "failed"})), 1, 6 * 3 + 2 * 2),
+    ],
+)  # fmt: skip
+def test_the_time_left_is_that_of_the_epochs_left(
+    config: SweepConfig, reported: dict[str, Reported], slots: int, expected: float
+) -> None:
+    found = seconds_left(config, reported, {"regression": 1.0, "plain": 2.0, "half": 2.0}, slots)
+    assert found == pytest.approx(expected)
 
 
 def test_a_plan_names_what_is_trained_and_what_is_rendered() -> None:
@@ -255,9 +262,6 @@ def test_replicates_are_never_stopped_and_are_counted() -> None:
     assert [fates(more, Reported())[number] for number in (5, 6)] == [Fate(9, decided=True)] * 2
     assert trials_in_all(more) == trials_in_all(plain) + 3 * 2
     assert epoch_counts(more) == [count + 2 for count in epoch_counts(plain)]
-    reported = {arm: Reported() for arm in ("regression", "plain", "half")}
-    seconds = [expected_seconds(config, reported, lambda arm, number: 1.0, slots=1) for config in (plain, more)]
-    assert seconds[1] == seconds[0] + 3 * 2 * 9
 
 
 OPTUNA = {"method": "optuna", "trials_per_arm": 30, "space": SPACE}
