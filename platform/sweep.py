@@ -367,12 +367,10 @@ def _show(engine: Engine, experiment_id: int, experiment: str, console: Console,
     """Complete the record where it lacks something, print the results, open the survey; return the exit status."""
     say = say_on(console)
     missing = complete_samples(engine, experiment_id)
-    failures = _show_results(engine, experiment_id, experiment, console)
-    for problem in problems:
-        say(f"Not recorded: {problem}.")
     with read_session(engine) as session:
         row = session.get_one(Experiment, experiment_id)
         jury_is_due = row.config.get("jury") and row.jury is None
+    survey = ""
     try:
         if jury_is_due:
             judge(engine, experiment, say)
@@ -381,9 +379,14 @@ def _show(engine: Engine, experiment_id: int, experiment: str, console: Console,
     try:
         study = open_study_of(engine, experiment, say=say)
         if study is not None and study.view.status == "open":
-            say(f"The survey {study.view.name!r} is open; to ask people: {command_to_ask(engine)}")
+            survey = f"The survey {study.view.name!r} is open; to ask people: {command_to_ask(engine)}"
     except UserError as error:
         missing.append(f"The survey is missing ({error})")
+    failures = _show_results(engine, experiment_id, experiment, console)  # of the jury and the survey, too
+    if survey:
+        say(survey)
+    for problem in problems:
+        say(f"Not recorded: {problem}.")
     for line in missing:
         say(f"{line} The same command tries again.")
     say(f"Everything is in {shown_name(engine.url)}; again: {command_for('results', experiment, engine)}")

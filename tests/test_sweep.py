@@ -350,6 +350,8 @@ def test_checkpoints_are_those_that_the_database_names(finished: Finished) -> No
 def test_the_results_are_printed_whatever_the_terminal_lacks(
     finished: Finished, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert "Nobody has answered study 'tiny' (open) yet." in finished.output
+    assert "is open; to ask people: HUEJURY_DATABASE=" in finished.output
     assert "?" in finished.output  # in place of Δ, which latin-1 does not have
     assert f"python -m platform.results tiny --database {finished.folder}/d.sqlite" in finished.output.splitlines()[-1]
     assert print_results(["--database", str(finished.folder / "d.sqlite")]) == 0
