@@ -122,6 +122,8 @@ def begin(
         name=name,
         dataset_id=dataset_id,
         config={
+            "experiment": name,
+            "dataset": ["photos"],
             "epochs": epochs,
             "arms": arms,
             "search": {"method": "random", "trials_per_arm": trials_per_arm, "space": space},

@@ -14,8 +14,10 @@ from benchmarks.harness import alternate, figure, spread, table
 from db import gallery, sweeps
 from db.answers import answers_version, load_answers
 from db.results import arm_results, best_contenders, best_trials, experiment_progress, list_experiments
+from db.schema import Experiment
 from db.store import open_database, read_session, write_session
 from db.studies import create_study, find_study, studies_of, study_summary
+from platform.config import recorded_config
 
 TEXT = """\
 ## The database
@@ -26,7 +28,7 @@ The queries are those of `db/results.py`, each in a session of its own.
 """
 
 DASHBOARD_TEXT = """
-What the dashboard asks, on the same databases. Of the sweep (`db/sweeps.py`): its plan and how far it is, every trial
+What the dashboard asks, on the same databases. Of the sweep (`db/sweeps.py`): its config and how far it is, every trial
 with its last scores, the learning curves of all. Of a study of the best trials, with {votes} votes of {people} people
 (`db/studies.py`, `db/answers.py`): its summary, whether there are new votes, all votes with the contenders' scores. Of
 pictures (`db/gallery.py`): of what they are, their colour errors, and the PNG files of all.
@@ -102,8 +104,8 @@ def _result_queries() -> dict[str, Query]:
 
 def _dashboard_queries(engine: Engine, experiment_id: int) -> dict[str, Query]:
     return {
-        "plan and progress": lambda session: (
-            sweeps.sweep_plan(session, experiment_id),
+        "config and progress": lambda session: (
+            recorded_config(session.get_one(Experiment, experiment_id).config),
             sweeps.sweep_progress(session, experiment_id),
         ),
         "trials": lambda session: sweeps.swept_trials(session, experiment_id),

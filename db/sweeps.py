@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from math import ceil, prod
 from typing import Any
 
 from sqlalchemy import func, select
@@ -12,20 +11,6 @@ from db.schema import Arm, Experiment, ExperimentStatus, Report, Split, Trial, T
 from platform.arm_options import read_options
 
 UNDER_WAY: tuple[TrialStatus, ...] = ("pending", "running")
-
-
-@dataclass(frozen=True)
-class SweepPlan:
-    """What a sweep was to try, by its config."""
-
-    arms: tuple[str, ...]  # in their order
-    # Of each hyperparameter that differs between the trials of an arm its values, or None for a range.
-    searched: dict[str, tuple[Any, ...] | None]
-    log_scaled: frozenset[str]  # those drawn evenly in their logarithm
-    epochs: int | None  # of a trial that is not stopped; None, as for trials, where the config does not say
-    rungs: tuple[int, ...]  # after so many epochs early stopping may end a trial
-    trials: int | None  # in all
-    same_draws: bool  # a trial of the same number has the same hyperparameters in every arm
 
 
 @dataclass(frozen=True)
@@ -64,32 +49,6 @@ class SweepProgress:
     @property
     def ended(self) -> int:
         return sum(count for status, count in self.trials.items() if status not in UNDER_WAY)
-
-
-def sweep_plan(session: Session, experiment_id: int) -> SweepPlan:
-    """The plan of the experiment with this id."""
-    config = session.get_one(Experiment, experiment_id).config
-    arms = _models(session, experiment_id)
-    search = config.get("search", {})
-    space = {name: values for name, values in search.get("space", {}).items() if values is not None}
-    searched = {name: tuple(values) if isinstance(values, list) else None for name, values in space.items()}
-    each = search.get("trials_per_arm")
-    if each is None and searched and None not in searched.values():  # a grid
-        each = prod(len(values) for values in searched.values() if values is not None)
-    epochs, stopping = config.get("epochs"), config.get("early_stopping")
-    return SweepPlan(
-        arms=tuple(arm.name for arm in arms),
-        searched=searched,
-        log_scaled=frozenset(
-            name for name, values in space.items() if isinstance(values, dict) and values.get("loguniform")
-        ),
-        epochs=epochs,
-        rungs=()
-        if not (epochs and stopping)
-        else halving_rungs(epochs, stopping["grace_epochs"], stopping["reduction_factor"]),
-        trials=None if each is None else each * len(arms),
-        same_draws=search.get("method") != "optuna",
-    )
 
 
 def swept_trials(session: Session, experiment_id: int) -> list[SweptTrial]:
@@ -162,16 +121,6 @@ def sweep_progress(session: Session, experiment_id: int) -> SweepProgress:
         images_seen=sum(row[4] for row in trained),
         running=tuple((arms[arm].name, epochs) for arm, epochs in running if not _rendered(arms[arm])),
     )
-
-
-def halving_rungs(epochs: int, grace_epochs: int, reduction_factor: float) -> tuple[int, ...]:
-    """The epochs after which successive halving may stop a trial, below the last one: the first that reach grace_epochs
-    times a power of reduction_factor (above 1), as in Ray's scheduler."""
-    rungs, milestone = [grace_epochs], float(grace_epochs)
-    while (milestone := milestone * reduction_factor) < epochs:
-        if ceil(milestone) > rungs[-1]:
-            rungs.append(ceil(milestone))
-    return tuple(rung for rung in rungs if rung < epochs) or (grace_epochs,)
 
 
 def _models(session: Session, experiment_id: int) -> list[Arm]:

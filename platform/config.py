@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
@@ -24,7 +25,7 @@ from platform.datasets import KNOWN_NAMES
 from platform.hyperparameters import Hyperparameters
 from platform.yaml_input import ConfigError, Key, Mistake, Place, messages, nearest, placed, read_text, read_yaml, shown
 
-__all__ = ["ConfigError", "ConfigFile", "Range", "SweepConfig", "changes_between", "read_config"]
+__all__ = ["ConfigError", "ConfigFile", "Range", "SweepConfig", "changes_between", "read_config", "recorded_config"]
 
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 _SOURCES = (*KNOWN_NAMES, "folder:PATH")
@@ -284,6 +285,26 @@ def changes_between(old: dict[str, Any], config: SweepConfig) -> list[str]:
     before, now = _flat(old), _flat(new)
     keys = sorted(key for key in before.keys() | now.keys() if key.split(".")[0] not in ("resources", "dataset"))
     return [f"{key} was {before.get(key)} and is {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
+
+
+def recorded_config(recorded: Mapping[str, Any]) -> SweepConfig:
+    """The config of an experiment's row, to be shown: keys that there are no more are left out."""
+    try:
+        return SweepConfig.model_validate(recorded)
+    except pydantic.ValidationError as error:
+        gone = [mistake["loc"] for mistake in error.errors() if mistake["type"] in _UNKNOWN_KEY]
+        if not gone:
+            raise
+    known = deepcopy(dict(recorded))
+    for *sections, key in gone:
+        section: Any = known
+        for name in sections:
+            section = section[name]
+        del section[key]
+    return SweepConfig.model_validate(known)
+
+
+_UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")  # what pydantic calls it, in sections and dataclasses
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

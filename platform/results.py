@@ -26,8 +26,8 @@ from db.results import (
 from db.schema import Arm, Experiment, Study, Trial, TrialStatus
 from db.store import read_session
 from db.studies import studies_of
-from db.sweeps import sweep_plan
 from platform.chosen_experiment import open_experiment, parser_of_results
+from platform.config import recorded_config
 from platform.intervals import Share, wilson
 from platform.scores import JURY, SCORES
 from platform.seeds import seed_tables
@@ -77,7 +77,8 @@ def results_tables(
     trials: dict[int, MeasuredTrial | None] = {result.arm_id: result.best for result in results}
     if answers is not None:
         trials |= {contender.arm_id: contender.trial for contender in answers.contenders}
-    searched = list(sweep_plan(session, experiment_progress(session, experiment).id).searched)
+    row = session.get_one(Experiment, experiment_progress(session, experiment).id)
+    searched = list(recorded_config(row.config).search.values())
     votes = _votes_table(results, trials, answers, inclusion, no_votes, published=published)
     note = f"{votes.note} {jury_note(session, experiment, None if answers is None else answers.study)}".strip()
     return [

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from db.schema import TrialStatus
-from db.sweeps import halving_rungs
 from platform.arm_options import trained_arms
 from platform.config import Range, SweepConfig
 from platform.hyperparameters import Hyperparameters
@@ -40,6 +39,11 @@ def trials_per_arm(config: SweepConfig) -> int:
 def trials_in_all(config: SweepConfig) -> int:
     """Those of the search, and the replicates."""
     return len(trained_arms(config.arms)) * (trials_per_arm(config) + config.replicates)
+
+
+def rows_in_all(config: SweepConfig) -> int:
+    """The rows that these trials have in the database: arms that render others have some of their own."""
+    return len(config.arms) * (trials_per_arm(config) + config.replicates)
 
 
 def is_replicate(config: SweepConfig, number: int) -> bool:
@@ -130,7 +134,7 @@ def fates(config: SweepConfig, reported: Reported) -> dict[int, Fate]:
     searched = trials_per_arm(config)
     result = {searched + more: Fate(config.epochs, decided=True) for more in range(1, config.replicates + 1)}
     left = list(range(1, searched + 1))
-    for rung in _rungs(config):
+    for rung in rungs(config):
         losses = reported.losses.get(rung, {})
         if any(number not in losses and reported.ended.get(number) != "failed" for number in left):
             return result | {number: Fate(rung, decided=False) for number in left}
@@ -140,12 +144,16 @@ def fates(config: SweepConfig, reported: Reported) -> dict[int, Fate]:
     return result | {number: Fate(config.epochs, decided=True) for number in left}
 
 
-def _rungs(config: SweepConfig) -> tuple[int, ...]:
-    stopping = config.early_stopping
-    if stopping is None:
-        return ()
-    found = halving_rungs(config.epochs, stopping.grace_epochs, stopping.reduction_factor)
-    return tuple(rung for rung in found if rung < config.epochs)
+def rungs(config: SweepConfig) -> tuple[int, ...]:
+    """The epochs after which early stopping may end a trial: the first that reach grace_epochs times a power of
+    reduction_factor, below the last one, as in Ray's scheduler."""
+    found, stopping = set(), config.early_stopping
+    if stopping is not None:
+        milestone = float(stopping.grace_epochs)
+        while math.ceil(milestone) < config.epochs:
+            found.add(math.ceil(milestone))
+            milestone *= stopping.reduction_factor
+    return tuple(sorted(found))
 
 
 def _going_on(config: SweepConfig, trials: int) -> int:
@@ -198,10 +206,10 @@ def _distribution(values: list[Any] | Range) -> Any:
 def epoch_counts(config: SweepConfig) -> list[int]:
     """How many of an arm's trials train each epoch, from the first, if none fails, replicates included."""
     counts, trials = [], trials_per_arm(config)
-    rungs = _rungs(config)
+    stops = rungs(config)
     for epoch in range(1, config.epochs + 1):
         counts.append(trials + config.replicates)
-        if epoch in rungs:
+        if epoch in stops:
             trials = _going_on(config, trials)
     return counts
 

@@ -29,6 +29,7 @@ from db.results import MeasuredTrial
 from db.schema import Arm, Question, Study, StudyArm
 from db.store import read_session, write_session
 from db.votes import finish_instructions, progress, record_check, record_comment, record_vote, take_break
+from platform.config import SweepConfig
 
 ARMS = ("regression", "classification", "rebalanced 0.25")
 WRONG = {"left": "right", "right": "left", "real": "fake", "fake": "real"}
@@ -56,6 +57,14 @@ def colourized(photograph: np.ndarray, arm: int) -> np.ndarray:
     return np.asarray(np.round(share * photograph + (1 - share) * grey), dtype=np.uint8)
 
 
+def config_with(experiment: str, parts: Mapping[str, Any]) -> dict[str, Any]:
+    """A whole config of a sweep, as it is recorded, with these parts."""
+    search = {"method": "random", "trials_per_arm": 2, "space": {"learning_rate": [0.001]}}
+    arms = {"regression": {"kind": "regression"}, "rebalanced": {"kind": "classification", "rebalancing": 0.5}}
+    whole = {"experiment": experiment, "dataset": ["photos"], "epochs": 3, "arms": arms, **parts}
+    return SweepConfig.model_validate(whole | {"search": search | whole.get("search", {})}).model_dump(mode="json")
+
+
 def begin_experiment(
     session: Session, name: str, config: dict[str, Any], *, fingerprint: str, images: int
 ) -> tuple[int, int, int]:
@@ -76,7 +85,7 @@ def begin_experiment(
         session,
         name=name,
         dataset_id=dataset_id,
-        config=config,
+        config=config_with(name, config),
         config_yaml="",
         storage_path="results",
     )

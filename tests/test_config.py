@@ -9,9 +9,19 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from platform.arm_options import ArmOptions, CriticOptions, KMeans
-from platform.config import ConfigError, ConfigFile, Range, SweepConfig, arm_mistakes, changes_between, read_config
+from platform.config import (
+    ConfigError,
+    ConfigFile,
+    Range,
+    SweepConfig,
+    arm_mistakes,
+    changes_between,
+    read_config,
+    recorded_config,
+)
 from platform.hyperparameters import Hyperparameters
 
 CONFIGS = sorted((Path(__file__).parent.parent / "tune_configs").glob("*.yaml"))
@@ -345,3 +355,22 @@ def test_a_range_goes_from_its_low_to_its_high_end(low: float, factor: float, lo
     values = Range(loguniform=bounds) if log else Range(uniform=bounds)
     middle = math.sqrt(low * bounds[1]) if log else (low + bounds[1]) / 2
     assert [values.at(0), values.at(0.5), values.at(1)] == pytest.approx([low, middle, bounds[1]])
+
+
+def test_a_recorded_config_is_shown_without_the_keys_that_are_gone() -> None:
+    config = SweepConfig.model_validate(
+        {
+            "experiment": "x",
+            "dataset": "photos",
+            "epochs": 1,
+            "arms": {"regression": {"kind": "regression"}},
+            "training": {"learning_rate": 0.1},
+            "search": {"method": "random", "trials_per_arm": 1},
+        }
+    )
+    recorded = config.model_dump(mode="json")
+    older = recorded | {"gone": 1, "training": recorded["training"] | {"gone": {"deep": 2}}}
+    older["arms"] = {"regression": recorded["arms"]["regression"] | {"gone": []}}
+    assert recorded_config(older).model_dump(mode="json") == recorded
+    with pytest.raises(ValidationError, match="epochs"):
+        recorded_config(recorded | {"epochs": "many"})

@@ -10,6 +10,7 @@ import optuna
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
+from ray.tune.schedulers.async_hyperband import _Bracket
 
 from db.schema import TrialStatus
 from platform.config import SweepConfig
@@ -24,6 +25,7 @@ from platform.trials import (
     plan_replicates,
     plan_trials,
     propose,
+    rungs,
     seconds_left,
     trial_seed,
     trials_in_all,
@@ -165,6 +167,18 @@ def test_the_best_go_on_whoever_comes_first(grace_epochs: int, reduction_factor:
         assert all(fate.decided for fate in fates(config, reported).values())
         counts = [sum(epoch >= one for epoch in at.values()) for one in range(1, epochs + 1)]
         assert counts == epoch_counts(config)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 9, 10, 27, 81])
+@pytest.mark.parametrize("grace_epochs", [1, 2, 5])
+@pytest.mark.parametrize("reduction_factor", [1.05, 1.5, 2, 2.5, 3, 4])
+def test_rungs_are_where_rays_scheduler_has_them(epochs: int, grace_epochs: int, reduction_factor: float) -> None:
+    if grace_epochs > epochs:
+        return  # no such config
+    bracket = _Bracket(grace_epochs, epochs, reduction_factor, 0)
+    milestones = sorted({math.ceil(milestone) for milestone, _ in bracket._rungs})
+    below = tuple(rung for rung in milestones if rung < epochs)
+    assert rungs(early(grace_epochs, reduction_factor, epochs=epochs)) == below
 
 
 def test_a_trial_waits_at_a_rung_for_the_others_but_not_for_those_that_failed() -> None:

@@ -11,21 +11,21 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from db.results import ExperimentSummary, best_trials
-from db.schema import TrialStatus
+from db.schema import Experiment, TrialStatus
 from db.store import read_session
 from db.sweeps import (
     UNDER_WAY,
-    SweepPlan,
     SweepProgress,
     SweptTrial,
     learning_curves,
-    sweep_plan,
     sweep_progress,
     swept_trials,
 )
+from platform.config import Range, SweepConfig, recorded_config
 from platform.results import STATUSES, short
 from platform.scores import SCORES
 from platform.tables import Table
+from platform.trials import rows_in_all, rungs
 from survey_app.dashboard.chosen import Chosen, choose
 from survey_app.dashboard.exhibits import COLOURS, Exhibit, Figure, arm_scale, show_exhibits
 
@@ -34,6 +34,7 @@ PANEL_WIDTH, PANEL_HEIGHT, LEGEND_HEIGHT = 260, 250, 26  # pixels; of a legend, 
 # Points of both figures are filled where the trial has finished, hollow where it was stopped, failed or is under way.
 FILLED = alt.condition(alt.datum.status == "finished", alt.value(1), alt.value(0))
 HOLLOW = "Hollow: trials that were stopped early, failed, or are under way."
+BEST = "Best is a model's first replicate or, without replicates, its finished trial with the lowest tuning loss."
 
 
 def show(chosen: Chosen) -> None:
@@ -42,7 +43,7 @@ def show(chosen: Chosen) -> None:
     with read_session(chosen.engine) as session:
         now = sweep_progress(session, experiment.id)
         if experiment.status == "running":
-            _show_progress(chosen, sweep_plan(session, experiment.id), now)
+            _show_progress(chosen, _config_of(session, experiment.id), now)
         headings = {score.heading: name for name, score in SCORES.items()}
         score = choose("Score", list(headings), key="score")
         database = chosen.engine.url.render_as_string()
@@ -65,23 +66,27 @@ def _drawn(
 
 def exhibits(session: Session, experiment: ExperimentSummary, *, score: str = "loss") -> list[Exhibit]:
     """Costs, failures, learning curves, what was tried, all trials. score: what the figures are of, a key of SCORES."""
-    plan, trials = sweep_plan(session, experiment.id), swept_trials(session, experiment.id)
+    config, trials = _config_of(session, experiment.id), swept_trials(session, experiment.id)
     if not trials:
         return ["No trial has been made yet: they appear here as soon as Ray starts them."]
     best = set(best_trials(session, experiment.id).values())
-    frame = pd.DataFrame([_row(plan, trial, score) for trial in trials])
+    frame = pd.DataFrame([_row(config, trial, score) for trial in trials])
     frame["best"] = [trial.id in best for trial in trials]
     measured = learning_curves(session, experiment.id, score)
     return [
-        _costs_table(plan, frame),
+        _costs_table(config, frame),
         *_failures(frame),
-        _curves_figure(plan, frame, pd.DataFrame(measured, columns=["id", "epoch", "images", "value"]), score),
-        *_hyperparameters_figure(plan, frame, score),
-        _trials_table(plan, frame),
+        _curves_figure(config, frame, pd.DataFrame(measured, columns=["id", "epoch", "images", "value"]), score),
+        *_hyperparameters_figure(config, frame, score),
+        _trials_table(config, frame),
     ]
 
 
-def _row(plan: SweepPlan, trial: SweptTrial, score: str) -> dict[str, Any]:
+def _config_of(session: Session, experiment_id: int) -> SweepConfig:
+    return recorded_config(session.get_one(Experiment, experiment_id).config)
+
+
+def _row(config: SweepConfig, trial: SweptTrial, score: str) -> dict[str, Any]:
     """A trial as all exhibits take it."""
     value = trial.validation.get(score)
     return {
@@ -89,7 +94,7 @@ def _row(plan: SweepPlan, trial: SweptTrial, score: str) -> dict[str, Any]:
         "model": trial.arm,
         "λ": trial.rebalancing,
         "trial": trial.number,
-        **{_words(name): trial.hyperparameters.get(name) for name in plan.searched},
+        **{_words(name): trial.hyperparameters.get(name) for name in config.search.values()},
         "status": _words(trial.status),
         "epochs": trial.epochs_done,
         # A model that decodes another one's training has none of its own.
@@ -102,7 +107,7 @@ def _row(plan: SweepPlan, trial: SweptTrial, score: str) -> dict[str, Any]:
     }
 
 
-def _show_progress(chosen: Chosen, plan: SweepPlan, drawn: SweepProgress) -> None:
+def _show_progress(chosen: Chosen, config: SweepConfig, drawn: SweepProgress) -> None:
     """drawn: what the page's figures show. They are drawn again when another trial has ended, not before."""
 
     @st.fragment(run_every=REFRESH_S)
@@ -115,7 +120,7 @@ def _show_progress(chosen: Chosen, plan: SweepPlan, drawn: SweepProgress) -> Non
             return
         if now.status != "running" or now.ended != drawn.ended:
             st.rerun()
-        done, words = progress_words(plan, now)
+        done, words = progress_words(config, now)
         st.progress(done, words)
         st.caption(
             f"Last asked at {datetime.now(UTC):%H:%M:%S} UTC, every {REFRESH_S} s; the figures are drawn again when a "
@@ -125,11 +130,10 @@ def _show_progress(chosen: Chosen, plan: SweepPlan, drawn: SweepProgress) -> Non
     live()
 
 
-def progress_words(plan: SweepPlan, progress: SweepProgress) -> tuple[float, str]:
+def progress_words(config: SweepConfig, progress: SweepProgress) -> tuple[float, str]:
     """The share of the planned trials that have ended, in [0, 1], and a sentence about those that have not."""
-    total = max(plan.trials or 0, sum(progress.trials.values()))
-    of = "" if plan.epochs is None else f" of {plan.epochs}"
-    running = [f"{arm} after epoch {epochs}{of}" for arm, epochs in progress.running[:4]]
+    total = rows_in_all(config)
+    running = [f"{arm} after epoch {epochs} of {config.epochs}" for arm, epochs in progress.running[:4]]
     if len(progress.running) > len(running):
         running.append(f"{len(progress.running) - len(running)} more")
     ended = _counted({status: count for status, count in progress.trials.items() if status not in UNDER_WAY})
@@ -140,22 +144,22 @@ def progress_words(plan: SweepPlan, progress: SweepProgress) -> tuple[float, str
     return (progress.ended / total if total else 0.0), words
 
 
-def _costs_table(plan: SweepPlan, frame: pd.DataFrame) -> Table:
+def _costs_table(config: SweepConfig, frame: pd.DataFrame) -> Table:
     numbers = frame[["model", "images", "training (min)"]].fillna(0)
     numbers.insert(1, "trials", 1)
     for position, status in enumerate(("finished", "stopped early", "failed"), start=2):
         numbers.insert(position, status, (frame["status"] == status).astype(int))
     costs = numbers.groupby("model", sort=False).sum()
     costs.loc["all"] = costs.sum()
-    allowed = "" if plan.epochs is None else f" of at most {plan.epochs} epochs"
     return Table(
         "costs",
         "What it cost",
         costs.reset_index(),
         dict.fromkeys(["trials", "finished", "stopped early", "failed"], ".0f")
         | {"images": ",.0f", "training (min)": ",.1f"},
-        f"Every model was allowed the same: as many trials{allowed}, the same images, the same seeds"
-        + (" and draws. " if plan.same_draws else ". ")
+        f"Every model was allowed the same: as many trials of at most {config.epochs} epochs, the same images, the "
+        "same seeds"
+        + (". " if config.search.method == "optuna" else " and draws. ")
         + "How much of that it used depends on what was stopped early. Training adds up trials that ran side by side; "
         "a model that decodes another one's training has none of its own.",
     )
@@ -169,7 +173,7 @@ def _failures(frame: pd.DataFrame) -> list[Table]:
     return [Table("failed-trials", title, failed, note="They stand for nothing: no model's result comes from them.")]
 
 
-def _curves_figure(plan: SweepPlan, frame: pd.DataFrame, measured: pd.DataFrame, score: str) -> Exhibit:
+def _curves_figure(config: SweepConfig, frame: pd.DataFrame, measured: pd.DataFrame, score: str) -> Exhibit:
     """One panel per model, of every epoch of every trial, and on training images too of its best. Losses of different
     kinds of model, or of different λ, are not on one scale; scores are."""
     heading = SCORES[score].heading
@@ -185,10 +189,10 @@ def _curves_figure(plan: SweepPlan, frame: pd.DataFrame, measured: pd.DataFrame,
         margin = 0.04 * (high - low) or 0.5
         scale = alt.Scale(domain=[low - margin, high + margin], nice=False)
     y = alt.Y("value:Q", scale=scale, title=heading + (" (log)" if score == "loss" else ""))
-    last = max(plan.epochs or 0, int(curves["epoch"].max()))
+    last = config.epochs
     panels = [
         _curve_panel(curves[curves["model"] == arm], last, y, COLOURS[place % len(COLOURS)]).properties(title=arm)
-        for place, arm in enumerate(plan.arms)
+        for place, arm in enumerate(frame["model"].unique())
         if (curves["model"] == arm).any()
     ]
     final = curves[curves["best"] & curves["last"]]
@@ -200,15 +204,15 @@ def _curves_figure(plan: SweepPlan, frame: pd.DataFrame, measured: pd.DataFrame,
         )
     else:
         note = "On validation images. Thick: the model's best trial; dotted, the same on training images."
-    rungs = ", ".join(map(str, plan.rungs))
-    stops = f" Early stopping may end a trial after epoch {rungs}, among those of its model." if rungs else ""
+    listed = ", ".join(map(str, rungs(config)))
+    stops = f" Early stopping may end a trial after epoch {listed}, among those of its model." if listed else ""
     return Figure(
         "learning-curves",
         f"Learning curves: {heading}",
         f"{heading} by epoch, one line per trial, one panel per model. "
         + (f"The best trial of each model ends at: {'; '.join(ends)}." if ends else "No trial has finished yet."),
         alt.concat(*panels, columns=3),
-        f"{note} {HOLLOW}{stops}",
+        f"{note} {BEST} {HOLLOW}{stops}",
         curves.drop(columns=["epochs", "last"]),
     )
 
@@ -234,23 +238,23 @@ def _curve_panel(curves: pd.DataFrame, last: int, y: alt.Y, colour: str) -> Any:
     )
 
 
-def _hyperparameters_figure(plan: SweepPlan, frame: pd.DataFrame, score: str) -> list[Figure]:
+def _hyperparameters_figure(config: SweepConfig, frame: pd.DataFrame, score: str) -> list[Figure]:
     """How each trial did, against each hyperparameter that was varied and against λ, a panel for each; none where
     nothing was."""
     heading, scale, outcome = f"{SCORES[score].heading} in validation", alt.Scale(zero=False), frame["score"]
     if score == "loss":
-        # Losses of different models are not on one scale: each is set beside its model's best trial, or lowest so far.
-        losses = frame.groupby("model")["tuning loss"].min()
-        losses.update(frame[frame["best"]].set_index("model")["tuning loss"])
-        outcome = 100 * (frame["tuning loss"] / frame["model"].map(losses) - 1)
-        heading, scale = "loss above the model's best (%)", alt.Scale(type="symlog")
-    searched = [_words(name) for name in plan.searched]
+        # Losses of different models are not on one scale: each is set beside its model's lowest.
+        lowest = frame.groupby("model")["tuning loss"].min()
+        outcome = 100 * (frame["tuning loss"] / frame["model"].map(lowest) - 1)
+        heading, scale = "loss above the model's lowest (%)", alt.Scale(type="symlog")
+    searched = [_words(name) for name in config.search.values()]
     has_lambda = score != "loss" and frame["λ"].nunique() > 1  # losses of different λ do not compare
     varied = [*searched, "λ"] if has_lambda else searched
     shown = frame[["model", "trial", *varied, "status", "best"]].assign(outcome=outcome).dropna(subset=["outcome"])
     if not varied or shown.empty:
         return []
-    arms = arm_scale(plan.arms)
+    models = frame["model"].unique().tolist()  # of which some may have been added later
+    arms = arm_scale(models)
     legend = alt.Legend(columns=2)
     base = (
         alt.Chart(shown.drop(columns="best"))
@@ -259,17 +263,18 @@ def _hyperparameters_figure(plan: SweepPlan, frame: pd.DataFrame, score: str) ->
             y=alt.Y("outcome:Q", scale=scale, title=heading),
             color=arms["color"].legend(legend),
             shape=arms["shape"].legend(legend),
-            fill=alt.Fill("model:N", scale=arms["color"]["scale"], sort=plan.arms, title="model", legend=legend),
+            fill=alt.Fill("model:N", scale=arms["color"]["scale"], sort=models, title="model", legend=legend),
             fillOpacity=FILLED,
             tooltip=["model:N", "trial:Q", "status:N", *searched, alt.Tooltip("outcome:Q", format=".4g")],
         )
-        .properties(width=PANEL_WIDTH, height=PANEL_HEIGHT + LEGEND_HEIGHT * (3 + len(plan.arms) // 2))
+        .properties(width=PANEL_WIDTH, height=PANEL_HEIGHT + LEGEND_HEIGHT * (3 + len(models) // 2))
     )
     panels = []
-    for name, listed in plan.searched.items():
-        kind = alt.Scale(type="log", nice=False, padding=8) if name in plan.log_scaled else alt.Scale(zero=False)
-        x = alt.X(f"{_words(name)}:Q", scale=kind, axis=alt.Axis(format="~g", tickCount=5))
-        if listed is not None:
+    for name, values in config.search.values().items():
+        if isinstance(values, Range):
+            kind = alt.Scale(type="log", nice=False, padding=8) if values.loguniform else alt.Scale(zero=False)
+            x = alt.X(f"{_words(name)}:Q", scale=kind, axis=alt.Axis(format="~g", tickCount=5))
+        else:
             x = alt.X(f"{_words(name)}:N", axis=alt.Axis(labelAngle=0))
         panels.append(base.encode(x=x))
     if has_lambda:
@@ -288,16 +293,16 @@ def _hyperparameters_figure(plan: SweepPlan, frame: pd.DataFrame, score: str) ->
             f"{heading} of {len(shown)} trials against {', '.join(varied)}. "
             f"The best trial of each model: {'; '.join(best) or 'none yet'}.",
             alt.concat(*panels, columns=3),
-            f"One point per trial, after its last epoch. {HOLLOW}"
+            f"One point per trial, after its last epoch. {BEST} {HOLLOW}"
             + (" Tuning losses, from 1 % on a logarithmic scale." if score == "loss" else ""),
             shown.rename(columns={"outcome": heading}),
         )
     ]
 
 
-def _trials_table(plan: SweepPlan, frame: pd.DataFrame) -> Table:
+def _trials_table(config: SweepConfig, frame: pd.DataFrame) -> Table:
     formats = {"images": ",.0f", "training (min)": ",.2f", "tuning loss": ".4g"}
-    formats |= {name: ".3g" for name in map(_words, plan.searched) if pd.api.types.is_float_dtype(frame[name])}
+    formats |= {name: ".3g" for name in map(_words, config.search.values()) if pd.api.types.is_float_dtype(frame[name])}
     return Table(
         "trials",
         "All trials",
