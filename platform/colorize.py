@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import vl_convert
 from PIL import Image
 from pydantic import ValidationError
 from sqlalchemy import Engine
@@ -27,7 +26,7 @@ from db.pictures import encoded
 from db.store import DATABASE_HELP, default_database, read_session
 from platform.arm_options import read_options
 from platform.chosen_experiment import open_experiment
-from platform.contact_sheet import Cell, drawn, sheet_svg
+from platform.contact_sheet import PICTURE_PX, paste_sheet
 from platform.evaluation import known_of, predict
 from platform.photographs import (
     MOST_PIXELS,
@@ -40,8 +39,6 @@ from platform.photographs import (
     read_photograph,
 )
 from platform.stored_models import file_name, finished_models, load_trial
-
-SHEET_PX = 120  # the longer side of a picture on a sheet
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -92,7 +89,7 @@ def _colour_all(options: argparse.Namespace) -> int:
                 coloured[arm] = colour_photograph(rgb, colour, parts=parts, short_side=options.short_side)
                 print(_save(coloured[arm], target, exif))
             pictures = {"photograph": rgb, **coloured}
-            rows.append((path.stem, {name: _thumbnail(picture) for name, picture in pictures.items()}))
+            rows.append((path.stem, {name: _shrink(picture) for name, picture in pictures.items()}))
         except UserError as error:
             print(error, file=sys.stderr)
             faults += 1
@@ -160,20 +157,17 @@ def _written(path: Path) -> Iterator[None]:
         raise UserError(f"{path} cannot be written ({reason}); give another --out.") from error
 
 
-def _thumbnail(picture: np.ndarray) -> np.ndarray:
+def _shrink(picture: np.ndarray) -> np.ndarray:
     image = Image.fromarray(picture)
-    image.thumbnail((SHEET_PX, SHEET_PX))
+    image.thumbnail((PICTURE_PX, PICTURE_PX))
     return np.asarray(image)
 
 
 def _save_sheet(rows: Sequence[tuple[str, Mapping[str, np.ndarray]]], path: Path, title: str) -> Path:
-    """The photographs, a row each, and what each model makes of them; rows: their names and thumbnails."""
-    sizes = [thumb.shape for _, thumbs in rows for thumb in thumbs.values()]
-    box_px = max(width for _, width, _ in sizes), max(height for height, _, _ in sizes)
-    cells = [(name, [Cell(drawn(encoded(thumb))) for thumb in thumbs.values()]) for name, thumbs in rows]
-    svg = sheet_svg(title, list(rows[0][1]), cells, "", box_px=box_px)
+    """The photographs, a row each, and what each model makes of them; rows: their names and small pictures."""
+    lines = [(name, list(pictures.values())) for name, pictures in rows]
     with _written(path):
-        path.write_bytes(vl_convert.svg_to_png(svg, scale=1))
+        path.write_bytes(encoded(paste_sheet(title, list(rows[0][1]), lines)))
     return path
 
 

@@ -332,7 +332,7 @@ def print_results(engine: Engine, experiment: str, console: Console) -> None:
     wide = not console.is_terminal
     console.print(f"{summary.dataset}: {summary.dataset_note}", markup=False, highlight=False, soft_wrap=wide)
     for table in tables:
-        console.print(table.rich(), crop=False)
+        console.print(table.for_console(), crop=False)
         console.print(table.note, markup=False, highlight=False, soft_wrap=wide)
 
 

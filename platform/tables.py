@@ -1,7 +1,6 @@
-"""A table that is made once and prints itself on a console, as HTML, Markdown, LaTeX and CSV."""
+"""A table that is made once and shows itself on a console, as HTML, LaTeX and CSV."""
 
 import html
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -21,10 +20,6 @@ SHORT = {
 }
 SHORT |= {"information,": "info.,", "(photographs": "(photos"}
 GAP = 2  # between a console's columns
-
-LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
-LATEX |= {"^": r"\textasciicircum{}", "λ": r"$\lambda$", "Δ": r"$\Delta$", "ρ": r"$\rho$", "−": "$-$", "±": r"$\pm$"}
-LATEX |= {"–": "--", "×": r"$\times$", "\N{NO-BREAK SPACE}": "~"}
 
 CSS = """
 .huejury-table { overflow: auto; max-height: 42rem; }
@@ -65,37 +60,19 @@ class Table:
             rows[heading] = ["–" if pd.isna(value) else format(value, form) for value in self.frame[heading]]
         return rows
 
-    def rich(self, width: int = 80) -> Group:
-        """For a console of this width, without the columns that say nothing yet. Names and numbers are never cut: what
-        does not fit is wider."""
-        rows = self.text().map(lambda cell: cell.replace(" ± ", " ±\N{NO-BREAK SPACE}"))
+    def for_console(self) -> Group:
+        """Without the columns that say nothing yet. No name, number or word is cut: what does not fit is wider."""
+        rows = self.text()
         rows = rows[[heading for number, heading in enumerate(rows) if number == 0 or (rows[heading] != "–").any()]]
-        columns = [
-            [" ".join(SHORT.get(word, word) for word in heading.split(" ")), *rows[heading]] for heading in rows.columns
-        ]
-        # The first column, of names, is as wide as it takes, the others as their longest words; then the tallest grow.
-        widths = [max(len(word) for cell in column for word in cell.split(" ")) for column in columns]
-        widths[0] = max(map(len, columns[0]))
-        spare = width - sum(widths) - GAP * (len(widths) - 1)
-        while spare > 0:
-            heights = [_height(column, size) for column, size in zip(columns, widths, strict=True)]
-            tallest = heights.index(max(heights))
-            if heights[tallest][0] == 1:
-                break
-            widths[tallest] += 1
-            spare -= 1
-        total = sum(widths) + GAP * (len(widths) - 1)
         table = rich.table.Table(box=None, header_style="bold", padding=(0, GAP, 0, 0), pad_edge=False)
-        if total > width:
-            table.width = total  # else Rich would cut what does not fit
-        wrapped = [
-            ["\n".join(_lines(cell, size)) for cell in column] for column, size in zip(columns, widths, strict=True)
-        ]
-        for number, ((heading, *cells), size) in enumerate(zip(wrapped, widths, strict=True)):
-            texts = any(any(map(str.isalpha, cell)) for cell in cells)
-            left = number == 0 or texts
-            table.add_column(escape(heading), justify="left" if left else "right", no_wrap=True, width=size)
-        for row in zip(*(cells for _, *cells in wrapped), strict=True):
+        for number, (heading, cells) in enumerate(rows.items()):
+            short = " ".join(SHORT.get(word, word) for word in str(heading).split(" "))
+            words = [word for cell in (short, *cells) for word in cell.split(" ")]
+            left = number == 0 or any(any(map(str.isalpha, cell)) for cell in cells)
+            table.add_column(
+                escape(short), justify="left" if left else "right", no_wrap=number == 0, min_width=max(map(len, words))
+            )
+        for row in rows.to_numpy():
             table.add_row(*map(escape, row))
         return Group(Text(f"\n{self.title}", style="italic"), table)
 
@@ -103,22 +80,9 @@ class Table:
         """Numbers with all their digits."""
         return self.frame.to_csv(index=False)
 
-    def markdown(self) -> str:
-        """The table as it is read, in GitHub's Markdown, under its title."""
-        rows = self.text()
-        lines = [
-            "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
-            for row in [list(rows.columns), *rows.to_numpy().tolist()]
-        ]
-        lines.insert(1, "|" + "---|" * len(rows.columns))
-        return f"**{self.title}**\n\n" + "\n".join(lines) + (f"\n\n{self.note}" if self.note else "") + "\n"
-
     def latex(self) -> str:
-        """The table as it is read, for LaTeX with the package booktabs."""
-        rows = self.text().map(_latex).rename(columns=_latex)
-        columns = "l" + "r" * (len(rows.columns) - 1)
-        caption = _latex(self.title)
-        return str(rows.to_latex(index=False, escape=False, column_format=columns, caption=caption, position="ht"))
+        """The table as it is read, for LaTeX with the package booktabs, in an engine that reads UTF-8 (λ, Δ)."""
+        return str(self.text().to_latex(index=False, escape=True))
 
     def html(self) -> str:
         """The table as it is read; CSS gives it its looks."""
@@ -144,17 +108,3 @@ class Table:
             f'<span class="interval" aria-hidden="true">{mark}<i style="left:{low:.2f}%;width:{high - low:.2f}%"></i>'
             f'<b style="left:{estimate:.2f}%"></b></span>'
         )
-
-
-def _latex(text: str) -> str:
-    return "".join(LATEX.get(letter, letter) for letter in text)
-
-
-def _lines(cell: str, width: int) -> list[str]:
-    return textwrap.wrap(cell, width, break_long_words=False, break_on_hyphens=False) or [""]
-
-
-def _height(column: Sequence[str], width: int) -> tuple[int, int]:
-    """Lines of the tallest cell of a column, its heading among them, and of all of them."""
-    lines = [len(_lines(cell, width)) for cell in column]
-    return max(lines), sum(lines)

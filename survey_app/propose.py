@@ -154,7 +154,7 @@ def _run(options: argparse.Namespace) -> int:
         _write(config, file, answers, best, values)
         lines = [f"{file} plans them. Then:"]
         lines += [f"  python -m platform.sweep {shlex.quote(str(file))}{naming_database(engine, '--database ')}"]
-    console.print(best_table(answers, before, places, curve).rich(console.width), crop=False)
+    console.print(best_table(answers, before, places, curve).for_console(), crop=False)
     if before:
         console.print(f"Earlier studies of the same experiment whose answers are on this curve, too: {len(before)}.")
     for line in _reasons(curve, best, values, how_sure_of_best(answers, before)):

@@ -184,7 +184,7 @@ def _list(engine: Engine, console: Console) -> int:
         }
         for study in studies
     ]
-    console.print(Table("studies", "Studies", pd.DataFrame(rows)).rich(console.width), crop=False)
+    console.print(Table("studies", "Studies", pd.DataFrame(rows)).for_console(), crop=False)
     return 0
 
 
@@ -193,7 +193,7 @@ def _show(engine: Engine, name: str, console: Console, *, simulated: bool) -> in
     _describe(study, console)
     with read_session(engine) as session:
         answers = load_answers(session, find_study(session, name), simulated=simulated)
-    console.print(inclusions_table(answers).rich())
+    console.print(inclusions_table(answers).for_console())
     return 0
 
 

@@ -15,12 +15,12 @@ from sqlalchemy import Engine, case, delete, func, select, update
 
 from db.answers import Answers, load_answers
 from db.gallery import photographs, sample_pngs, truth_pngs
-from db.pictures import pixels
+from db.pictures import encoded
 from db.results import arm_results, experiment_progress
 from db.schema import Arm, Dataset, Image, Participant, Question, Report, Sample, Trial, Vote
 from db.store import open_database, read_session, write_session
 from db.studies import create_study, find_study
-from platform.contact_sheet import grey_png
+from platform.contact_sheet import convert_to_grey
 from survey_app.dashboard import pictures_view
 from survey_app.dashboard.classes_view import class_exhibits
 from survey_app.dashboard.exhibits import COLOURS, Figure, svg
@@ -136,7 +136,7 @@ def test_errors_are_those_stored_with_the_pictures(engine: Engine) -> None:
 
 def test_grey_is_the_photograph_without_its_colours() -> None:
     (truth,) = cut_outs(1, 8)
-    lab = rgb2lab(pixels(grey_png(png(truth))))
+    lab = rgb2lab(convert_to_grey(png(truth)))
     assert np.abs(lab[..., 1:]).max() < 0.1
     assert np.abs(lab[..., 0] - rgb2lab(truth)[..., 0]).max() < 0.3  # grey has 256 steps
 
@@ -196,7 +196,7 @@ def test_pictures_are_the_stored_ones_and_say_what_they_are(engine: Engine) -> N
     with read_session(engine) as session:
         truth = truth_pngs(session, [image])[image]
         stored = sample_pngs(session, gallery.trial_ids, [image])
-    assert shown == [grey_png(truth), truth, *(stored[trial, image] for trial in gallery.trial_ids)]
+    assert shown == [encoded(convert_to_grey(truth)), truth, *(stored[trial, image] for trial in gallery.trial_ids)]
     assert "<b>frog</b>" not in text
     assert "&lt;b&gt;frog&lt;/b&gt;, image 1, coloured by regression: ΔE" in text
 

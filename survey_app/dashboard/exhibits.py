@@ -108,7 +108,8 @@ def show_exhibits(exhibits: Sequence[Exhibit]) -> None:
 def _show_figure(figure: Figure) -> None:
     stem = file_stem(figure.name, figure.title)
     with headed(figure.title, figure.name):
-        save_drawing(figure.name, stem, lambda: svg(figure))
+        save("SVG", lambda: svg(figure), f"{stem}.svg", figure.name)
+        save("PNG", lambda: png(svg(figure)), f"{stem}.png", figure.name)
         save("Data as CSV", lambda: figure.data.to_csv(index=False), f"{stem}.csv", figure.name)
     _show_chart(figure)
     st.caption(figure.note)
@@ -130,7 +131,6 @@ def _show_table(table: Table) -> None:
     stem = file_stem(table.name, table.title)
     with headed(table.title, table.name):
         save("CSV, all digits", table.csv, f"{stem}.csv", table.name)
-        save("Markdown", table.markdown, f"{stem}.md", table.name)
         save("LaTeX", table.latex, f"{stem}.tex", table.name)
     st.html(f"<style>{CSS}</style>{table.html()}")
     if table.note:
@@ -143,12 +143,6 @@ def save(label: str, write: Callable[[], str | bytes], file: str, name: str) -> 
     Every run of the script gives a button's file another name, and the old one is forgotten: so a click starts no run.
     """
     st.download_button(label, write, file, on_click="ignore", key=f"save {label} {name}")
-
-
-def save_drawing(name: str, stem: str, draw: Callable[[], str]) -> None:
-    """Buttons that save what `draw` gives, an SVG, as SVG and as PNG."""
-    save("SVG", draw, f"{stem}.svg", name)
-    save("PNG", lambda: png(draw()), f"{stem}.png", name)
 
 
 def headed(title: str, name: str) -> AbstractContextManager[object]:

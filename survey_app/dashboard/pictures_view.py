@@ -16,11 +16,11 @@ from sqlalchemy.orm import Session
 
 from db.answers import Answers
 from db.gallery import Photograph, photographs, sample_pngs, scores_of_samples, segment_pngs, truth_pngs
-from db.pictures import pixels
+from db.pictures import encoded, pixels
 from db.results import Contender, ExperimentSummary, arm_names, arm_results, best_contenders, contenders
 from db.store import read_session
 from db.studies import find_study
-from platform.contact_sheet import box_px, grey_png
+from platform.contact_sheet import choose_scale, convert_to_grey
 from platform.results import SIMULATED, titled
 from platform.scores import JURY
 from survey_app.dashboard.chosen import Chosen, choose
@@ -240,7 +240,7 @@ def gallery_html(session: Session, gallery: Gallery, rows: Sequence[int], order:
     for row, image in zip(rows, image_ids, strict=True):
         name = gallery.name(gallery.photographs[row])
         figures = [
-            _figure_html("grey", grey_png(truths[image]), f"{name}, in grey"),
+            _figure_html("grey", encoded(convert_to_grey(truths[image])), f"{name}, in grey"),
             _figure_html("photograph", truths[image], f"{name}, the photograph"),
         ]
         leader = None if marks is None or np.isnan(marks[row]).all() else int(np.nanargmax(marks[row]))
@@ -271,8 +271,9 @@ def _numbers(gallery: Gallery, row: int, column: int) -> list[str]:
 
 def _sizes(gallery: Gallery, truth: bytes) -> str:
     """The photograph's width and height, and the whole numbers that pictures are enlarged by, as CSS variables."""
-    height, width = pixels(truth).shape[:2]
-    scales = {name: box_px(truth, target)[0] // width for name, target in PICTURE_PX.items()}
+    picture = pixels(truth)
+    height, width = picture.shape[:2]
+    scales = {name: choose_scale(picture, target) for name, target in PICTURE_PX.items()}
     if len(gallery.contenders) > MOST_WIDE:
         scales["wide"] = scales["narrow"]
     return ";".join(f"--{name}:{size}" for name, size in {"width": width, "height": height, **scales}.items())
