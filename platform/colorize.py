@@ -9,36 +9,35 @@ import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import ValidationError
 from sqlalchemy import Engine
-from sqlalchemy.orm import Session
-from torch import Tensor
 
 from db.errors import UserError, run_command
 from db.pictures import encoded
 from db.store import DATABASE_HELP, default_database, read_session
-from platform.arm_options import read_options
 from platform.chosen_experiment import open_experiment
+from platform.compose import Reading, Task
 from platform.contact_sheet import PICTURE_PX, paste_sheet
-from platform.evaluation import known_of, predict
+from platform.models import Colorizer
 from platform.photographs import (
     MOST_PIXELS,
     PILLOWS_MOST_PIXELS,
     SHORT_SIDE,
-    Colour,
-    colour_photograph,
-    parts_of,
-    photograph_file,
+    choose_reading,
+    color_photograph,
+    encode_photograph,
     read_photograph,
 )
 from platform.stored_models import file_name, finished_models, load_trial
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+Painter = tuple[Task, Colorizer, Reading]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,22 +58,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--most-pixels", type=int, default=MOST_PIXELS, metavar="N", help="of a photograph (default: "
                         "%(default)s)")  # fmt: skip
     parser.add_argument("--location", action="store_true", help="keep where it was taken, which is left out otherwise")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where to (default: beside each photograph)")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where to (default: beside each photograph); "
+                        "of one photograph by one model the .png or .jpg file, too")  # fmt: skip
     parser.add_argument("--database", default=default_database(), help=DATABASE_HELP)
     options = parser.parse_intermixed_args(arguments)  # photographs may stand among the options
-    return run_command(lambda: _colour_all(options))
+    return run_command(lambda: color_all(options))
 
 
-def _colour_all(options: argparse.Namespace) -> int:
+def color_all(options: argparse.Namespace) -> int:
+    """Colour what the command's options say; the exit status. Raises UserError before the first photograph is read."""
     if options.short_side < 8:
         raise UserError(f"--short-side is {options.short_side}; give at least 8 pixels.")
     if not 1 <= options.most_pixels <= PILLOWS_MOST_PIXELS:
         raise UserError(f"--most-pixels is {options.most_pixels}; give 1 to {PILLOWS_MOST_PIXELS:,}.")
     torch.set_num_threads(1)  # two wait for each other as soon as anything else wants a core
     engine, experiment = open_experiment(options.database, options.experiment)
-    painters = _painters(engine, experiment, options)
-    if options.out is not None:
-        _make_folder(options.out)
+    painters = load_painters(engine, experiment, options)
+    out: Path | None = options.out
+    file = out if out is not None and out.suffix.lower() in PICTURE_SUFFIXES and not out.is_dir() else None
+    if file is not None and len(options.photographs) * len(painters) > 1:
+        raise UserError(f"{file} is one file: for several photographs or models give a folder as --out.")
+    if out is not None and file is None:
+        make_folder(out)
     faults, rows = 0, []
     taken = {path.resolve() for path in options.photographs}  # what is read and what was written, for nothing to cover
     for path in options.photographs:
@@ -82,74 +87,55 @@ def _colour_all(options: argparse.Namespace) -> int:
             rgb, exif = read_photograph(
                 path, location=options.location, most_pixels=options.most_pixels, say=partial(print, file=sys.stderr)
             )
-            beside = (path.parent if options.out is None else options.out) / path.stem
-            coloured = {}
-            for arm, (colour, parts) in painters.items():
-                target = _free(beside.with_name(f"{beside.name}-{file_name(arm)}{_suffix(path)}"), taken)
-                coloured[arm] = colour_photograph(rgb, colour, parts=parts, short_side=options.short_side)
-                print(_save(coloured[arm], target, exif))
-            pictures = {"photograph": rgb, **coloured}
-            rows.append((path.stem, {name: _shrink(picture) for name, picture in pictures.items()}))
+            pictures = {"photograph": rgb}
+            for arm, painter in painters.items():
+                name = f"{path.stem}-{file_name(arm)}{'.jpg' if path.suffix.lower() in ('.jpg', '.jpeg') else '.png'}"
+                target = file or (out or path.parent) / name
+                take_path(target, taken)
+                pictures[arm] = color_photograph(rgb, *painter, short_side=options.short_side)
+                with writing(target):
+                    target.write_bytes(encode_photograph(pictures[arm], target.suffix, exif))
+                print(target)
+            rows.append((path.stem, {name: shrink(picture) for name, picture in pictures.items()}))
         except UserError as error:
             print(error, file=sys.stderr)
             faults += 1
     if len(painters) > 1 and rows:
-        folder = options.photographs[0].parent if options.out is None else options.out
-        print(_save_sheet(rows, _free(folder / f"{file_name(experiment)}-all.png", taken), experiment))
+        sheet = (out or options.photographs[0].parent) / f"{file_name(experiment)}-all.png"
+        take_path(sheet, taken)
+        write_sheet(rows, sheet, experiment)
+        print(sheet)
     return 2 if faults else 0
 
 
-def _painters(engine: Engine, experiment: str, options: argparse.Namespace) -> dict[str, tuple[Colour, int]]:
-    """For each arm that was asked for, or the best, what colours, and what the sides of its pictures divide by."""
-    with read_session(engine) as session:
-        finished = finished_models(session, experiment)
-        for arm in options.arm or ():
-            finished_models(session, experiment, arm)
-        names = list(finished) if options.all_arms else options.arm
-        if not options.arm and not options.all_arms:
-            names = [min(finished, key=lambda arm: finished[arm].scores["validation"]["delta_e_2000"])]
-            print(f"Coloured by {names[0]}, the model of {experiment} with the least colour error; "
-                  f"--arm names another: {', '.join(finished)}.")  # fmt: skip
-        return {name: _painter(session, name, finished[name].trial_id, options) for name in names}
-
-
-def _painter(session: Session, arm: str, trial_id: int, options: argparse.Namespace) -> tuple[Colour, int]:
+def load_painters(engine: Engine, experiment: str, options: argparse.Namespace) -> dict[str, Painter]:
+    """What colours, for each arm that was asked for, or for the best."""
     asked = {key: value for key in ("tilt", "temperature") if (value := getattr(options, key)) is not None}
-    task, model = load_trial(session, trial_id)
-    reading = task.readings[arm]
-    if asked and task.reread is None:
-        raise UserError(f"{arm} gives colours directly: --tilt and --temperature are for classifications.")
-    if asked and task.reread is not None:
-        try:
-            reading = task.reread(read_options(asked))
-        except ValidationError as error:
-            [first, *_] = error.errors()
-            raise UserError(f"--{first['loc'][0]} is {first['input']}: {first['msg'].lower()}.") from None
-    task = replace(task, readings={arm: reading})
-
-    def colour(lab: Tensor) -> Tensor:
-        found = predict(task, model, known_of(task, model, lab))[arm]
-        return found.ab.view(*lab.shape[:3], 2)
-
-    return colour, parts_of(model)
+    painters: dict[str, Painter] = {}
+    with read_session(engine) as session:
+        models = finished_models(session, experiment, None if options.all_arms else options.arm)
+        if not options.arm and not options.all_arms:
+            best = min(models, key=lambda arm: models[arm].trial.scores["validation"]["delta_e_2000"])
+            print(f"Coloured by {best}, the model of {experiment} with the least colour error; "
+                  f"--arm names another: {', '.join(models)}.")  # fmt: skip
+            models = {best: models[best]}
+        for arm, contender in models.items():
+            task, model = load_trial(session, contender.trial.trial_id)
+            assert model is not None  # no baseline is among them
+            painters[arm] = task, model, choose_reading(task, arm, contender.options, asked)
+    return painters
 
 
-def _free(path: Path, taken: set[Path]) -> Path:
-    """The path, if it covers neither a photograph nor what another has become; then it is taken, too."""
+def take_path(path: Path, taken: set[Path]) -> None:
+    """Raises UserError where it would cover a photograph or what another has become; then it is taken, too."""
     if path.resolve() in taken:
         raise UserError(f"{path} is a photograph or the colours of one, which is not overwritten; give another --out.")
     taken.add(path.resolve())
-    return path
-
-
-def _save(rgb: np.ndarray, path: Path, exif: bytes | None) -> Path:
-    with _written(path):
-        path.write_bytes(photograph_file(rgb, path.suffix, exif))
-    return path
 
 
 @contextmanager
-def _written(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
+    """Raises UserError where the file cannot be written."""
     try:
         yield
     except (OSError, ValueError) as error:  # ValueError: more EXIF data than a JPEG file can hold
@@ -157,29 +143,25 @@ def _written(path: Path) -> Iterator[None]:
         raise UserError(f"{path} cannot be written ({reason}); give another --out.") from error
 
 
-def _shrink(picture: np.ndarray) -> np.ndarray:
-    image = Image.fromarray(picture)
-    image.thumbnail((PICTURE_PX, PICTURE_PX))
-    return np.asarray(image)
-
-
-def _save_sheet(rows: Sequence[tuple[str, Mapping[str, np.ndarray]]], path: Path, title: str) -> Path:
-    """The photographs, a row each, and what each model makes of them; rows: their names and small pictures."""
-    lines = [(name, list(pictures.values())) for name, pictures in rows]
-    with _written(path):
-        path.write_bytes(encoded(paste_sheet(title, list(rows[0][1]), lines)))
-    return path
-
-
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder} cannot be made ({error.strerror}); give another --out.") from error
 
 
-def _suffix(path: Path) -> str:
-    return ".jpg" if path.suffix.lower() in (".jpg", ".jpeg") else ".png"
+def shrink(picture: np.ndarray) -> np.ndarray:
+    """A picture as it stands on a sheet."""
+    image = Image.fromarray(picture)
+    image.thumbnail((PICTURE_PX, PICTURE_PX))
+    return np.asarray(image)
+
+
+def write_sheet(rows: Sequence[tuple[str, Mapping[str, np.ndarray]]], path: Path, title: str) -> None:
+    """The photographs, a row each, and what each model makes of them; rows: their names and small pictures."""
+    lines = [(name, list(pictures.values())) for name, pictures in rows]
+    with writing(path):
+        path.write_bytes(encoded(paste_sheet(title, list(rows[0][1]), lines)))
 
 
 if __name__ == "__main__":

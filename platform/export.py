@@ -1,8 +1,7 @@
 """Models to take away: `python -m platform.export EXPERIMENT [--arm ARM] --to FOLDER`.
 
-Each arm's best trial becomes a folder: weights (safetensors; with --onnx as a graph, too), its configuration and
-palette as JSON, a model card, and `colour.py`, which colours photographs with them and without this project: it is
-`platform/standalone.py`.
+Each arm's best trial becomes a folder: weights (safetensors), its configuration and palette as JSON, a model card, and
+`colour.py`, which colours photographs with them and without this project: it is `platform/standalone.py`.
 """
 
 import argparse
@@ -10,10 +9,8 @@ import json
 import shutil
 import sys
 import tempfile
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +21,11 @@ from sqlalchemy.orm import Session
 
 from db.answers import StudyBlinded, load_answers
 from db.errors import UserError, run_command
-from db.results import ExperimentSummary, MeasuredTrial, experiment_progress
-from db.schema import Arm, Dataset, Study
+from db.results import Contender, ExperimentSummary, MeasuredTrial, experiment_progress
+from db.schema import Dataset, Study
 from db.store import DATABASE_HELP, default_database, open_existing, read_session
 from db.studies import studies_of
 from platform import standalone
-from platform.arm_options import read_options
 from platform.colour_counts import ColourCounts
 from platform.intervals import wilson
 from platform.models import Colorizer
@@ -39,7 +35,42 @@ from platform.results import SIMULATED
 from platform.scores import SCORES
 from platform.stored_models import file_name, finished_models, load_trial
 
-OPSET = 17  # of ONNX: the first with all that the network does, and read by every onnxruntime since 2022
+CARD = """\
+# {experiment}: {arm}
+
+Colours grey photographs. A model of HueJury, which sweeps image-colourization models and lets people judge them.
+
+## Data and training
+{dataset}: {dataset_note}
+
+Fingerprint of the data: `{fingerprint}`. Trial #{trial}, seed {seed}, {images_seen:,} images seen in {epochs} epochs. \
+Code version: {code}. `config.json` has the rest.
+
+## Scores
+On the validation split, {images:,} images. Standard errors are over the choice of images; one training says nothing \
+of how much another seed would differ.
+
+| score | value | standard error |
+|---|---|---|
+{scores}
+
+## Picked as real
+{votes}
+
+## Use
+    pip install torch safetensors scikit-image pillow
+    python colour.py photograph.jpg
+
+In Python: `colour(Model(Path(FOLDER)), rgb)`, uint8 (height, width, 3) in and out. It reads what Pillow converts to \
+8-bit RGB.
+Colours are predicted at a short side of {short_side} pixels.
+
+A model that was trained on small pictures knows skies, grass and skin-like tones; it does not know what things are, \
+and colours that it gives a historical photograph are guesses, not a record.
+
+## Licence
+HueJury's code and these files: MIT. The data are their publishers', whose terms apply to what is made of them.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,21 +84,19 @@ class Exported:
     card: str  # Markdown
 
 
-def load_exported(session: Session, experiment: ExperimentSummary, arm: str, trial: MeasuredTrial) -> Exported:
-    """Read a trial's model and whatever is to be said of it. Raises UserError where its weights are lost."""
+def load_exported(session: Session, experiment: ExperimentSummary, contender: Contender) -> Exported:
+    """Read a model and whatever is to be said of it. Raises UserError where its weights are lost."""
+    trial = contender.trial
     task, model = load_trial(session, trial.trial_id)
-    if model is None:
-        raise UserError(f"{arm} trains nothing: name a model.")
-    of_arms = select(Arm.name, Arm.options).where(Arm.experiment_id == experiment.id)
-    arms = {name: read_options(options) for name, options in session.execute(of_arms)}
-    options = arms[arm]
+    assert model is not None  # a contender is no baseline
+    options = contender.options
     palette = None
     if task.palette is not None:
         packed = session.scalars(select(Dataset.colour_counts).where(Dataset.id == experiment.dataset_id)).one()
-        palette = _palette(task.palette, ColourCounts.from_bytes(packed), options.tilt)
+        palette = describe_palette(task.palette, ColourCounts.from_bytes(packed), options.tilt)
     config = {
         "experiment": experiment.name,
-        "arm": arm,
+        "arm": contender.arm,
         "trial": trial.number,
         "trained": task.options,
         "hyperparameters": trial.hyperparameters,
@@ -78,10 +107,10 @@ def load_exported(session: Session, experiment: ExperimentSummary, arm: str, tri
         "tilt": options.tilt,
         "code_version": list(trial.code_versions),
     }
-    return Exported(arm, model, config, palette, _card(session, experiment, arm, trial, config))
+    return Exported(contender.arm, model, config, palette, write_card(session, experiment, contender))
 
 
-def _palette(palette: Palette, colours: ColourCounts, tilt: float) -> dict[str, Any]:
+def describe_palette(palette: Palette, colours: ColourCounts, tilt: float) -> dict[str, Any]:
     """Centres in ab, p̄ (the mean soft label of the training pixels), and log w_λ, which is added to the logits."""
     offset = torch.zeros(len(palette.centers))
     if tilt != 1:
@@ -90,12 +119,8 @@ def _palette(palette: Palette, colours: ColourCounts, tilt: float) -> dict[str, 
     return {"centers": palette.centers.tolist(), "mean_soft_label": shares.tolist(), "offset": offset.tolist()}
 
 
-# The model card
-
-
-def _card(
-    session: Session, experiment: ExperimentSummary, arm: str, trial: MeasuredTrial, config: dict[str, Any]
-) -> str:
+def write_card(session: Session, experiment: ExperimentSummary, contender: Contender) -> str:
+    trial = contender.trial
     scores = trial.scores.get("validation", {})
     errors = trial.standard_errors.get("validation", {})
     rows = [
@@ -103,55 +128,26 @@ def _card(
         for name, score in SCORES.items()
         if name in scores
     ]
-    images = sum(experiment.validation_class_counts)
-    side, parts = config["short_side"], 2 ** config["depth"]
-    votes = [line for study in studies_of(session, experiment.id) for line in _votes(session, study, trial)]
-    return "\n".join(
-        [
-            f"# {experiment.name}: {arm}",
-            "",
-            "Colours grey photographs. A model of HueJury, which sweeps image-colourization models and lets people "
-            "judge them.",
-            "",
-            "## Data and training",
-            f"{experiment.dataset}: {experiment.dataset_note}",
-            "",
-            f"Fingerprint of the data: `{experiment.dataset_fingerprint}`. Trial #{trial.number}, seed {trial.seed}, "
-            f"{trial.images_seen:,} images seen in {trial.epoch} epochs. "
-            f"Code version: {', '.join(trial.code_versions)}. `config.json` has the rest.",
-            "",
-            "## Scores",
-            f"On the validation split, {images:,} images. Standard errors are over the choice of images; one training "
-            "says nothing of how much another seed would differ.",
-            "",
-            "| score | value | standard error |",
-            "|---|---|---|",
-            *rows,
-            "",
-            "## Picked as real",
-            *(votes or ["Nobody has been asked."]),
-            "",
-            "## Use",
-            "    pip install torch safetensors scikit-image pillow",
-            "    python colour.py photograph.jpg",
-            "",
-            "In Python: `colour(Model(Path(FOLDER)), rgb)`, uint8 (height, width, 3) in and out. It reads what Pillow "
-            "converts to 8-bit RGB.",
-            f"Colours are predicted at a short side of {side} pixels. `model.onnx`, where it is here, maps L in "
-            f"[0, 100], (1, 1, height, width), to ab (1, 2, height, width), of sides that divide by {parts}.",
-            "",
-            "A model that was trained on small pictures knows skies, grass and skin-like tones; it does not know what "
-            "things are, and colours that it gives a historical photograph are guesses, not a record.",
-            "",
-            "## Licence",
-            "HueJury's code and these files: MIT. The data are their publishers', whose terms apply to what is made of "
-            "them.",
-            "",
-        ]
+    votes = [line for study in studies_of(session, experiment.id) for line in count_votes(session, study, trial)]
+    return CARD.format(
+        experiment=experiment.name,
+        arm=contender.arm,
+        dataset=experiment.dataset,
+        dataset_note=experiment.dataset_note,
+        fingerprint=experiment.dataset_fingerprint,
+        trial=trial.number,
+        seed=trial.seed,
+        images_seen=trial.images_seen,
+        epochs=trial.epoch,
+        code=", ".join(trial.code_versions),
+        images=sum(experiment.validation_class_counts),
+        scores="\n".join(rows),
+        votes="\n".join(votes or ["Nobody has been asked."]),
+        short_side=SHORT_SIDE,
     )
 
 
-def _votes(session: Session, study: Study, trial: MeasuredTrial) -> list[str]:
+def count_votes(session: Session, study: Study, trial: MeasuredTrial) -> list[str]:
     """What a study's participants said of a trial's pictures: people, and simulated ones, never together."""
     lines = []
     for simulated in (False, True):
@@ -172,9 +168,6 @@ def _votes(session: Session, study: Study, trial: MeasuredTrial) -> list[str]:
     return lines
 
 
-# The folder
-
-
 def write_folder(exported: Exported, folder: Path) -> None:
     """Fill a folder that is there."""
     # With what follows from the data, as the table of a prior, which checkpoints do without.
@@ -187,44 +180,19 @@ def write_folder(exported: Exported, folder: Path) -> None:
     shutil.copyfile(standalone.__file__, folder / "colour.py")
 
 
-def write_onnx(folder: Path) -> None:
-    """Add model.onnx to a folder that is otherwise complete."""
-    model = standalone.Model(folder).eval()
-    side = 32 * model.parts
-    with warnings.catch_warnings():
-        # This exporter of PyTorch's two warns of its age (the other needs a further package), and of sizes that become
-        # constants, of which a test holds that none matters.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
-        torch.onnx.export(
-            model,
-            (torch.zeros(1, 1, side, side),),
-            folder / "model.onnx",
-            dynamo=False,
-            opset_version=OPSET,
-            input_names=["L"],
-            output_names=["ab"],
-            dynamic_axes={name: {2: "height", 3: "width"} for name in ("L", "ab")},
-        )
-
-
-def export(engine: Engine, experiment: str, arm: str | None, folder: Path, *, onnx: bool = False) -> list[Path]:
+def export_models(engine: Engine, experiment: str, arm: str | None, folder: Path) -> list[Path]:
     """Write a folder below this one for the arm, or for each, and return them. Raises UserError, also where a folder
     of that name holds anything."""
-    if onnx and find_spec("onnx") is None:
-        raise UserError(
-            "--onnx needs the package onnx; install it (pip install -c constraints.txt onnx), or leave it out."
-        )
     with read_session(engine) as session:
         summary = experiment_progress(session, experiment)
         targets: dict[Path, Exported] = {}
-        for name, trial in finished_models(session, experiment, arm).items():
+        for name, contender in finished_models(session, experiment, None if arm is None else [arm]).items():
             target = folder / file_name(name)
             if target in targets:
                 raise UserError(f"{name} and {targets[target].arm} would both be {target}: export them with --arm.")
             if target.is_file() or (target.is_dir() and any(target.iterdir())):
                 raise UserError(f"{target} holds something already, which is not overwritten; give another --to.")
-            targets[target] = load_exported(session, summary, name, trial)
+            targets[target] = load_exported(session, summary, contender)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for target, exported in targets.items():
@@ -232,8 +200,6 @@ def export(engine: Engine, experiment: str, arm: str | None, folder: Path, *, on
                 partial = Path(name) / target.name
                 partial.mkdir()
                 write_folder(exported, partial)
-                if onnx:
-                    write_onnx(partial)
                 partial.replace(target)
     except OSError as error:
         raise UserError(f"{folder} cannot be written to ({error.strerror or error}); give another --to.") from error
@@ -248,13 +214,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("experiment", metavar="EXPERIMENT")
     parser.add_argument("--arm", help="which of its models (default: every one)")
     parser.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="where to; each has a folder in it")
-    parser.add_argument("--onnx", action="store_true", help="a model.onnx, too; needs the package onnx")
     parser.add_argument("--database", default=default_database(), help=DATABASE_HELP)
     options = parser.parse_args(arguments)
 
     def body() -> int:
         engine = open_existing(options.database)
-        for path in export(engine, options.experiment, options.arm, options.to, onnx=options.onnx):
+        for path in export_models(engine, options.experiment, options.arm, options.to):
             print(path)
         return 0
 

@@ -7,25 +7,31 @@ small pictures knows its way, and brought to full size along the edges of the li
 
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional
 
 from db.errors import UserError
+from platform.arm_options import ArmOptions, read_options
 from platform.color import lab_to_rgb, rgb_to_lab
+from platform.compose import Reading, Task
+from platform.evaluation import known_of, outputs_of
 from platform.models import Colorizer
 from platform.picture_files import FORMATS, lay_on_white, reduce_to_8_bits, refuse_odd_depth
 from platform.workers import cores_here
 
 MOST_PIXELS = 50_000_000
 PILLOWS_MOST_PIXELS = 178_956_970  # what it opens
+SHORTEST_PX, MOST_OBLONG = 8, 12  # the shorter side; how many times as long the longer one is
 SHORT_SIDE = 64  # pixels, that colours are predicted at
 RADIUS = 4  # pixels at that size, of the guided filter's windows
 SMOOTHNESS = 16.0  # squared Lab units: lightness that varies by less is no edge
@@ -34,45 +40,37 @@ ROWS_AT_A_TIME = 128
 PLACE = 0x8825  # the EXIF tag of where a photograph was taken
 
 Part = TypeVar("Part")
-Colour = Callable[[Tensor], Tensor]
-"""From Lab pictures (n, height, width, 3), of which it looks at L alone, to their ab (n, height, width, 2)."""
 
 
 def read_photograph(
     path: Path,
-    file: IO[bytes] | None = None,
+    upload: IO[bytes] | None = None,
     *,
-    check: Callable[[Image.Image], None] | None = None,
     location: bool = False,
-    most_pixels: int | None = None,
+    most_pixels: int = MOST_PIXELS,
     say: Callable[[str], None] = lambda line: None,
 ) -> tuple[np.ndarray, bytes | None]:
     """Read any picture that Pillow reads: upright, in sRGB, uint8 (height, width, 3), clear pixels on white; and its
     EXIF data, without the location unless it is asked for. Of an animation the first picture, and it is said.
 
-    file: what to read where it is not on the disk; `path` is then its name. check: what else has to hold of it before
-    it is decoded; it raises UserError. Raises UserError, one sentence, for what is no picture, is damaged, or has more
-    than most_pixels (MOST_PIXELS).
+    upload: what to read, of the common formats only, where it is not on the disk; `path` is then its name. Raises
+    UserError, one sentence, for what is no picture, is damaged, too large, or too oblong.
     """
-    most = most_pixels or MOST_PIXELS
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, of many pixels and of damaged EXIF data
-            with Image.open(file or path, formats=FORMATS if file else None) as image:
-                if image.width * image.height > most:
-                    raise Image.DecompressionBombError
-                if check is not None:
-                    check(image)
+            with Image.open(upload or path, formats=FORMATS if upload else None) as image:
+                _check_size(path, image, most_pixels)
                 refuse_odd_depth(image)
                 if (count := getattr(image, "n_frames", 1)) > 1:
                     say(f"{path} holds {count} pictures, of which the first is taken.")
                 image.load()
-                upright, exif = _upright(image, location=location)
-                return np.asarray(lay_on_white(_in_srgb(reduce_to_8_bits(upright)))), exif
+                upright, exif = _turn_upright(image, location=location)
+                return np.asarray(lay_on_white(_convert_to_srgb(reduce_to_8_bits(upright)))), exif
     except UserError:
         raise
     except Image.DecompressionBombError:
-        raise UserError(f"{path} has more than {most:,} pixels; make it smaller.") from None
+        raise UserError(f"{path} has more than {most_pixels:,} pixels; make it smaller.") from None
     except FileNotFoundError:
         raise UserError(f"There is no file {path}; check its name.") from None
     except UnidentifiedImageError:
@@ -81,7 +79,18 @@ def read_photograph(
         raise UserError(f"{path} cannot be read as a picture ({error}); get it again.") from error
 
 
-def _upright(image: Image.Image, *, location: bool) -> tuple[Image.Image, bytes | None]:
+def _check_size(path: Path, image: Image.Image, most_pixels: int) -> None:
+    shorter, longer = sorted(image.size)
+    if shorter * longer > most_pixels:
+        raise Image.DecompressionBombError
+    if shorter < SHORTEST_PX or longer > MOST_OBLONG * shorter:
+        raise UserError(
+            f"{path} is {image.width} × {image.height} pixels: a photograph has at least {SHORTEST_PX} a side, and is "
+            f"at most {MOST_OBLONG} times as long as wide; cut another part out of it."
+        )
+
+
+def _turn_upright(image: Image.Image, *, location: bool) -> tuple[Image.Image, bytes | None]:
     """As it was held, and its EXIF data; damaged data say nothing."""
     try:
         upright = ImageOps.exif_transpose(image)
@@ -93,7 +102,7 @@ def _upright(image: Image.Image, *, location: bool) -> tuple[Image.Image, bytes 
         return image, None
 
 
-def _in_srgb(image: Image.Image) -> Image.Image:
+def _convert_to_srgb(image: Image.Image) -> Image.Image:
     profile = image.info.get("icc_profile")
     if not profile or image.mode not in ("RGB", "CMYK", "L"):
         return image
@@ -105,27 +114,63 @@ def _in_srgb(image: Image.Image) -> Image.Image:
     return converted or image
 
 
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """What a model makes of a photograph in one pass, off which colours are read in as many ways as one likes."""
+
+    small: Tensor  # L, float32 (height, width), that colours are predicted from
+    wide_px: int  # its width when its sides were filled up
+    parts: list[Tensor]  # float32 (pixels, outputs) each: of the model's head, for all of that in turn
+
+
 @torch.no_grad()
-def colour_photograph(rgb: np.ndarray, colour: Colour, *, parts: int, short_side: int = SHORT_SIDE) -> np.ndarray:
-    """Colour uint8 (height, width, 3), returning the same shape; what colours it has are not looked at.
-
-    parts: sides of what `colour` gets divide by it. A picture whose short side is at most `short_side` is coloured at
-    its own size, and nothing is filtered.
-    """
-    lightness = lightness_of(rgb)
-    small = reduced(lightness, short_side)
-    height, width = small.shape
-    ab = colour(filled(small, parts))[0, :height, :width].float()
-    return painted(lightness, small, ab)
+def predict_outputs(lightness: Tensor, task: Task, model: Colorizer, *, short_side: int = SHORT_SIDE) -> Outputs:
+    """Have a model look at L (height, width), at a smaller size if its short side is longer than that."""
+    small = reduce_lightness(lightness, short_side)
+    lab = fill_sides(small, 2 ** len(model.encoder))
+    return Outputs(small, lab.shape[2], list(outputs_of(model, known_of(task, model, lab))))
 
 
-def lightness_of(rgb: np.ndarray) -> Tensor:
+@torch.no_grad()
+def read_ab(outputs: Outputs, reading: Reading) -> Tensor:
+    """Read the colours, float32 (height, width, 2), of the small size."""
+    height, width = outputs.small.shape
+    ab = torch.cat([reading.read(part, None).ab for part in outputs.parts])
+    return ab.view(-1, outputs.wide_px, 2)[:height, :width].float()
+
+
+def choose_reading(task: Task, arm: str, options: ArmOptions, asked: Mapping[str, float]) -> Reading:
+    """How an arm's colours are read, with another "tilt" or "temperature" where one is asked for. Raises
+    UserError where the arm has no such thing, or not so much of it."""
+    if not asked:
+        return task.readings[arm]
+    if task.reread is None:
+        raise UserError(f"{arm} gives colours directly: --tilt and --temperature are for classifications.")
+    if "temperature" in asked and options.decoding != "annealed_mean":
+        raise UserError(f"{arm} is read by its {options.decoding}: --temperature is for the annealed mean.")
+    try:
+        return task.reread(read_options({**asdict(options), **asked}))
+    except ValidationError as error:
+        [first, *_] = error.errors()
+        raise UserError(f"--{first['loc'][0]} is {first['input']}: {first['msg'].lower()}.") from None
+
+
+def color_photograph(
+    rgb: np.ndarray, task: Task, model: Colorizer, reading: Reading, *, short_side: int = SHORT_SIDE
+) -> np.ndarray:
+    """Colour uint8 (height, width, 3), returning the same shape; what colours it has are not looked at."""
+    lightness = measure_lightness(rgb)
+    outputs = predict_outputs(lightness, task, model, short_side=short_side)
+    return paint_lightness(lightness, outputs.small, read_ab(outputs, reading))
+
+
+def measure_lightness(rgb: np.ndarray) -> Tensor:
     """L, float32 (height, width), of uint8 (height, width, 3)."""
     return torch.cat(_by_rows(lambda rows: rgb_to_lab(torch.from_numpy(rgb[rows].copy()))[..., 0], len(rgb)))
 
 
-def reduced(lightness: Tensor, short_side: int) -> Tensor:
-    """L (height, width) at the size that colours are predicted at."""
+def reduce_lightness(lightness: Tensor, short_side: int) -> Tensor:
+    """L (height, width) at the size that colours are predicted at: its own, if its short side is at most so long."""
     scale = short_side / min(lightness.shape)
     if scale >= 1:
         return lightness
@@ -133,7 +178,7 @@ def reduced(lightness: Tensor, short_side: int) -> Tensor:
     return functional.interpolate(lightness[None, None], size, mode="area")[0, 0]
 
 
-def filled(lightness: Tensor, parts: int) -> Tensor:
+def fill_sides(lightness: Tensor, parts: int) -> Tensor:
     """L (height, width), its sides filled up to multiples of `parts` by its edge, as a grey Lab picture (1, ..., 3)."""
     height, width = lightness.shape
     whole = functional.pad(lightness[None, None], (0, -width % parts, 0, -height % parts), mode="replicate")
@@ -141,14 +186,14 @@ def filled(lightness: Tensor, parts: int) -> Tensor:
 
 
 @torch.no_grad()
-def painted(lightness: Tensor, small: Tensor, ab: Tensor) -> np.ndarray:
+def paint_lightness(lightness: Tensor, small: Tensor, ab: Tensor) -> np.ndarray:
     """Give L (height, width) the colours that were predicted of the reduced one: ab (its height, its width, 2), brought
     to full size along L's edges. Returns uint8 (height, width, 3)."""
     planes = ab.movedim(-1, 0)
     if small.shape == lightness.shape:
         return _to_rgb(lightness, planes)
-    lines = torch.cat(_guided(small, planes))
-    down, across = (_bilinear(new, old) for new, old in zip(lightness.shape, small.shape, strict=True))
+    lines = torch.cat(_fit_lines(small, planes))
+    down, across = (_bilinear_matrix(new, old) for new, old in zip(lightness.shape, small.shape, strict=True))
     wide = lines @ across.T
 
     def paint(rows: slice) -> np.ndarray:
@@ -158,7 +203,7 @@ def painted(lightness: Tensor, small: Tensor, ab: Tensor) -> np.ndarray:
     return np.concatenate(_by_rows(paint, len(lightness)))
 
 
-def _guided(lightness: Tensor, planes: Tensor) -> tuple[Tensor, Tensor]:
+def _fit_lines(lightness: Tensor, planes: Tensor) -> tuple[Tensor, Tensor]:
     """Slope and shift, each (2, height, width), of ab as linear functions of L around each pixel (He, Sun & Tang 2013,
     equations 5, 6 and 8)."""
     guide, values = lightness[None, None], planes[:, None]
@@ -178,8 +223,8 @@ def _window_mean(x: Tensor) -> Tensor:
     return functional.avg_pool2d(x, 2 * RADIUS + 1, stride=1, padding=RADIUS)
 
 
-def _bilinear(new: int, old: int) -> Tensor:
-    """What enlarges an axis bilinearly, as a matrix (new, old)."""
+def _bilinear_matrix(new: int, old: int) -> Tensor:
+    """That enlarges an axis, as a matrix (new, old)."""
     return functional.interpolate(torch.eye(old)[None], new, mode="linear", align_corners=False)[0].T
 
 
@@ -196,16 +241,12 @@ def _by_rows(work: Callable[[slice], Part], height: int) -> list[Part]:
         return list(pool.map(work, parts))
 
 
-def parts_of(model: Colorizer | None) -> int:
-    """What the sides of a model's pictures divide by."""
-    return 1 if model is None else 2 ** len(model.encoder)
-
-
-def photograph_file(rgb: np.ndarray, suffix: str, exif: bytes | None = None) -> bytes:
-    """A file of uint8 (height, width, 3), as the suffix says: ".jpg" or ".png"."""
+def encode_photograph(rgb: np.ndarray, suffix: str, exif: bytes | None = None) -> bytes:
+    """uint8 (height, width, 3) as a file: JPEG if the suffix is ".jpg" or ".jpeg", else PNG."""
     buffer = io.BytesIO()
     more: dict[str, Any] = {} if exif is None else {"exif": exif}
-    if suffix == ".jpg":
+    jpeg = suffix.lower() in (".jpg", ".jpeg")
+    if jpeg:
         more |= {"quality": 95, "subsampling": 0}
-    Image.fromarray(rgb).save(buffer, "JPEG" if suffix == ".jpg" else "PNG", **more)
+    Image.fromarray(rgb).save(buffer, "JPEG" if jpeg else "PNG", **more)
     return buffer.getvalue()

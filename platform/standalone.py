@@ -13,21 +13,20 @@ import torch
 from PIL import Image, ImageOps
 from safetensors.torch import load_file
 from skimage.color import lab2rgb, rgb2lab
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 
-class Model(nn.Module):
+class Model:
     """Map L in [0, 100], (1, 1, height, width), to ab (1, 2, height, width); both sides divide by `parts`."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__()
         self.config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         self.palette = json.loads((folder / "palette.json").read_text(encoding="utf-8"))
         self.weights: dict[str, Tensor] = load_file(folder / "model.safetensors")
         self.parts = 2 ** self.config["depth"]
 
-    def forward(self, lightness: Tensor) -> Tensor:
+    def __call__(self, lightness: Tensor) -> Tensor:
         x, skipped = self.block("stem", (lightness - 50) / 50), []
         for level in range(self.config["depth"]):
             skipped.append(x)
@@ -62,7 +61,7 @@ class Model(nn.Module):
         # A table of colours by the picture's class, and by a pixel's eighth of lightness and quarter of the height.
         classes = self.linear("classify", deepest.mean((2, 3))).softmax(-1)
         height = lightness.shape[2]
-        row = torch.arange(height).mul(4).div(height, rounding_mode="floor").long()
+        row = 4 * torch.arange(height) // height
         place = (lightness[0, 0] * 0.08).long().clamp(0, 7) * 4 + row[:, None]
         prior = (classes @ self.weights["head.table"])[:, 0][place.flatten()].clamp_min(1e-9).log()
         return self.linear("head.plain", features) + prior

@@ -2,35 +2,36 @@
 
 import io
 import re
+from collections.abc import Sequence
+from pickle import UnpicklingError
 
 import torch
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db.errors import UserError
-from db.results import MeasuredTrial, arm_results
+from db.results import Contender, arm_results, best_contenders
 from db.schema import Arm, Dataset, Experiment, Trial
 from platform.arm_options import read_options
 from platform.colour_counts import ColourCounts
 from platform.compose import Task, compose
 from platform.models import Colorizer
-from platform.storage import CHECKPOINT_FILE, read_file
+from platform.storage import CHECKPOINT_FILE, join, read_file
 from platform.training import load_checkpoint, load_model
 from platform.yaml_input import nearest
 
 
-def finished_models(session: Session, experiment: str, arm: str | None = None) -> dict[str, MeasuredTrial]:
-    """The best trial of each arm that has a finished one, or of one arm; baselines are no models. Raises UserError."""
-    results = [result for result in arm_results(session, experiment) if not result.baseline]
-    finished = {result.arm: result.best for result in results if result.best is not None}
+def finished_models(session: Session, experiment: str, asked: Sequence[str] | None = None) -> dict[str, Contender]:
+    """The trial that stands for each arm that has a finished one, or for each that is asked for; baselines are no
+    models. Raises UserError."""
+    finished = {contender.arm: contender for contender in best_contenders(arm_results(session, experiment))}
     if not finished:
         raise UserError(f"No trial of {experiment!r} has finished yet: wait for one, or name another experiment.")
-    if arm is None:
-        return finished
-    if arm not in finished:
-        near, there = nearest(arm, list(finished)), ", ".join(finished)
-        raise UserError(f"{experiment!r} has no finished model {arm!r}, but {there}{near or '.'}")
-    return {arm: finished[arm]}
+    for arm in asked or ():
+        if arm not in finished:
+            near, there = nearest(arm, list(finished)), ", ".join(finished)
+            raise UserError(f"{experiment!r} has no finished model {arm!r}, but {there}{near or '.'}")
+    return {arm: finished[arm] for arm in asked or finished}
 
 
 def file_name(arm: str) -> str:
@@ -46,7 +47,7 @@ def load_trial(
     """Rebuild what a trial trained, from the database and the checkpoint that it names.
 
     Returns the task, whose readings are those of the trained arm and of all that render it, and the model in eval mode,
-    None for a baseline. Raises UserError where the trial's weights are not to be had.
+    None for a baseline. Raises UserError where the trial's weights are not to be had, or not whole.
     """
     trial = session.get_one(Trial, trial_id)
     rows = session.scalars(select(Arm).where(Arm.experiment_id == trial.experiment_id).order_by(Arm.position)).all()
@@ -62,7 +63,11 @@ def load_trial(
     try:
         if trial.checkpoint is None:
             raise FileNotFoundError("no epoch of it has been recorded")
-        weights = load_checkpoint(io.BytesIO(read_file(trial.checkpoint, CHECKPOINT_FILE)))
+        stored = read_file(trial.checkpoint, CHECKPOINT_FILE)
     except OSError as error:
         raise UserError(f"{arm.name} #{trial.number} has no weights to load ({error}): name another trial.") from None
-    return task, load_model(weights, task)
+    try:
+        return task, load_model(load_checkpoint(io.BytesIO(stored)), task)
+    except (EOFError, KeyError, RuntimeError, TypeError, UnpicklingError, ValueError):  # all of them PyTorch's
+        file = join(trial.checkpoint, CHECKPOINT_FILE)
+        raise UserError(f"{arm.name} #{trial.number}: {file} is damaged or cut off: name another trial.") from None

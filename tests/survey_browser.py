@@ -213,7 +213,8 @@ CONTRAST = """() => {
       const text = [...element.childNodes].map((n) => (n.nodeType === 3 ? n.textContent : "")).join("").trim();
       const box = element.getBoundingClientRect();
       const seen = text && box.width > 1 && box.height > 1 && element.checkVisibility({ visibilityProperty: true });
-      if (!seen || element.closest("style, script")) continue;
+      // A slider's value stands above the thumb that it is in.
+      if (!seen || element.closest("style, script, [data-testid=stSliderThumbValue]")) continue;
       const style = getComputedStyle(element);
       const below = background(element);
       const [a, b] = [light(over(style.color, below)), light(below)];

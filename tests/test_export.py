@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from PIL import Image
@@ -20,12 +19,11 @@ from db.schema import Arm, Dataset, Study, Trial
 from db.store import open_database, read_session, write_session
 from db.studies import create_study
 from platform.arm_options import ArmOptions, KMeans, Prior
-from platform.color import rgb_to_lab
+from platform.colorize import main as colorize
 from platform.compose import compose
-from platform.evaluation import known_of, predict
-from platform.export import export, main
+from platform.export import export_models, main
 from platform.palettes import centers_as_list
-from platform.photographs import colour_photograph
+from platform.photographs import color_photograph
 from platform.stored_models import load_trial
 from platform.training import build_model, save_checkpoint
 from survey_app.simulate import Observer, simulate
@@ -96,7 +94,7 @@ def trial_of(engine: Engine, arm: str) -> int:
 
 @pytest.fixture(scope="module")
 def folders(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    written = export(engine, "cats", None, tmp_path_factory.mktemp("away"), onnx=True)
+    written = export_models(engine, "cats", None, tmp_path_factory.mktemp("away"))
     return dict(zip(ARMS, written, strict=True))
 
 
@@ -126,13 +124,8 @@ def test_every_kind_of_arm_colours_alike_without_this_project(
         with read_session(engine) as session:
             task, model = load_trial(session, trial_of(engine, arm))
         assert model is not None
-
-        def colour(lab: torch.Tensor) -> torch.Tensor:
-            found = predict(task, model, known_of(task, model, lab))[arm]  # noqa: B023 - used in this turn
-            return found.ab.view(*lab.shape[:3], 2)
-
         for name, rgb in pictures.items():
-            expected = colour_photograph(rgb, colour, parts=2 ** len(model.encoder)).astype(int)
+            expected = color_photograph(rgb, task, model, task.readings[arm]).astype(int)
             found = np.asarray(Image.open(tmp_path / arm / f"{name}-coloured.png"))
             assert np.ptp(expected, axis=(0, 1)).max() > 20  # else there is nothing to differ in
             assert np.ptp(expected, axis=2).max() > 8, arm  # they are not grey
@@ -143,24 +136,9 @@ def test_every_kind_of_arm_colours_alike_without_this_project(
             assert (different > 0).mean() < 0.005, (arm, name)
 
 
-def test_onnx_says_the_same_at_any_size(engine: Engine, folders: dict[str, Path]) -> None:
-    for arm, folder in folders.items():
-        with read_session(engine) as session:
-            task, model = load_trial(session, trial_of(engine, arm))
-        session_of = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
-        for height, width in ((32, 32), (16, 44)):
-            rgb = np.random.default_rng(height).integers(0, 256, (1, height, width, 3), dtype=np.uint8)
-            lab = rgb_to_lab(torch.tensor(rgb))
-            with torch.no_grad():
-                expected = predict(task, model, known_of(task, model, lab))[arm].ab.numpy()
-            [found] = session_of.run(["ab"], {"L": lab[..., 0][:, None].contiguous().numpy()})
-            close = np.isclose(found[0].reshape(2, -1).T, expected, atol=2e-3).mean()
-            assert close >= (0.99 if arm == "mode" else 1), (arm, height)
-
-
 def test_the_files_say_what_the_model_is(folders: dict[str, Path]) -> None:
     folder = folders["tilted 0.5"]
-    names = ["README.md", "colour.py", "config.json", "model.onnx", "model.safetensors", "palette.json"]
+    names = ["README.md", "colour.py", "config.json", "model.safetensors", "palette.json"]
     assert sorted(path.name for path in folder.iterdir()) == names
     config, palette = (json.loads((folder / f"{name}.json").read_text("utf-8")) for name in ("config", "palette"))
     assert (config["tilt"], config["temperature"]) == (0.5, 0.7)
@@ -179,7 +157,7 @@ def test_votes_stand_in_the_card_as_far_as_they_may(engine: Engine, tmp_path: Pa
     take_part(engine, "open")
     simulate(engine, "open", 1, Observer(), seed=0)
     create_study(engine, "cats", name="hidden", arms=["mode"], question_count=8, practice_count=0, blinded=True)
-    [folder] = export(engine, "cats", "mode", tmp_path)
+    [folder] = export_models(engine, "cats", "mode", tmp_path)
     card = (folder / "README.md").read_text("utf-8")
     with read_session(engine) as session:
         study = session.scalars(select(Study).where(Study.name == "open")).one()
@@ -213,10 +191,34 @@ def test_what_cannot_be_exported_is_one_sentence(
         assert message.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "regression"]
     assert [path.name for path in (tmp_path / "regression").iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("bytes_left", "words"),
+    [(None, "has no weights to load"), *((share, "is damaged or cut off") for share in (0.0, 0.001, 0.5, 0.999))],
+)
+def test_a_checkpoint_that_is_lost_or_cut_off_is_one_sentence(
+    engine: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str], bytes_left: float | None, words: str
+) -> None:
+    """In every place that reads weights: this one, `platform.colorize`, and the dashboard's photograph."""
     with write_session(engine) as session:
-        for trial in session.scalars(select(Trial).where(Trial.id == trial_of(engine, "mode"))):
-            trial.checkpoint, kept = str(tmp_path / "lost"), trial.checkpoint
-    with pytest.raises(UserError, match="has no weights to load"):
-        export(engine, "cats", "mode", tmp_path / "x")
-    with write_session(engine) as session:
-        session.get_one(Trial, trial_of(engine, "mode")).checkpoint = kept
+        trial = session.get_one(Trial, trial_of(engine, "mode"))
+        assert trial.checkpoint is not None
+        whole, trial.checkpoint = trial.checkpoint, str(tmp_path / "cut")
+    if bytes_left is not None:
+        (tmp_path / "cut").mkdir()
+        content = (Path(whole) / "checkpoint.pt").read_bytes()
+        (tmp_path / "cut" / "checkpoint.pt").write_bytes(content[: int(bytes_left * len(content))])
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / "photograph.png")
+    common = ["--arm", "mode", "--database", str(engine.url.database)]
+    try:
+        assert main(["cats", "--to", str(tmp_path / "x"), *common]) == 2
+        assert colorize([str(tmp_path / "photograph.png"), "--experiment", "cats", *common]) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 2
+        assert all(words in line and line.endswith("name another trial.") for line in lines)
+        with read_session(engine) as session, pytest.raises(UserError, match=words):
+            load_trial(session, trial_of(engine, "mode"))
+    finally:
+        with write_session(engine) as session:
+            session.get_one(Trial, trial_of(engine, "mode")).checkpoint = whole

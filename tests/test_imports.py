@@ -14,7 +14,7 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parent.parent
 WITH_RAY = {"platform.ray_trials", "platform.ray_cluster"}
 # The one view that runs models, and what every reader's page begins with: nothing that participants or commands import.
-WITH_TORCH = {f"survey_app.dashboard.{name}" for name in ("photograph", "page", "app")}
+WITH_TORCH = {f"survey_app.dashboard.{name}" for name in ("photograph_view", "page", "app")}
 # What an arm, a plan and a score is: the database, the survey and its readers ask these.
 OF_MEANING = ("arm_options", "config", "hyperparameters", "scores", "trials")
 # They act when they are run, and are never imported.

@@ -267,32 +267,55 @@ def test_photographs_are_coloured_by_stored_models(
     photograph, out = tmp_path / "a photograph.png", tmp_path / "out"
     Picture.fromarray(image).save(photograph)
     before = photograph.read_bytes()
-    told = [str(photograph), "--database", str(finished.folder / "d.sqlite"), "--out", str(out)]
-    with one_thread():
-        assert colorize([*told, str(tmp_path / "missing.jpg"), "--all-arms"]) == 2
-        assert capsys.readouterr().err == f"There is no file {tmp_path / 'missing.jpg'}; check its name.\n"
-        assert len(list(out.iterdir())) == len(TRAINED) + 2  # tilted, and the sheet of all
-        with read_session(finished.engine) as session:
-            trial_id = next(result.best for result in arm_results(session, "tiny") if result.arm == "tilted").trial_id  # type: ignore[union-attr]
-            task, model = load_trial(session, trial_id)
-        [sample] = paint(task, model, image[None])["tilted"]
-        same = np.asarray(Picture.open(out / "a photograph-tilted.png"))
-        assert np.array_equal(same, np.asarray(Picture.open(io.BytesIO(sample.png))))
-        assert colorize([*told, "--arm", "rebalanced", "--tilt", "0.5"]) == 0
-        asked = np.asarray(Picture.open(out / "a photograph-rebalanced.png"))
-        assert np.array_equal(asked, same)  # "tilted" is λ = 0.5 of the same training
-    capsys.readouterr()
-    assert colorize([*told, "--arm", "regression", "--tilt", "0.5"]) == 2
-    assert "gives colours directly" in capsys.readouterr().err
-    assert colorize([*told, "--arm", "tiltd"]) == 2
-    assert "did you mean `tilted`?" in capsys.readouterr().err
-    assert colorize([*told, "--arm", "rebalanced", "--tilt", "7"]) == 2
-    assert capsys.readouterr().err == "--tilt is 7.0: input should be less than or equal to 1.\n"
+
+    def run(*arguments: str, to: Path = out) -> tuple[int, str, str]:
+        told = [str(photograph), "--database", str(finished.folder / "d.sqlite"), "--out", str(to), *arguments]
+        with one_thread():
+            return (colorize(told), *capsys.readouterr())
+
+    status, _, errors = run(str(tmp_path / "missing.jpg"), "--all-arms")
+    assert (status, errors) == (2, f"There is no file {tmp_path / 'missing.jpg'}; check its name.\n")
+    assert len(list(out.iterdir())) == len(TRAINED) + 2  # tilted, and the sheet of all
+    with read_session(finished.engine) as session:
+        trial_id = next(result.best for result in arm_results(session, "tiny") if result.arm == "tilted").trial_id  # type: ignore[union-attr]
+        task, model = load_trial(session, trial_id)
+    [sample] = paint(task, model, image[None])["tilted"]
+    same = np.asarray(Picture.open(out / "a photograph-tilted.png"))
+    assert np.array_equal(same, np.asarray(Picture.open(io.BytesIO(sample.png))))
+
+    # "tilted" is λ = 0.5 of the same training, and keeps it where a temperature is asked for; the other way round, too.
+    for arguments, name in (
+        (["--arm", "rebalanced", "--tilt", "0.5"], "tilted.png"),
+        (["--arm", "tilted", "--temperature", "0.9"], "warm.png"),
+        (["--arm", "rebalanced", "--tilt", "0.5", "--temperature", "0.9"], "the same.PNG"),
+        (["--arm", "rebalanced", "--temperature", "0.9"], "plain.png"),
+    ):
+        assert run(*arguments, to=tmp_path / name)[0] == 0
+    tilted, warm, the_same, plain = (
+        np.asarray(Picture.open(tmp_path / name)) for name in ("tilted.png", "warm.png", "the same.PNG", "plain.png")
+    )
+    assert np.array_equal(tilted, same)
+    assert np.array_equal(warm, the_same)
+    assert not np.array_equal(warm, plain)
+    assert not np.array_equal(warm, tilted)
+
     Picture.fromarray(image).save(photograph.with_suffix(".tif"))
-    assert colorize([*told, str(photograph.with_suffix(".tif")), "--arm", "tilted"]) == 2  # would be one file
-    assert "is a photograph or the colours of one, which is not overwritten" in capsys.readouterr().err
-    assert colorize(told) == 0
-    assert "with the least colour error" in capsys.readouterr().out
+    one_file = tmp_path / "coloured.png"
+    for arguments, to, words in (
+        (["--arm", "regression", "--tilt", "0.5"], out, "gives colours directly"),
+        (["--arm", "tiltd"], out, "did you mean `tilted`?"),
+        (["--arm", "rebalanced", "--tilt", "7"], out, "--tilt is 7.0: input should be less than or equal to 1.\n"),
+        ([str(photograph.with_suffix(".tif")), "--arm", "tilted"], out, "the colours of one, which is not overwritten"),
+        ([str(photograph.with_suffix(".tif")), "--arm", "tilted"], one_file, "is one file: for several photographs"),
+        (["--all-arms"], one_file, "is one file: for several photographs or models give a folder"),
+        (["--arm", "tilted"], photograph, "is a photograph or the colours of one, which is not overwritten"),
+        (["--arm", "tilted"], tmp_path / "no" / "folder.png", "cannot be written (No such file or directory)"),
+    ):
+        status, _, errors = run(*arguments, to=to)
+        assert (status, errors.count("\n")) == (2, 1)
+        assert words in errors
+    assert not one_file.exists()
+    assert "with the least colour error" in run()[1]
     assert photograph.read_bytes() == before
 
 

@@ -19,7 +19,7 @@ from platform.results import SIMULATED
 from survey_app.dashboard import (
     access,
     certainty_view,
-    photograph,
+    photograph_view,
     pictures_view,
     prediction_view,
     results_view,
@@ -37,7 +37,7 @@ VIEWS: dict[str, Callable[[Chosen], None]] = {
     "How sure": certainty_view.show,
     "Sweep": sweep_view.show,
     "Pictures": pictures_view.show,
-    "Your photograph": photograph.show,
+    "Your photograph": photograph_view.show,
 }
 
 FOLLOWING_VOTES = ("Results", "Do scores predict people?", "How sure")  # not Pictures: they would close under readers
@@ -50,7 +50,8 @@ STYLE = """<style>
 [data-testid="stHeader"] { display: none; }
 [data-testid="stMainBlockContainer"] { padding-top: 1.5rem; }
 [data-testid="stFileUploader"] button, [data-testid="stFileUploader"] button * { color: inherit; }
-[data-testid="stButtonGroup"] [role="radio"][aria-checked="true"] { color: inherit; font-weight: 600; }
+[data-testid="stSliderThumbValue"] { color: inherit; }
+[data-testid="stButtonGroup"] [role="radio"][aria-checked="true"] { color: inherit !important; font-weight: 600; }
 </style>"""
 
 
