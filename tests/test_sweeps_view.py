@@ -286,11 +286,12 @@ def sweep_page() -> None:
     from db.store import read_session
     from survey_app.dashboard import sweep_view
     from survey_app.dashboard.chosen import Chosen
+    from survey_app.dashboard.sweep_view import show
     from survey_app.database import database
 
     with read_session(database()) as session:
         experiment = experiment_progress(session, "hand-made")
-    sweep_view.show(Chosen(database(), experiment, None, simulated=False))
+    show(Chosen(database(), experiment, None, simulated=False))
 
 
 def test_the_page_follows_a_running_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
