@@ -23,13 +23,16 @@ class KMeans:
 
 
 @dataclass(frozen=True)
-class Prior:
-    """One of the two: learned segments, or a table."""
-
-    segments: Annotated[int, Field(ge=2, le=64)] | None = None  # how many, each with colours of its own
+class SegmentPrior:
+    segments: Annotated[int, Field(ge=2, le=64)]  # how many are learned, each with colours of its own
     beside: bool = False  # the plain head, to whose logits those of segments are added; else they are all there is
-    # Colours by image class and place; weight of the cross-entropy by which the network learns the class.
-    table: Annotated[float, Field(ge=0, le=1)] | None = None
+
+
+@dataclass(frozen=True)
+class TablePrior:
+    """Colours by image class and place."""
+
+    table: Annotated[float, Field(ge=0, le=1)]  # weight of the cross-entropy by which the network learns the class
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class ArmOptions:
     palette: Literal["reachable", "grid"] | KMeans = "reachable"  # the colours that a classifier can name
     soft_label_sigma: Annotated[float, Field(gt=0)] = 5.0  # Lab units
     coarse: tuple[Literal[5, 10], ...] = ()  # grids whose cross-entropies are descended as well
-    prior: Prior | None = None  # what is known of colours
+    prior: SegmentPrior | TablePrior | None = None  # what is known of colours
     adversarial: Annotated[float, Field(ge=0)] = 0.0  # weight of a critic's term in what is descended
     critic: CriticOptions = field(default_factory=CriticOptions)
     decoding: Decoding = "annealed_mean"

@@ -11,7 +11,15 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from platform.arm_options import ANNEALED_MEAN_TEMPERATURE, ArmOptions, KMeans, Prior, Trained, renderings
+from platform.arm_options import (
+    ANNEALED_MEAN_TEMPERATURE,
+    ArmOptions,
+    KMeans,
+    SegmentPrior,
+    TablePrior,
+    Trained,
+    renderings,
+)
 from platform.colour_counts import ColourCounts, kmeans_centers, rarity_weights
 from platform.critic import Adversary
 from platform.hierarchy import Families, families
@@ -155,14 +163,14 @@ def _head_of(
     options: ArmOptions, palette: Palette, colours: ColourCounts, weights: Tensor, seed: int
 ) -> dict[str, Any]:
     """A classifier's head, and whatever else of a task comes with it. weights: w_λ, (Q,)."""
-    prior = options.prior or Prior()
-    if prior.segments is not None:
+    prior = options.prior
+    if isinstance(prior, SegmentPrior):
         first = first_colours(palette, colours, prior.segments, seed)
         return {
             "make_head": partial(SegmentHead, first=first, beside=prior.beside),
             "segment_pngs": partial(segment_pngs, palette),
         }
-    if prior.table is not None:
+    if isinstance(prior, TablePrior):
         classes = len(colours.at_places)
         return {
             "make_head": partial(TableHead, table=entries_at_places(palette, colours)),

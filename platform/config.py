@@ -20,7 +20,7 @@ import pydantic
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError, to_json
 
-from platform.arm_options import BASELINES, ArmOptions, Baseline, Prior, Share, trained_arms
+from platform.arm_options import BASELINES, ArmOptions, Baseline, Share, trained_arms
 from platform.datasets import KNOWN_NAMES
 from platform.hyperparameters import Hyperparameters
 from platform.yaml_input import ConfigError, Key, Mistake, Place, messages, nearest, placed, read_text, read_yaml, shown
@@ -236,14 +236,8 @@ def _useless(options: ArmOptions, trained: ArmOptions) -> Iterator[tuple[str, st
             yield option, "is of the annealed mean: remove it, or the other `decoding`"
         elif option == "adversarial" and options.decoding == "mode":
             yield option, "needs a decoding that learns from the critic: annealed_mean or mean"
-        elif option == "prior" and options.prior is not None and not _is_one(options.prior):
-            yield option, "expected one of {segments: K}, {segments: K, beside: true} and {table: WEIGHT}"
         elif option == "critic" and options.adversarial == 0:
             yield option, "belongs to an adversarial training: give the arm `adversarial`, or remove it"
-
-
-def _is_one(prior: Prior) -> bool:
-    return (prior.segments is None) != (prior.table is None) and not (prior.beside and prior.table is not None)
 
 
 _DEFAULT_OPTIONS = vars(ArmOptions())

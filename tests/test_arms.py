@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from platform.arm_options import BASELINES, ArmOptions, CriticOptions, KMeans, Prior, rebalancing_of
+from platform.arm_options import BASELINES, ArmOptions, CriticOptions, KMeans, SegmentPrior, TablePrior, rebalancing_of
 from platform.color import rgb_to_lab
 from platform.colour_counts import places
 from platform.compose import compose
@@ -55,17 +55,17 @@ class TestHierarchicalKMeans(ClassificationContract):
 
 class TestSegments(ClassificationContract):
     arms: ClassVar = {
-        "segments": ArmOptions(kind="classification", prior=Prior(segments=8), rebalancing=0.5),
+        "segments": ArmOptions(kind="classification", prior=SegmentPrior(8), rebalancing=0.5),
         "tilted": ArmOptions(renders="segments", tilt=0.5),
     }
 
 
 class TestSegmentsBeside(ClassificationContract):
-    arms: ClassVar = {"segments": ArmOptions(kind="classification", prior=Prior(segments=8, beside=True))}
+    arms: ClassVar = {"segments": ArmOptions(kind="classification", prior=SegmentPrior(8, beside=True))}
 
 
 class TestTablePrior(ClassificationContract):
-    arms: ClassVar = {"table": ArmOptions(kind="classification", prior=Prior(table=0.01), rebalancing=0.5)}
+    arms: ClassVar = {"table": ArmOptions(kind="classification", prior=TablePrior(0.01), rebalancing=0.5)}
 
 
 class TestAdversarialRegression(RegressionContract):

@@ -18,7 +18,7 @@ from db.errors import UserError
 from db.schema import Arm, Dataset, Study, Trial
 from db.store import open_database, read_session, write_session
 from db.studies import create_study
-from platform.arm_options import ArmOptions, KMeans, Prior
+from platform.arm_options import ArmOptions, KMeans, SegmentPrior, TablePrior
 from platform.colorize import main as colorize
 from platform.compose import compose
 from platform.export import export_models, main
@@ -36,9 +36,9 @@ ARMS = {
     "tilted 0.5": ArmOptions(renders="classification", tilt=0.5, temperature=0.7),
     "mode": ArmOptions(kind="classification", decoding="mode", rebalancing=0.5),
     "k-means": ArmOptions(kind="classification", palette=KMeans(16)),
-    "segments": ArmOptions(kind="classification", prior=Prior(segments=8)),
-    "segments beside": ArmOptions(kind="classification", prior=Prior(segments=8, beside=True)),
-    "table": ArmOptions(kind="classification", prior=Prior(table=0.01)),
+    "segments": ArmOptions(kind="classification", prior=SegmentPrior(8)),
+    "segments beside": ArmOptions(kind="classification", prior=SegmentPrior(8, beside=True)),
+    "table": ArmOptions(kind="classification", prior=TablePrior(0.01)),
 }
 # Runs each folder's colour.py, as Python would run it alone, on the photographs in the folder of the arm's name here.
 RUN_EACH = """

@@ -14,7 +14,7 @@ from db.pictures import encoded, pixels
 from db.results import arm_results, experiment_progress
 from db.schema import Sample
 from db.store import open_database, read_session, write_session
-from platform.arm_options import ArmOptions, Prior
+from platform.arm_options import ArmOptions, SegmentPrior
 from platform.color import lab_to_rgb, rgb_to_lab
 from platform.compose import compose
 from platform.evaluation import features
@@ -26,7 +26,7 @@ from tests.contracts import HYPERPARAMETERS, drawn_colours, drawn_data
 from tests.survey_data import add_experiment
 
 ARMS = {
-    "segments": ArmOptions(kind="classification", prior=Prior(segments=12)),
+    "segments": ArmOptions(kind="classification", prior=SegmentPrior(12)),
     "tilted": ArmOptions(renders="segments", tilt=0.5),
 }
 

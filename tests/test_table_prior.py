@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from platform.arm_options import ArmOptions, KMeans, Prior
+from platform.arm_options import ArmOptions, KMeans, TablePrior
 from platform.color import rgb_to_lab
 from platform.colour_counts import PLACES, kmeans_centers, places
 from platform.compose import compose
@@ -14,7 +14,7 @@ from platform.table_prior import TableHead, class_loss, entries_at_places
 from platform.training import load_model, train
 from tests.contracts import HYPERPARAMETERS, drawn_colours, drawn_data
 
-ARMS = {"table": ArmOptions(kind="classification", prior=Prior(table=0.03))}
+ARMS = {"table": ArmOptions(kind="classification", prior=TablePrior(0.03))}
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +74,6 @@ def test_the_class_is_learned_from_the_picture_and_never_read_off_the_label() ->
 
 
 def test_it_goes_with_any_palette() -> None:
-    arms = {"table": ArmOptions(kind="classification", palette=KMeans(16), prior=Prior(table=0.01))}
+    arms = {"table": ArmOptions(kind="classification", palette=KMeans(16), prior=TablePrior(0.01))}
     [report, *_] = train(compose(arms, "table", drawn_colours()), replace(HYPERPARAMETERS, epochs=1), drawn_data())
     assert report.scores["table"]["validation"].values["delta_e_2000"] > 0
