@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import case, func, select
+from sqlalchemy import ColumnElement, case, func, select
 from sqlalchemy.orm import Session
 
 from db.errors import UserError
@@ -65,6 +65,14 @@ class MeasuredTrial:
     code_versions: tuple[str, ...]  # of the runs that reported its epochs
     decoding: str | None  # of its sample pictures; None also where it has none
 
+    def score(self, name: str, split: str = "validation") -> float | None:
+        """As it is stored; None where it was not measured."""
+        return self.scores.get(split, {}).get(name)
+
+    def error(self, name: str) -> float | None:
+        """The standard error of a score in validation, as it is stored; None where it was not measured."""
+        return self.standard_errors.get("validation", {}).get(name)
+
 
 @dataclass(frozen=True)
 class Contender:
@@ -97,7 +105,7 @@ class UnknownExperimentError(UserError):
 
 def list_experiments(session: Session) -> list[ExperimentSummary]:
     """All experiments, newest first."""
-    return _experiments(session, None)
+    return _experiments(session)
 
 
 def newest_experiment(session: Session) -> str:
@@ -111,7 +119,7 @@ def newest_experiment(session: Session) -> str:
 
 def experiment_progress(session: Session, name: str) -> ExperimentSummary:
     """How far the experiment `name` has come. Raises UnknownExperimentError."""
-    found = _experiments(session, name)
+    found = _experiments(session, Experiment.name == name)
     if not found:
         names = list(session.scalars(select(Experiment.name).order_by(Experiment.created_at.desc())))
         near = difflib.get_close_matches(name, names) or names[:3]
@@ -251,19 +259,17 @@ def experiment_and_dataset(session: Session, study: Study) -> tuple[str, str]:
     return experiment, dataset
 
 
-def _experiments(session: Session, name: str | None) -> list[ExperimentSummary]:
-    experiments = select(Experiment, Dataset).join(Dataset).order_by(Experiment.created_at.desc(), Experiment.id.desc())
+def _experiments(session: Session, *which: ColumnElement[bool]) -> list[ExperimentSummary]:
+    """Those of which the conditions are true, newest first."""
+    experiments = select(Experiment, Dataset).join(Dataset).where(*which)
     counts = (
         select(Trial.experiment_id, Trial.status, func.count())
         .join(Arm, Arm.id == Trial.arm_id)
-        .where(Arm.baseline.is_(False))
+        .join(Experiment, Experiment.id == Trial.experiment_id)
+        .where(Arm.baseline.is_(False), *which)
         .group_by(Trial.experiment_id, Trial.status)
     )
-    versions = select(Run.experiment_id, Run.code_version).order_by(Run.id)
-    if name is not None:
-        experiments = experiments.where(Experiment.name == name)
-        counts = counts.join(Experiment, Experiment.id == Trial.experiment_id).where(Experiment.name == name)
-        versions = versions.join(Experiment, Experiment.id == Run.experiment_id).where(Experiment.name == name)
+    versions = select(Run.experiment_id, Run.code_version).join(Experiment).where(*which).order_by(Run.id)
     trials: dict[int, dict[TrialStatus, int]] = {}
     for experiment_id, status, count in session.execute(counts):
         trials.setdefault(experiment_id, {})[status] = count
@@ -279,7 +285,9 @@ def _experiments(session: Session, name: str | None) -> list[ExperimentSummary]:
             trials=trials.get(experiment.id, {}),
             **values_for(ExperimentSummary, experiment),
         )
-        for experiment, dataset in session.execute(experiments)
+        for experiment, dataset in session.execute(
+            experiments.order_by(Experiment.created_at.desc(), Experiment.id.desc())
+        )
     ]
 
 

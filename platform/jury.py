@@ -32,9 +32,8 @@ from db.store import read_session, write_session
 from platform.arm_options import CriticOptions
 from platform.chosen_experiment import open_experiment, parser_of_results
 from platform.color import rgb_to_lab
-from platform.config import SweepConfig
 from platform.critic import Critic
-from platform.datasets import Dataset, load_dataset
+from platform.preparation import load_recorded_data
 from platform.progress import Say, open_console, say_on
 from platform.results import jury_sees
 from platform.samples import paint, truth_pngs
@@ -154,7 +153,7 @@ def judge(engine: Engine, experiment: str, say: Say) -> None:
     judged = [place for place, arm in enumerate(arms) if not arm.baseline]
     if not judged:
         raise UserError(f"No trial of {experiment!r} has finished yet: ask the jury when one has.")
-    data = _same_data(SweepConfig.model_validate(row.config), stored, say)
+    data = load_recorded_data(row, stored, say)
     indices = _pictures_to_judge(len(data.validation_images), sampled)
     pictures, labels = data.validation_images[indices], data.validation_labels[indices]
     lightness, truth = _lab_of(truth_pngs(pictures)).split((1, 2), dim=1)
@@ -188,20 +187,6 @@ def _record(engine: Engine, experiment_id: int, arms: Sequence[ArmResult], indic
         for trial_id, (mark, error), picked in zip(trial_ids, jury.marks(), jury.picked.tolist(), strict=True):
             by_index = {index: {JURY: mark} for index, mark in zip(indices.tolist(), picked, strict=True)}
             record_score(session, trial_id, JURY, mark, error, by_index)
-
-
-def _same_data(config: SweepConfig, stored: StoredDataset, say: Say) -> Dataset:
-    data = load_dataset(
-        [stored.name],
-        train_images=config.train_images,
-        tuning_images=config.tuning_images,
-        validation_images=config.validation_images,
-        seed=config.seed,
-        say=say,
-    )
-    if data.fingerprint != stored.fingerprint:
-        raise UserError(f"The data found as {stored.name!r} are not those of the experiment: name its HUEJURY_DATA.")
-    return data
 
 
 def _pictures_to_judge(count: int, sampled: set[int]) -> np.ndarray:

@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 import json
 import subprocess
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -104,6 +105,17 @@ def load_data(config: SweepConfig, names: list[str], say: Say) -> datasets.Datas
     )
     if len(data.train_images) < THREADS_FROM_IMAGES:
         torch.set_num_threads(1)
+    return data
+
+
+def load_recorded_data(
+    experiment: Experiment, stored: Dataset, say: Say, names: Sequence[str] | None = None
+) -> datasets.Dataset:
+    """The data that an experiment ran on, by its recorded name or the first of these that can be had. Raises SweepError
+    where that is other data."""
+    data = load_data(SweepConfig.model_validate(experiment.config), list(names or [stored.name]), say)
+    if data.fingerprint != stored.fingerprint:
+        raise SweepError(f"The data found as {data.name!r} are not those of the experiment: name its HUEJURY_DATA.")
     return data
 
 

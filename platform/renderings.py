@@ -30,7 +30,7 @@ from platform.datasets import Dataset
 from platform.evaluation import evaluate_splits
 from platform.hyperparameters import Hyperparameters
 from platform.jury import judge
-from platform.preparation import SweepError, describe_machine, find_code_version, find_experiment, load_data
+from platform.preparation import SweepError, describe_machine, find_code_version, find_experiment, load_recorded_data
 from platform.progress import Say, say_on
 from platform.recorder import record_samples, score_columns
 from platform.results import print_results
@@ -94,9 +94,7 @@ def add_renderings(
     if not added:
         return
     code_version = find_code_version(say)
-    data = load_data(SweepConfig.model_validate(experiment.config), list(dataset or [stored.name]), say)
-    if data.fingerprint != stored.fingerprint:
-        raise SweepError(f"The data found as {data.name!r} are not those of the experiment: name its HUEJURY_DATA.")
+    data = load_recorded_data(experiment, stored, say, dataset)
     found = []
     for trained in arms:
         if names := renderings(added, trained):
@@ -112,7 +110,7 @@ def _lacks_jury(engine: Engine, experiment: Experiment) -> bool:
     with read_session(engine) as session:
         trials = [result.best for result in arm_results(session, experiment.name) if result.best is not None]
         held = session.get_one(Experiment, experiment.id).jury is not None
-    return held and any(JURY not in trial.scores.get("validation", {}) for trial in trials)
+    return held and any(trial.score(JURY) is None for trial in trials)
 
 
 def _read_arms(

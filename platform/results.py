@@ -232,9 +232,8 @@ def _scores_table(results: Sequence[ArmResult], trials: dict[int, MeasuredTrial 
         text = {"model": result.arm}
         for name in scores:
             score, value = SCORES[name], _value(trial, name)
-            error = _error(trial, name)
             row[score.heading] = value
-            row[f"{score.heading}, standard error"] = None if error is None else score.factor * error
+            row[f"{score.heading}, standard error"] = score.in_unit(_error(trial, name))
             text[score.heading] = _with_error(trial, name)
         rows.append(row)
         texts.append(text)
@@ -294,13 +293,12 @@ def _heading(score: str, split: str) -> str:
 
 def _value(trial: MeasuredTrial | None, score: str, split: str = "validation") -> float | None:
     """In the score's unit."""
-    value = None if trial is None else trial.scores.get(split, {}).get(score)
-    return None if value is None else SCORES[score].factor * value
+    return None if trial is None else SCORES[score].in_unit(trial.score(score, split))
 
 
 def _error(trial: MeasuredTrial | None, score: str) -> float | None:
     """In validation, as it is stored."""
-    return None if trial is None else trial.standard_errors.get("validation", {}).get(score)
+    return None if trial is None else trial.error(score)
 
 
 def _with_error(trial: MeasuredTrial | None, score: str) -> str:

@@ -16,6 +16,10 @@ class Score:
     def heading(self) -> str:
         return f"{self.words} ({self.unit})" if self.unit else self.words
 
+    def in_unit(self, value: float | None) -> float | None:
+        """A stored value in this score's unit; None where nothing was measured."""
+        return None if value is None else self.factor * value
+
     def write(self, value: float) -> str:
         """A stored value in this score's unit, as text without the unit."""
         return format(self.factor * value, self.form)

@@ -59,11 +59,8 @@ def state_finding(answers: Answers, questions_per_arm: float) -> str:
 
 def state_no_votes(contenders: Sequence[Contender]) -> str:
     """What can be said before there are votes."""
-    marks = {
-        contender.arm: contender.trial.scores["validation"][JURY]
-        for contender in contenders
-        if JURY in contender.trial.scores.get("validation", {})
-    }
+    of_jury = {contender.arm: contender.trial.score(JURY) for contender in contenders}
+    marks = {arm: mark for arm, mark in of_jury.items() if mark is not None}
     if not marks:
         return "Nobody has been asked yet."
     best = max(marks, key=lambda arm: marks[arm])

@@ -75,15 +75,11 @@ def rank_scores(kept: Answers) -> pd.DataFrame:
     rows = {}
     for name in SCORES:
         if name != "loss":
-            values = np.array([_validation(contender.trial.scores, name) for contender in kept.contenders])
+            values = np.array([contender.trial.score(name) for contender in kept.contenders], dtype=float)
             rho = rank_correlation(values, picked, asked)
             rows[name] = asdict(rho) | {"models": int(np.isfinite(values).sum())}
     frame = pd.DataFrame.from_dict(rows, orient="index").astype(dict.fromkeys(("estimate", "low", "high"), float))
     return frame.iloc[np.argsort(-frame["estimate"].abs(), kind="stable")]  # NaN comes last
-
-
-def _validation(values: dict[Any, dict[str, float]], name: str) -> float:
-    return values.get("validation", {}).get(name, math.nan)
 
 
 def ranking_table(ranking: pd.DataFrame, kept: Answers) -> Table:
@@ -182,8 +178,8 @@ def _points(name: str, kept: Answers) -> pd.DataFrame:
     """One row per contender: its votes, and a score in its unit with limits, the score itself where it has none."""
     rows = []
     for contender, count in zip(kept.contenders, kept.picked_as_real(), strict=True):
-        value = SCORES[name].factor * _validation(contender.trial.scores, name)
-        error = SCORES[name].factor * _validation(contender.trial.standard_errors, name)
+        stored = contender.trial.score(name), contender.trial.error(name)
+        value, error = (math.nan if one is None else SCORES[name].factor * one for one in stored)
         limit = 0.0 if math.isnan(error) else SCORE_LIMITS * error
         rows.append({"model": contender.arm, **asdict(wilson(count.count, count.total)), "score": value})
         rows[-1] |= {"score low": value - limit, "score high": value + limit}

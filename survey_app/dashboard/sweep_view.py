@@ -101,7 +101,7 @@ def _row(config: SweepConfig, trial: SweptTrial, score: str) -> dict[str, Any]:
         "images": None if trial.rendered else trial.images_seen,
         "training (min)": None if trial.rendered else trial.seconds / 60,
         "tuning loss": trial.loss,
-        "score": None if value is None else SCORES[score].factor * value,
+        "score": SCORES[score].in_unit(value),
         "seed": trial.seed,
         "reason": trial.failure_reason,
     }
