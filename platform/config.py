@@ -11,13 +11,12 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from copy import deepcopy
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
 
 import pydantic
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo
 from pydantic_core import PydanticCustomError, to_json
 
 from platform.arm_options import BASELINES, ArmOptions, Baseline, Share, trained_arms
@@ -153,9 +152,10 @@ def _sources(value: object) -> object:
 _ARMS = pydantic.TypeAdapter(Annotated[dict[str, ArmOptions], Field(min_length=1)], config=_STRICT)
 
 
-def _arms(value: object) -> dict[str, ArmOptions]:
+def _arms(value: object, info: ValidationInfo) -> dict[str, ArmOptions]:
     # As JSON, since from Python's objects pydantic is either lax with numbers or refuses dictionaries for dataclasses.
-    return _ARMS.validate_json(to_json(value, inf_nan_mode="constants", fallback=str))
+    plain = to_json(value, inf_nan_mode="constants", fallback=str)
+    return _ARMS.validate_json(plain, extra=(info.context or {}).get("extra"))
 
 
 class SweepConfig(_Section):
@@ -283,22 +283,7 @@ def changes_between(old: dict[str, Any], config: SweepConfig) -> list[str]:
 
 def recorded_config(recorded: Mapping[str, Any]) -> SweepConfig:
     """The config of an experiment's row, to be shown: keys that there are no more are left out."""
-    try:
-        return SweepConfig.model_validate(recorded)
-    except pydantic.ValidationError as error:
-        gone = [mistake["loc"] for mistake in error.errors() if mistake["type"] in _UNKNOWN_KEY]
-        if not gone:
-            raise
-    known = deepcopy(dict(recorded))
-    for *sections, key in gone:
-        section: Any = known
-        for name in sections:
-            section = section[name]
-        del section[key]
-    return SweepConfig.model_validate(known)
-
-
-_UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")  # what pydantic calls it, in sections and dataclasses
+    return SweepConfig.model_validate(recorded, extra="ignore", context={"extra": "ignore"})
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
