@@ -284,7 +284,6 @@ def test_big_tables_are_never_scanned(engine: Engine) -> None:
 def sweep_page() -> None:
     from db.results import experiment_progress
     from db.store import read_session
-    from survey_app.dashboard import sweep_view
     from survey_app.dashboard.chosen import Chosen
     from survey_app.dashboard.sweep_view import show
     from survey_app.database import database
