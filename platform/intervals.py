@@ -19,6 +19,13 @@ class Share:
         return range_text(self.low, self.high)
 
     @property
+    def bar(self) -> tuple[float, float, float] | None:
+        """Low end, share and high end, to be drawn."""
+        return (
+            None if self.share is None or self.low is None or self.high is None else (self.low, self.share, self.high)
+        )
+
+    @property
     def percent(self) -> str:
         return "–" if self.share is None else f"{100 * self.share:.1f}\N{NO-BREAK SPACE}%"
 

@@ -112,13 +112,10 @@ def _votes_table(
         values, text, share = _votes_row(f"published: {model}", None, wilson(picked, asked))
         for split, value in (("train", train), ("validation", validation)):
             heading = _heading(score, split)
-            values[heading], text[heading] = SCORES[score].factor * value, SCORES[score].write(value)
+            values[heading], text[heading] = SCORES[score].in_unit(value), SCORES[score].write(value)
         rows.append((values, text, share))
     frame = pd.DataFrame([values for values, _, _ in rows])
-    bars = [
-        None if share.share is None or share.low is None or share.high is None else (share.low, share.share, share.high)
-        for _, _, share in rows
-    ]
+    bars = [share.bar for _, _, share in rows]
     return Table(
         name="results",
         title=titled("Accuracy and votes", simulated=answers is not None and answers.simulated),
@@ -134,16 +131,17 @@ def _votes_row(model: str, trial: MeasuredTrial | None, share: Share) -> tuple[d
     values: dict[str, Any] = {"model": model}
     text = {"model": model}
     for score, split in BESIDE_VOTES:
-        value = values[_heading(score, split)] = _value(trial, score, split)
-        text[_heading(score, split)] = "–" if value is None else format(value, SCORES[score].form)
+        value = _score(trial, score, split)
+        values[_heading(score, split)] = SCORES[score].in_unit(value)
+        text[_heading(score, split)] = SCORES[score].write(value)
     asked = share.total > 0
     values |= {"picked as real": share.share, "times picked": share.count if asked else None}
     values |= {"times asked": share.total if asked else None, "95 % from": share.low, "95 % to": share.high}
     text |= {"picked as real": share.percent, "k/n": f"{share.count}/{share.total}" if asked else "–"}
     text |= {"95 % Wilson": share.range}
-    mark = _value(trial, JURY)
+    jury, mark = SCORES[JURY], _score(trial, JURY)
     if mark is not None:
-        values[SCORES[JURY].heading], text[SCORES[JURY].heading] = mark, _with_error(trial, JURY)
+        values[jury.heading], text[jury.heading] = jury.in_unit(mark), jury.write(mark, _error(trial, JURY))
     return values, text, share
 
 
@@ -183,17 +181,16 @@ def _accuracy_note() -> str:
 
 def predictions_note(scores: Sequence[str]) -> str:
     """Which of the scores are of the distribution over colours and which of the colour that was read off it."""
-    of_entry = list(dict.fromkeys(SCORES[score].words for score in scores if not SCORES[score].of_decoded_colour))
-    of_colour = list(dict.fromkeys(SCORES[score].words for score in scores if SCORES[score].of_decoded_colour))
-    parts = []
-    if of_entry:
-        parts.append(
-            f"of the likeliest entry of a model's palette, or of its whole distribution: {', '.join(of_entry)}"
-        )
-    if of_colour:
-        parts.append(f"of the decoded colour, which people see: {', '.join(of_colour)}")
-    text = "; ".join(parts)
-    return f"{text[0].upper()}{text[1:]}." if text else ""
+    kinds = {
+        False: "Of the likeliest entry of a model's palette, or of its whole distribution:",
+        True: "Of the decoded colour, which people see:",
+    }
+    sentences = []
+    for decoded, what in kinds.items():
+        names = dict.fromkeys(SCORES[score].words for score in scores if SCORES[score].of_decoded_colour == decoded)
+        if names:
+            sentences.append(f"{what} {', '.join(names)}.")
+    return " ".join(sentences)
 
 
 def _votes_note(results: Sequence[ArmResult], answers: Answers | None, no_votes: str) -> list[str]:
@@ -231,10 +228,10 @@ def _scores_table(results: Sequence[ArmResult], trials: dict[int, MeasuredTrial 
         row: dict[str, Any] = {"model": result.arm}
         text = {"model": result.arm}
         for name in scores:
-            score, value = SCORES[name], _value(trial, name)
-            row[score.heading] = value
-            row[f"{score.heading}, standard error"] = score.in_unit(_error(trial, name))
-            text[score.heading] = _with_error(trial, name)
+            score, value, error = SCORES[name], _score(trial, name), _error(trial, name)
+            row[score.heading] = score.in_unit(value)
+            row[f"{score.heading}, standard error"] = score.in_unit(error)
+            text[score.heading] = score.write(value, error)
         rows.append(row)
         texts.append(text)
     lower = [SCORES[score].words for score in scores if SCORES[score].higher_is_better is False]
@@ -275,37 +272,32 @@ def _trials_table(
         )
     frame = pd.DataFrame(rows)
     codes = sorted({version for trial in trials.values() if trial for version in trial.code_versions})
-    table = Table("shown-trials", "The trials shown", frame, {"tuning loss": ".4g"})
-    return Table(
-        table.name,
-        table.title,
-        frame,
-        shown=table.text() if len(codes) > 1 or frame.empty else table.text().drop(columns="code"),
+    table = Table(
+        name="shown-trials",
+        title="The trials shown",
+        frame=frame,
+        formats={"tuning loss": ".4g"},
         note="Of each model the trial that the study asks about, else its first replicate or, without replicates, its "
         "best: the finished one with the lowest loss on the tuning split, which is comparable within a model only. "
         + (f"Code: {codes[0]}." if len(codes) == 1 else "Code: of the runs that measured it."),
     )
+    if len(codes) > 1 or frame.empty:
+        return table
+    return replace(table, shown=table.text().drop(columns="code"))
 
 
 def _heading(score: str, split: str) -> str:
     return f"{SCORES[score].words}, {split} ({SCORES[score].unit})"
 
 
-def _value(trial: MeasuredTrial | None, score: str, split: str = "validation") -> float | None:
-    """In the score's unit."""
-    return None if trial is None else SCORES[score].in_unit(trial.score(score, split))
+def _score(trial: MeasuredTrial | None, score: str, split: str = "validation") -> float | None:
+    """As it is stored."""
+    return None if trial is None else trial.score(score, split)
 
 
 def _error(trial: MeasuredTrial | None, score: str) -> float | None:
     """In validation, as it is stored."""
     return None if trial is None else trial.error(score)
-
-
-def _with_error(trial: MeasuredTrial | None, score: str) -> str:
-    """In validation, with its standard error where that was measured."""
-    value, error = _value(trial, score), _error(trial, score)
-    written = "–" if value is None else format(value, SCORES[score].form)
-    return written if error is None else f"{written} ± {SCORES[score].write(error)}"
 
 
 def short(value: object) -> str:

@@ -17,12 +17,15 @@ class Score:
         return f"{self.words} ({self.unit})" if self.unit else self.words
 
     def in_unit(self, value: float | None) -> float | None:
-        """A stored value in this score's unit; None where nothing was measured."""
+        """A stored value, or the error of one, in this score's unit; None where nothing was measured."""
         return None if value is None else self.factor * value
 
-    def write(self, value: float) -> str:
-        """A stored value in this score's unit, as text without the unit."""
-        return format(self.factor * value, self.form)
+    def write(self, value: float | None, spread: float | None = None) -> str:
+        """A stored value in this score's unit, as text without the unit, with what it varies by; "–" for None."""
+        if value is None:
+            return "–"
+        written = format(self.factor * value, self.form)
+        return written if spread is None else f"{written} ± {self.factor * spread:{self.form}}"
 
 
 JURY = "picked_as_real_by_jury"  # a machine's word, see `jury`: of trials that it has judged

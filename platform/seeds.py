@@ -29,13 +29,12 @@ def _means_table(scores: ByArm, measured: Sequence[str]) -> Table:
         text = {"model": arm, "seeds": str(len(of_seeds))}
         for name in measured:
             score = SCORES[name]
-            values = [score.factor * one[name] for one in of_seeds.values() if name in one]
+            values = [one[name] for one in of_seeds.values() if name in one]
             mean = float(np.mean(values)) if values else None
             deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-            row |= {score.heading: mean, f"{score.heading}, standard deviation": deviation}
-            text[score.heading] = "–" if mean is None else format(mean, score.form)
-            if deviation is not None:
-                text[score.heading] += f" ± {deviation:{score.form}}"
+            row[score.heading] = score.in_unit(mean)
+            row[f"{score.heading}, standard deviation"] = score.in_unit(deviation)
+            text[score.heading] = score.write(mean, deviation)
         rows.append(row)
         texts.append(text)
     return Table(

@@ -146,11 +146,11 @@ def test_scores_say_which_prediction_they_are_of(engine: Engine) -> None:
     with read_session(engine) as session:
         experiment = experiment_progress(session, "cats")
         found = tables(results_view.exhibits(session, Chosen(engine, experiment, None, simulated=False)))
-    assert "of the decoded colour, which people see: exact accuracy." in found["results"].note
+    assert "Of the decoded colour, which people see: exact accuracy." in found["results"].note
     assert "Of the likeliest entry of a model's palette, or of its whole distribution: bin accuracy" in (
         found["results"].note
     )
-    assert "of the decoded colour, which people see: AuC" in found["scores"].note
+    assert "Of the decoded colour, which people see: AuC" in found["scores"].note
 
 
 def test_console_tables_fit_and_cut_no_name(engine: Engine) -> None:
