@@ -5,6 +5,7 @@ Nothing here needs torch: a config, the database and its readers ask these quest
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, TypeAdapter
@@ -91,7 +92,12 @@ def rebalancing_of(arms: Mapping[str, ArmOptions], name: str) -> float | None:
 
 def read_options(recorded: Mapping[str, Any]) -> ArmOptions:
     """An arm as it was recorded, in plain values."""
-    return _ARM_OPTIONS.validate_python(dict(recorded))
+    return _reader().validate_python(dict(recorded))
+
+
+@cache
+def _reader() -> TypeAdapter[ArmOptions]:
+    return TypeAdapter(ArmOptions)  # 5 MB, which participants' server does without
 
 
 def as_configured(options: ArmOptions) -> dict[str, Any]:
@@ -100,4 +106,3 @@ def as_configured(options: ArmOptions) -> dict[str, Any]:
 
 
 _DEFAULTS = asdict(ArmOptions())
-_ARM_OPTIONS = TypeAdapter(ArmOptions)
