@@ -28,6 +28,13 @@ DASHBOARD_NICENESS = 10
 STOPPING_S = 10.0
 TOKEN_BYTES = 24
 
+# What each app's pages need of other libraries. It is imported before a server serves: in the thread of whoever comes
+# first it would keep them waiting, and everybody who comes meanwhile.
+LIBRARIES = {
+    "survey": "scipy.optimize, sqlalchemy.orm",
+    "dashboard": "altair, pandas, scipy.stats, skimage.color.colorconv, sqlalchemy.orm, statsmodels.api, torch, vl_convert",
+}
+
 EXAMPLES = """\
 examples:
   python -m survey_app.serve                                  both: the survey for everybody, the dashboard for you
@@ -68,7 +75,8 @@ class Door:
             for name, given in options.items()
             for value in (given if isinstance(given, list) else [given])
         ]
-        return [sys.executable, "-m", "streamlit", "run", str(self.folder / "app.py"), *flags]
+        start = f"import {LIBRARIES[self.name]}; from streamlit.web.cli import main; main()"
+        return [sys.executable, "-c", start, "run", str(self.folder / "app.py"), *flags]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -127,6 +127,18 @@ def test_both_are_served_by_doors_of_their_own_and_stopped_together(
         assert not listens(both.dashboard)
 
 
+def libraries_of(process: int) -> set[str]:
+    """Those of a few large libraries with compiled parts that a process has loaded."""
+    maps = Path(f"/proc/{process}/maps").read_text()
+    return set(re.findall(r"site-packages/(statsmodels|scipy|torch|vl_convert)/", maps))
+
+
+def test_each_server_has_loaded_what_its_pages_need_before_anybody_comes(database: Path, tmp_path: Path) -> None:
+    with serving(database, tmp_path) as both:
+        assert libraries_of(both.server_of(both.dashboard)) == {"statsmodels", "scipy", "torch", "vl_convert"}
+        assert libraries_of(both.server_of(both.survey)) == {"scipy"}
+
+
 def test_readers_need_the_token_once_and_a_name_that_is_the_dashboards(
     browser: Browser, database: Path, tmp_path: Path
 ) -> None:
