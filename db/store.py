@@ -9,7 +9,6 @@ Keep a SQLite file on a local disk: its write-ahead log does not work over netwo
 
 import json
 import os
-import re
 import shlex
 import sqlite3
 import time
@@ -19,7 +18,6 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import unquote
 
 from sqlalchemy import URL, Connection, Engine, StaticPool, create_engine, event, inspect, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -41,8 +39,6 @@ URL_ADVICE = (
     "give a path, or a URL like postgresql://user:password@host:5432/huejury, with %40 for an @, %2F for a / and "
     "%3A for a : in the password"
 )
-# URLs without their slashes, and libpq's lists of parameters: passwords may be in them, and a path would be shown.
-URL_TYPED_AWRY = r"""(?is)^(?!.*://)(["']?(jdbc:)?postgres(ql)?(\+\w+)?(:|//)|[^/]*(password|pwd)\s*=|[^/]*:[^/]*@)"""
 MIGRATION_LOCK = 0x487565  # any number that is ours: PostgreSQL's advisory locks are known by one
 
 
@@ -55,14 +51,16 @@ def default_database() -> str:
     return os.environ.get("HUEJURY_DATABASE") or str(Path(__file__).resolve().parent.parent / "huejury.sqlite")
 
 
-def open_existing(database: str, *, say: Callable[[str], None] = print) -> Engine:
-    """Open a database that a sweep has made. Raises StoreError if there is none."""
+def open_existing(
+    database: str | os.PathLike[str], *, say: Callable[[str], None] = print, busy_timeout_s: float = 30.0
+) -> Engine:
+    """As open_database, but a SQLite file has to be there. Raises StoreError if it is not."""
     url = address(database)
     if url.get_backend_name() == "sqlite" and not os.access(str(url.database), os.F_OK):
         raise StoreError(
             f"There is no database {url.database}; run a sweep first (make sweep), or give another --database."
         )
-    return open_database(database, say=say)
+    return open_database(database, say=say, busy_timeout_s=busy_timeout_s)
 
 
 def open_database(
@@ -98,25 +96,11 @@ def open_database(
     return engine
 
 
-def shown_name(database: str | os.PathLike[str] | URL) -> str:
-    """What messages call a database: its file's path, or its URL without passwords, however malformed that is."""
-    if isinstance(database, URL):
-        if database.get_backend_name() == "sqlite":
-            return database.database or ":memory:"
-        secret = [key for key in database.query if re.search("pass|pwd|secret|token|key", key.lower())]
-        return database.difference_update_query(secret).render_as_string()
-    text = os.fspath(database)
-    scheme, separator, rest = text.partition("://")
-    if scheme.startswith("sqlite") and rest.startswith("/"):
-        return text
-    if not separator:
-        return re.sub("^(postgres[^:/]*:).*", r"\1***", text, flags=re.DOTALL)
-    credentials, at, place = rest.rpartition("@")
-    if "?" in credentials or "/" in scheme:
-        return f"{scheme.partition(':')[0]}://***"  # nobody can tell what all of it is
-    user = credentials.partition(":")[0] + ":***@" if ":" in credentials else credentials + at
-    place = re.sub(r":(?!\d{1,5}(/|$)).*", ":***", place.partition("?")[0], flags=re.DOTALL)  # a port, or a password?
-    return f"{scheme}://{user}{place}"
+def shown_name(url: URL) -> str:
+    """What messages call a database: its file's path, or its URL without its password."""
+    if url.get_backend_name() == "sqlite":
+        return url.database or ":memory:"
+    return url.difference_update_query(["password", "sslpassword"]).render_as_string(hide_password=True)
 
 
 def naming_database(engine: Engine, option: str) -> str:
@@ -148,41 +132,29 @@ def write_session(engine: Engine) -> Iterator[Session]:
 def address(database: str | os.PathLike[str]) -> URL:
     """The URL of a path or URL; a SQLite file's is absolute. Raises StoreError if it can be none of ours.
 
-    Hosts give `postgres://` or the URL of another driver; all go by psycopg.
+    Hosts give `postgres://` or the URL of another driver; all go by psycopg. What cannot be read is not quoted: a part
+    of it may be a password.
     """
-    text = os.fspath(database).strip()
-    if re.search(URL_TYPED_AWRY, text):
-        raise StoreError(f"What is given for the database is no path, and no URL that can be read; {URL_ADVICE}.")
-    url = _parse_url(text) if "://" in text else URL.create("sqlite", database=text)
-    if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
-        path = Path(str(url.database))
-        with suppress(RuntimeError, OSError):  # there is no such home; a path too long is said when it is opened
-            path = path.expanduser().absolute()
-            if path.is_dir():
-                raise StoreError(f"The database {path} is a folder; give the path of a file in it.")
-        url = url.set(database=str(path.absolute()))
-    return url
-
-
-def _parse_url(text: str) -> URL:
+    text = os.fspath(database)
     try:
-        text.encode()
-        url = make_url(text)
-    except (ArgumentError, ValueError):  # their words may quote a part of a password
-        raise StoreError(f"{shown_name(text)} is no database URL; {URL_ADVICE}.") from None
-    backend = url.drivername.partition("+")[0].lower()
-    if backend == "sqlite":
-        if url.host or url.username or url.password or url.query:
-            raise StoreError("A SQLite database is given by its path, as huejury.sqlite, and nothing else; give that.")
-        return url.set(drivername="sqlite")
-    if backend not in ("postgres", "postgresql"):
+        url = make_url(text) if "://" in text else URL.create("sqlite", database=text)
+    except (ArgumentError, ValueError):
+        raise StoreError(f"The database's URL cannot be read; {URL_ADVICE}.") from None
+    backend = url.get_backend_name()
+    if backend in ("postgres", "postgresql"):
+        if text.count("@") > 1:  # the rest of a password would be taken for a host, and shown
+            raise StoreError(f"The database's URL has more than one @; {URL_ADVICE}.")
+        return url.set(drivername="postgresql+psycopg")
+    if backend != "sqlite":
         raise StoreError(f"HueJury keeps its results in SQLite or PostgreSQL, not in {backend}.")
-    if "@" in str(url.database) or "?" in text[text.find("@") : text.rfind("@")]:
-        raise StoreError(f"{shown_name(text)} has an @ where no host is; {URL_ADVICE}.")
-    if "@" in (url.host or ""):  # in the password, as it is no part of any host's name
-        more, _, host = str(url.host).rpartition("@")
-        url = url.set(host=host, password=f"{url.password}@{unquote(more)}")
-    return url.set(drivername="postgresql+psycopg")
+    if url.host or url.query:
+        raise StoreError("A SQLite database is given by its path, as huejury.sqlite, and nothing else; give that.")
+    if url.database in (None, "", ":memory:"):
+        return url
+    path = Path(str(url.database))
+    with suppress(RuntimeError):  # there is no such home: it is a name like others
+        path = path.expanduser()
+    return url.set(drivername="sqlite", database=str(path.absolute()))
 
 
 def _create_engine(url: URL, busy_timeout_s: float) -> Engine:

@@ -24,7 +24,7 @@ from db import recording
 from db.drivers import Drive, driven_by_this_process
 from db.errors import UserError, run_command
 from db.schema import Experiment, Run, TrialStatus
-from db.store import StoreError, explain, open_database, read_session, shown_name, write_session
+from db.store import StoreError, explain, open_database, open_existing, read_session, shown_name, write_session
 from db.studies import open_study_of
 from platform.arm_options import trained_arms
 from platform.budget import (
@@ -97,7 +97,8 @@ def _sweep(options: argparse.Namespace, console: Console, began: float) -> int:
     with ExitStack() as stack:
         if cluster not in (None, "local"):
             stack.enter_context(_ray_started(cluster, source, say))
-        engine = open_database(options.database, say=say, busy_timeout_s=BUSY_TIMEOUT_S)
+        open_it = open_database if options.resume is None else open_existing
+        engine = open_it(options.database, say=say, busy_timeout_s=BUSY_TIMEOUT_S)
         stack.callback(engine.dispose)
         try:
             name = options.resume if chosen is None else chosen.config.experiment

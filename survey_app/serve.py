@@ -32,7 +32,8 @@ TOKEN_BYTES = 24
 # first it would keep them waiting, and everybody who comes meanwhile.
 LIBRARIES = {
     "survey": "scipy.optimize, sqlalchemy.orm",
-    "dashboard": "altair, pandas, scipy.stats, skimage.color.colorconv, sqlalchemy.orm, statsmodels.api, torch, vl_convert",
+    "dashboard": "altair, pandas, scipy.stats, skimage.color.colorconv, sqlalchemy.orm, statsmodels.api, torch, "
+    "vl_convert",
 }
 
 EXAMPLES = """\

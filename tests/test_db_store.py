@@ -171,7 +171,7 @@ def folder(path: Path) -> None:
             of_development,
             r"x\.sqlite is of HueJury's development before anything was released .*; move it away, and sweep",
         ),
-        (folder, r"x\.sqlite is a folder; give the path of a file in it"),
+        (folder, r"x\.sqlite cannot be opened; check that you may"),
     ],
 )
 def test_what_is_no_database_of_ours_is_refused_and_left_alone(

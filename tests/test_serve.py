@@ -273,15 +273,6 @@ def test_the_dashboard_is_for_this_machine_alone_unless_told_otherwise(monkeypat
     assert options_of_the_dashboard(monkeypatch, "--no-token")[0].url == "http://127.0.0.1:8502"
 
 
-def test_a_database_that_is_not_there_is_refused_and_not_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert serve.main(["dashboard", f"--dashboard-port={free_port()}", "--database", "missing.sqlite"]) == 2
-    assert capsys.readouterr().err.startswith(f"There is no database {tmp_path}/missing.sqlite; run a sweep first")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_port_that_is_taken_is_said_before_anything_starts(
     database: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
