@@ -19,7 +19,7 @@ from sqlalchemy import Engine, insert, select
 from sqlalchemy.orm import Session
 
 from db import recording
-from db.pictures import encoded
+from db.pictures import encode_png
 from db.schema import (
     Base,
     Participant,
@@ -152,7 +152,7 @@ def begin(
             split="validation",
             index_in_split=index,
             class_index=index % len(CLASSES),
-            truth_png=encoded(truth),
+            truth_png=encode_png(truth),
             width=SIZE,
             height=SIZE,
         )
@@ -179,7 +179,7 @@ def _painted(truths: Sequence[np.ndarray], share: float) -> list[bytes]:
     for truth in truths:
         grey = truth.mean(axis=-1, keepdims=True)
         rgb = share * truth + (1 - share) * grey + chance.normal(0, 20 * share, size=3)
-        pngs.append(encoded(np.clip(rgb, 0, 255).round().astype(np.uint8)))
+        pngs.append(encode_png(np.clip(rgb, 0, 255).round().astype(np.uint8)))
     return pngs
 
 

@@ -33,7 +33,7 @@ def sentinel_pngs(truths: Mapping[int, bytes], seed: int) -> dict[int, tuple[byt
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # colours outside sRGB: they are clipped, as everywhere else
             rgb = lab2rgb(np.concatenate((lab[..., :1], colours[donor]), axis=-1))
-        sentinels[image] = (encoded(np.round(255 * rgb).astype(np.uint8)), donor)
+        sentinels[image] = (encode_png(np.round(255 * rgb).astype(np.uint8)), donor)
     return sentinels
 
 
@@ -51,7 +51,7 @@ def _ab_of(lab: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.stack([np.asarray(channel) for channel in channels], axis=-1)
 
 
-def encoded(rgb: np.ndarray) -> bytes:
+def encode_png(rgb: np.ndarray) -> bytes:
     """uint8 (height, width, 3) as PNG."""
     buffer = io.BytesIO()
     Image.fromarray(rgb).save(buffer, format="PNG")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pooch
 
-from platform.image_source import ROW_BYTES, DatasetError, DatasetUnavailable, Say, Source, in_memory
+from platform.image_source import ROW_BYTES, DatasetError, DatasetUnavailable, Say, Source, keep_in_memory
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 ARCHIVE_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
@@ -49,7 +49,7 @@ def open_cifar10(directory: Path, say: Say) -> Source:
         labels = records[:, 0].astype(np.int64)
         if labels.max() >= len(CLASSES):
             raise DatasetError(f"{path}: record {labels.argmax()} has the label {labels.max()}, of 0 to 9; {MEND}.")
-        parts.append(in_memory(records[:, 1:], labels))
+        parts.append(keep_in_memory(records[:, 1:], labels))
     note = "CIFAR-10 (Krizhevsky 2009), the publisher's test batch as validation split"
     if any(hashlib.sha256(content).hexdigest() != FILES[path.name] for path, content in contents.items()):
         note += "; its files are not byte for byte the publisher's"

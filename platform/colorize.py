@@ -18,7 +18,7 @@ from PIL import Image
 from sqlalchemy import Engine
 
 from db.errors import UserError, run_command
-from db.pictures import encoded
+from db.pictures import encode_png
 from db.store import DATABASE_HELP, default_database, read_session
 from platform.chosen_experiment import open_experiment
 from platform.compose import Reading, Task
@@ -161,7 +161,7 @@ def write_sheet(rows: Sequence[tuple[str, Mapping[str, np.ndarray]]], path: Path
     """The photographs, a row each, and what each model makes of them; rows: their names and small pictures."""
     lines = [(name, list(pictures.values())) for name, pictures in rows]
     with writing(path):
-        path.write_bytes(encoded(paste_sheet(title, list(rows[0][1]), lines)))
+        path.write_bytes(encode_png(paste_sheet(title, list(rows[0][1]), lines)))
 
 
 if __name__ == "__main__":

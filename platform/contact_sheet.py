@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 
 from db.errors import UserError, run_command
 from db.gallery import Photograph, photographs, sample_pngs, truth_pngs
-from db.pictures import encoded, pixels
+from db.pictures import encode_png, pixels
 from db.results import arm_results, best_contenders, experiment_progress
 from db.store import read_session
 from platform.chosen_experiment import open_experiment, parser_of_results
@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def body() -> int:
         engine, experiment = open_experiment(options.database, options.experiment)
-        sheet = encoded(paste_contact_sheet(engine, experiment, options.rows))
+        sheet = encode_png(paste_contact_sheet(engine, experiment, options.rows))
         try:
             options.out.write_bytes(sheet)
         except OSError as error:

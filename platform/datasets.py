@@ -20,7 +20,7 @@ import pooch
 
 from platform.cifar10 import open_cifar10
 from platform.folder import open_folder
-from platform.image_source import SIZE, Bytes, DatasetError, DatasetUnavailable, Labels, Part, Say, Source, digests_of
+from platform.image_source import SIZE, Bytes, DatasetError, DatasetUnavailable, Labels, Part, Say, Source, digest_rows
 from platform.imagenet32 import open_imagenet32
 from platform.photos import open_photos
 
@@ -144,8 +144,8 @@ def _build(source: Source, limits: dict[str, int | None], seed: int) -> Dataset:
     parts = [*source.train, *source.tuning]
     labels = np.concatenate([part.labels for part in parts])
     validation_labels = np.concatenate([part.labels for part in source.validation])
-    digests = np.concatenate([digests_of(part.read()) for part in parts])
-    taken = np.concatenate([digests_of(part.read()) for part in source.validation])
+    digests = np.concatenate([digest_rows(part.read()) for part in parts])
+    taken = np.concatenate([digest_rows(part.read()) for part in source.validation])
     candidates = np.flatnonzero(~np.isin(digests, taken))
     if not len(candidates):
         raise DatasetError(

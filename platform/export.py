@@ -124,7 +124,7 @@ def write_card(session: Session, experiment: ExperimentSummary, contender: Conte
     scores = trial.scores.get("validation", {})
     errors = trial.standard_errors.get("validation", {})
     rows = [
-        f"| {score.heading} | {score.write(scores[name])} | {score.write(errors[name]) if name in errors else '–'} |"
+        f"| {score.heading} | {score.write(scores[name])} | {score.write(errors.get(name))} |"
         for name, score in SCORES.items()
         if name in scores
     ]

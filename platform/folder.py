@@ -11,7 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import track
 
-from platform.image_source import SIZE, Bytes, DatasetError, Source, digests_of, in_memory, to_rows
+from platform.image_source import SIZE, Bytes, DatasetError, Source, digest_rows, keep_in_memory, to_rows
 from platform.picture_files import FORMATS, lay_on_white, reduce_to_8_bits, refuse_odd_depth
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -49,7 +49,7 @@ def open_folder(folder: Path) -> Source:
         )
     labels = np.array([class_names.index(name) for name in class_of], np.int64)
     rows = to_rows(_read_images(paths))
-    digests = digests_of(rows)
+    digests = digest_rows(rows)
     pictures = sorted(set(digests))
     if len(pictures) < 3:
         raise DatasetError(
@@ -58,7 +58,7 @@ def open_folder(folder: Path) -> Source:
         )
     chosen = set(pictures[: max(1, round(VALIDATION_SHARE * len(pictures)))])
     validates = np.array([digest in chosen for digest in digests])
-    train, validation = (in_memory(rows[side], labels[side]) for side in (~validates, validates))
+    train, validation = (keep_in_memory(rows[side], labels[side]) for side in (~validates, validates))
     note = f"{len(paths):,} images of the folder {folder.name}, split by content"
     if copies := len(paths) - len(pictures):
         note += f", among them {copies:,} exact copies"

@@ -46,7 +46,7 @@ class Source:
     note: str  # without the full stop
 
 
-def digests_of(rows: Bytes) -> npt.NDArray[np.uint64]:
+def digest_rows(rows: Bytes) -> npt.NDArray[np.uint64]:
     """64 bits that tell pictures apart: among a million some two are mistaken for one once in 10⁷ datasets."""
     return np.array([int.from_bytes(hashlib.blake2b(row, digest_size=8).digest()) for row in rows], np.uint64)
 
@@ -56,5 +56,5 @@ def to_rows(images: Bytes) -> Bytes:
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2)).reshape(len(images), ROW_BYTES)
 
 
-def in_memory(rows: Bytes, labels: Labels) -> Part:
+def keep_in_memory(rows: Bytes, labels: Labels) -> Part:
     return Part(labels, lambda: rows)

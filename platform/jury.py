@@ -35,7 +35,7 @@ from platform.color import rgb_to_lab
 from platform.critic import Critic
 from platform.preparation import load_recorded_data
 from platform.progress import Say, open_console, say_on
-from platform.results import jury_sees
+from platform.results import describe_acuity
 from platform.samples import paint, truth_pngs
 from platform.scores import JURY, SCORES
 from platform.stored_models import load_trial
@@ -162,15 +162,16 @@ def judge(engine: Engine, experiment: str, say: Say) -> None:
     juries: list[Jury] = []
     for acuity in acuities(side):
         juries.append(hold_jury(lightness, truth, colourized, judged, acuity))
-        say(f"{jury_sees(acuity)} It tells {100 * juries[-1].pair_accuracy:.1f} % of pairs apart.")
+        say(f"{describe_acuity(acuity)} It tells {100 * juries[-1].pair_accuracy:.1f} % of pairs apart.")
         if juries[-1].pair_accuracy >= UNDECIDED:
             break  # a finer one sees more still
     chosen = the_jury(juries)
     _record(engine, summary.id, arms, indices, chosen)
     for arm, mark in zip(arms, chosen.marks(), strict=True):
-        say(f"  {arm.arm}: picked as real {' ± '.join(map(SCORES[JURY].write, mark))} %")
+        say(f"  {arm.arm}: picked as real {SCORES[JURY].write(*mark)} %")
     seconds = time.monotonic() - began
-    say(f"A machine's word on {len(indices):,} pictures, in {seconds:.0f} s, and recorded. {jury_sees(chosen.acuity)}")
+    say(f"A machine's word on {len(indices):,} pictures, in {seconds:.0f} s, and recorded.")
+    say(describe_acuity(chosen.acuity))
 
 
 def _record(engine: Engine, experiment_id: int, arms: Sequence[ArmResult], indices: np.ndarray, jury: Jury) -> None:

@@ -5,7 +5,7 @@ from importlib.resources import files
 import numpy as np
 from PIL import Image
 
-from platform.image_source import SIZE, Bytes, DatasetUnavailable, Part, Source, in_memory, to_rows
+from platform.image_source import SIZE, Bytes, DatasetUnavailable, Part, Source, keep_in_memory, to_rows
 
 # Of the colour pictures inside scikit-image's wheel these are photographs of everyday things; retina.jpg,
 # hubble_deep_field.jpg and ihc.png are scientific pictures of almost one hue, motorcycle_right.png is the stereo twin.
@@ -48,7 +48,7 @@ def open_photos() -> Source:
             largest = min(region.shape[:2]) // SIZE
             reductions = sorted({max(1, round(scale * largest)) for scale in SCALES})
             rows = to_rows(np.concatenate([_cut_crops(region, reduction, positions) for reduction in reductions]))
-            parts.append(in_memory(rows, np.full(len(rows), label, np.int64)))
+            parts.append(keep_in_memory(rows, np.full(len(rows), label, np.int64)))
     note = (
         f"32 x 32 crops of {len(PHOTOS)} photographs from scikit-image, each at least half as long as the part that "
         "it is from: left halves training (their lower thirds tuning), right halves validation"

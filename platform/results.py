@@ -53,7 +53,7 @@ PUBLISHED = (
 )
 
 
-def titled(text: str, *, simulated: bool) -> str:
+def title_votes(text: str, *, simulated: bool) -> str:
     """A title of what votes are in: it says so where nobody voted."""
     return f"{text} ({SIMULATED})" if simulated else text
 
@@ -118,7 +118,7 @@ def _votes_table(
     bars = [share.bar for _, _, share in rows]
     return Table(
         name="results",
-        title=titled("Accuracy and votes", simulated=answers is not None and answers.simulated),
+        title=title_votes("Accuracy and votes", simulated=answers is not None and answers.simulated),
         frame=frame.astype(dict.fromkeys(frame.columns[1:], float)),
         shown=pd.DataFrame([text for _, text, _ in rows]).fillna("–"),
         bars=bars if any(bars) else None,
@@ -145,7 +145,7 @@ def _votes_row(model: str, trial: MeasuredTrial | None, share: Share) -> tuple[d
     return values, text, share
 
 
-def jury_sees(acuity: int) -> str:
+def describe_acuity(acuity: int) -> str:
     return (
         f"The jury sees chroma averaged over {acuity}×{acuity} pixels." if acuity > 1 else "The jury sees every pixel."
     )
@@ -161,7 +161,7 @@ def jury_note(session: Session, experiment: str, study: str | None) -> str:
     late = f", after study {study!r} had opened" if opened is not None and opened < held else ""
     return (
         f"The jury is a machine, held on {held:%Y-%m-%d}{late}: a critic that learned to tell these models' pictures "
-        f"from photographs, on other pictures than it judges. {jury_sees(found['acuity'])} It tells "
+        f"from photographs, on other pictures than it judges. {describe_acuity(found['acuity'])} It tells "
         f"{100 * found['pair_accuracy']:.0f} % of pairs apart. Its marks are no votes."
     )
 

@@ -4,7 +4,7 @@ import pandas as pd
 
 from db.answers import Answers, Inclusion
 from platform.intervals import range_text, wilson
-from platform.results import titled
+from platform.results import title_votes
 from platform.tables import Table
 from survey_app.inference import bootstrap_shares
 
@@ -32,7 +32,7 @@ def inclusions_table(answers: Answers) -> Table:
         shown[f"{inclusion}: 95 %"] = [range_text(low, high) for low, high in people]
     return Table(
         name="all-and-attentive",
-        title=titled("All participants, and the attentive alone", simulated=answers.simulated),
+        title=title_votes("All participants, and the attentive alone", simulated=answers.simulated),
         frame=frame,
         shown=shown,
         note=f"Attentive: {answers.exclusion_rule}. These intervals (bootstrap by participant) keep the answers of one "

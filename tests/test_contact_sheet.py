@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from db.gallery import Photograph
-from db.pictures import encoded
+from db.pictures import encode_png
 from db.store import open_database
 from platform.contact_sheet import (
     GAP_PX,
@@ -41,7 +41,7 @@ def test_a_row_is_the_photograph_grey_and_every_arms_best(tmp_path: Path) -> Non
     for photograph in photographs(5):
         pictures = [
             photograph,
-            convert_to_grey(encoded(photograph)),
+            convert_to_grey(encode_png(photograph)),
             *(colourized(photograph, arm) for arm in range(len(ARMS))),
         ]
         places = [find_picture(sheet, picture, scale) for picture in pictures]

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, case, delete, func, select, update
 
 from db.answers import Answers, load_answers
 from db.gallery import photographs, sample_pngs, truth_pngs
-from db.pictures import encoded
+from db.pictures import encode_png
 from db.results import arm_results, experiment_progress
 from db.schema import Arm, Dataset, Image, Participant, Question, Report, Sample, Trial, Vote
 from db.store import open_database, read_session, write_session
@@ -196,7 +196,7 @@ def test_pictures_are_the_stored_ones_and_say_what_they_are(engine: Engine) -> N
     with read_session(engine) as session:
         truth = truth_pngs(session, [image])[image]
         stored = sample_pngs(session, gallery.trial_ids, [image])
-    assert shown == [encoded(convert_to_grey(truth)), truth, *(stored[trial, image] for trial in gallery.trial_ids)]
+    assert shown == [encode_png(convert_to_grey(truth)), truth, *(stored[trial, image] for trial in gallery.trial_ids)]
     assert "<b>frog</b>" not in text
     assert "&lt;b&gt;frog&lt;/b&gt;, image 1, coloured by regression: ΔE" in text
 

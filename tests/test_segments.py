@@ -10,7 +10,7 @@ import torch
 from PIL import Image as Picture
 from sqlalchemy import select
 
-from db.pictures import encoded, pixels
+from db.pictures import encode_png, pixels
 from db.results import arm_results, experiment_progress
 from db.schema import Sample
 from db.store import open_database, read_session, write_session
@@ -58,7 +58,7 @@ def test_no_model_without_segments_has_such_pictures() -> None:
 
 
 def test_the_gallery_shows_them_beside_the_colours(tmp_path: Path) -> None:
-    stored = encoded(np.zeros((8, 8, 3), dtype=np.uint8))
+    stored = encode_png(np.zeros((8, 8, 3), dtype=np.uint8))
     engine = open_database(tmp_path / "cats.sqlite")
     add_experiment(engine, images=4, size=8)
     with read_session(engine) as session:

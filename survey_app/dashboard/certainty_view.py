@@ -10,7 +10,7 @@ import streamlit as st
 from db.answers import Answers
 from db.studies import StudySummary
 from platform.intervals import Share, wilson
-from platform.results import titled
+from platform.results import title_votes
 from platform.tables import Table
 from survey_app.dashboard.chosen import Chosen, choose
 from survey_app.dashboard.exhibits import COLOURS, Exhibit, Figure, interval_marks, mark_line, show_exhibits
@@ -69,7 +69,7 @@ def _contrasts(kept: Answers) -> Table:
     )
     return Table(
         name="contrasts",
-        title=titled("Differences between models", simulated=kept.simulated),
+        title=title_votes("Differences between models", simulated=kept.simulated),
         frame=frame,
         formats=dict.fromkeys(["difference (points)", "95 % from", "95 % to"], "+.1f")
         | dict.fromkeys(["p", "p (Holm)"], ".2g"),
@@ -104,7 +104,7 @@ def _planning(kept: Answers, study: StudySummary, difference: float) -> Table:
         )
     return Table(
         name="planning",
-        title=titled(f"Can it find a difference of {100 * difference:.0f} points?", simulated=kept.simulated),
+        title=title_votes(f"Can it find a difference of {100 * difference:.0f} points?", simulated=kept.simulated),
         frame=pd.DataFrame(rows).astype({"needed": float, "power reached (%)": float}),
         formats={"needed": ".0f", "power reached (%)": ".1f"},
         note=f"Needed: participants that a difference of {100 * difference:.0f} percentage points takes, to be found "
@@ -134,7 +134,7 @@ def _checks(answers: Answers) -> Table:
     rows.append(("attentive participants", attentive, "the exclusion rule leaves the others out"))
     return Table(
         name="checks",
-        title=titled("Attention and sides", simulated=answers.simulated),
+        title=title_votes("Attention and sides", simulated=answers.simulated),
         frame=pd.DataFrame([{"check": name, **asdict(share), "expected": expected} for name, share, expected in rows]),
         shown=pd.DataFrame(
             [
@@ -173,7 +173,7 @@ def _response_times(kept: Answers) -> Figure:
     summary = "; ".join(told)
     return Figure(
         name="response-times",
-        title=titled("Response times", simulated=kept.simulated),
+        title=title_votes("Response times", simulated=kept.simulated),
         alternative=f"Histogram of response times. {summary}.",
         chart=chart.properties(height=360),
         data=data,
@@ -207,7 +207,7 @@ def _by_position(kept: Answers, study: StudySummary) -> Figure:
     ends = f"{main.iloc[0]:.0f} % right in the first main block, {main.iloc[-1]:.0f} % in the last" if len(main) else ""
     return Figure(
         name="right-answers-by-position",
-        title=titled("Practice and fatigue", simulated=kept.simulated),
+        title=title_votes("Practice and fatigue", simulated=kept.simulated),
         alternative=f"Share of right answers along the survey: {ends or 'no main answers'}.",
         chart=alt.layer(
             *mark_line(0.5, "y"),

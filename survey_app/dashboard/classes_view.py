@@ -10,7 +10,7 @@ import pandas as pd
 from db.answers import Answers
 from db.results import Contender, ExperimentSummary
 from platform.intervals import wilson
-from platform.results import titled
+from platform.results import title_votes
 from survey_app.dashboard.exhibits import NEUTRAL, Exhibit, Figure, arm_scale, interval_marks, mark_line, mark_note
 
 MOST_CLASSES = 24  # that figures show: the hardest and the easiest
@@ -105,7 +105,7 @@ def _votes_figure(names: Sequence[str], order: Sequence[str], answers: Answers) 
     ends = ", ".join(f"{name} {row['count']:.0f}/{row['total']:.0f}" for name, row in ranked.iloc[[0, -1]].iterrows())
     return Figure(
         "class-votes",
-        titled("Picked as real by class", simulated=answers.simulated),
+        title_votes("Picked as real by class", simulated=answers.simulated),
         f"Share of questions in which a model's picture was picked as the photograph, by class and model, with 95 % "
         f"intervals. Over all models, the least and the most convincing class: {ends}.",
         chart.properties(height=len(classes) * (len(arms) * BAND + 8) + AROUND),

@@ -16,12 +16,12 @@ from sqlalchemy.orm import Session
 
 from db.answers import Answers
 from db.gallery import Photograph, photographs, sample_pngs, scores_of_samples, segment_pngs, truth_pngs
-from db.pictures import encoded, pixels
+from db.pictures import encode_png, pixels
 from db.results import Contender, ExperimentSummary, arm_names, arm_results, best_contenders, contenders
 from db.store import read_session
 from db.studies import find_study
 from platform.contact_sheet import choose_scale, convert_to_grey
-from platform.results import SIMULATED, titled
+from platform.results import SIMULATED, title_votes
 from platform.scores import JURY
 from survey_app.dashboard.chosen import Chosen, choose
 from survey_app.dashboard.classes_view import class_exhibits
@@ -240,7 +240,7 @@ def gallery_html(session: Session, gallery: Gallery, rows: Sequence[int], order:
     for row, image in zip(rows, image_ids, strict=True):
         name = gallery.name(gallery.photographs[row])
         figures = [
-            _figure_html("grey", encoded(convert_to_grey(truths[image])), f"{name}, in grey"),
+            _figure_html("grey", encode_png(convert_to_grey(truths[image])), f"{name}, in grey"),
             _figure_html("photograph", truths[image], f"{name}, the photograph"),
         ]
         leader = None if marks is None or np.isnan(marks[row]).all() else int(np.nanargmax(marks[row]))
@@ -319,7 +319,7 @@ def _show_gallery(session: Session, gallery: Gallery, chosen: Chosen) -> None:
     with third:
         page = int(choose(f"Page (of {pages})", [str(number + 1) for number in range(pages)], key="page"))
     shown = rows[(page - 1) * ROWS : page * ROWS]
-    title = titled("Pictures", simulated=gallery.simulated and gallery.asked is not None)
+    title = title_votes("Pictures", simulated=gallery.simulated and gallery.asked is not None)
 
     def write_page() -> str:
         with read_session(chosen.engine) as session:

@@ -15,7 +15,7 @@ from db.answers import Answers
 from db.gallery import scores_of_samples
 from db.store import read_session
 from platform.intervals import wilson
-from platform.results import jury_note, predictions_note, titled
+from platform.results import jury_note, predictions_note, title_votes
 from platform.scores import JURY, SCORES
 from platform.tables import Table
 from survey_app.agreement import predict_votes
@@ -97,7 +97,7 @@ def ranking_table(ranking: pd.DataFrame, kept: Answers) -> Table:
     few = "" if len(kept.contenders) >= FEWEST_ARMS else f" There are none with fewer than {FEWEST_ARMS} models."
     return Table(
         name="rank-correlations",
-        title=titled("Do the scores rank the models as people do?", simulated=kept.simulated),
+        title=title_votes("Do the scores rank the models as people do?", simulated=kept.simulated),
         frame=frame,
         formats={"Spearman's ρ": "+.2f", "95 % from": "+.2f", "95 % to": "+.2f"},
         note="+1: the models' order by this score is that by votes; −1: the reverse, which where lower is better is "
@@ -137,7 +137,7 @@ def pictures_table(session: Session, kept: Answers) -> list[Table]:
     return [
         Table(
             name="votes-predicted",
-            title=titled("Do scores predict votes, picture by picture?", simulated=kept.simulated),
+            title=title_votes("Do scores predict votes, picture by picture?", simulated=kept.simulated),
             frame=frame,
             formats=dict.fromkeys(SHARES, ".1f") | {"votes": ",.0f"},
             note="Of a picture that was picked as real and one that was not, how often the score orders them rightly "
@@ -164,7 +164,7 @@ def votes_figure(name: str, kept: Answers) -> Figure:
     )
     return Figure(
         name=f"votes-by-{name.replace('_', '-')}",
-        title=titled(f"Votes against {score.words}", simulated=kept.simulated),
+        title=title_votes(f"Votes against {score.words}", simulated=kept.simulated),
         alternative=f"Share picked as real against {score.heading}, {BETTER[score.higher_is_better]} is better: "
         f"{summary}.",
         chart=votes_against(x, shown, kept, [limits]),

@@ -8,7 +8,7 @@ import pandas as pd
 
 from db.answers import Answers
 from platform.intervals import wilson
-from platform.results import titled
+from platform.results import title_votes
 from platform.tables import Table
 from survey_app.curve import Curve, Votes, confirmed_share, curve_of
 from survey_app.dashboard.exhibits import NEUTRAL, Exhibit, Figure, mark_note
@@ -78,7 +78,7 @@ def _curve_figure(kept: Answers, places: list[int], curve: Curve) -> Figure:
     others += f" Long dashes: {dashed}, without λ{' or with two' if twice else ''}." if dashed else ""
     return Figure(
         name="votes-by-rebalancing",
-        title=titled("Votes against λ", simulated=kept.simulated),
+        title=title_votes("Votes against λ", simulated=kept.simulated),
         alternative=f"Share picked as real by λ: {summary}.",
         chart=votes_against(x, shown, kept, lines),
         data=pd.concat([points, band], ignore_index=True),
@@ -104,7 +104,7 @@ def best_table(kept: Answers, before: Sequence[Votes], places: list[int], curve:
     pooled = "Answers of earlier studies are of the same curve, but for its level. " if before else ""
     return Table(
         name="best-of-rebalancings",
-        title=titled("Which λ is best?", simulated=kept.simulated),
+        title=title_votes("Which λ is best?", simulated=kept.simulated),
         frame=frame,
         formats={"λ": "g"}
         | dict.fromkeys(["by the curve (%)", "95 % from", "95 % to"], ".1f")
