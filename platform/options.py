@@ -55,8 +55,10 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if (options.config is None) == (options.resume is None):
         parser.error("give either a CONFIG file, or --resume with an experiment's name")
-    if options.add and options.resume is None:
-        parser.error("--add goes with --resume and the name of a finished experiment")
+    if options.add and (options.resume is None or options.storage or options.address):
+        parser.error(
+            "--add goes with --resume and a finished experiment, whose weights stay where they are, without Ray"
+        )
     if options.resume is not None and (options.set or options.dry_run or options.minutes):
         parser.error("--set, --minutes and --dry-run go with a CONFIG file; an experiment is resumed as it was begun")
     return options

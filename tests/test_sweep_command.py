@@ -123,6 +123,24 @@ def test_folders_that_ray_cannot_use_are_one_sentence_with_the_mend(
     assert "Traceback" not in output
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([], "either a CONFIG file, or --resume"),
+        (["x.yaml", "--resume", "x"], "either a CONFIG file, or --resume"),
+        (["--resume", "x", "--set", "epochs=3"], "is resumed as it was begun"),
+        (["x.yaml", "--add", "y: {renders: x}"], "--add goes with --resume"),
+        (["--resume", "x", "--add", "y: {renders: x}", "--storage", "z"], "whose weights stay where they are"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    capsys: pytest.CaptureFixture[str], given: list[str], expected: str
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        sweep(given)
+    assert expected in capsys.readouterr().err
+
+
 WITHOUT_RAY = """
 import sys
 from platform.sweep import main
