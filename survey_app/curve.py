@@ -160,52 +160,52 @@ def _laplace(
     return evidence, (weight[:, None] @ across)[:, 0], left
 
 
-def curve_of(kept: Answers, before: Sequence[Votes] = ()) -> tuple[list[int], Curve] | None:
+def curve_of(answers: Answers, before: Sequence[Votes] = ()) -> tuple[list[int], Curve] | None:
     """The places among its contenders that a study's curve joins, and the curve; None where it asked about fewer than
     two λ's that one curve may join. before: see `earlier_votes`."""
-    places, votes = one_family(kept.contenders), votes_of(kept)
+    places, votes = one_family(answers.contenders), votes_of(answers)
     if len(places) < 2 or (votes.asked.sum(axis=0) > 0).sum() < 2:
         return None
     return places, fit_curve(*votes, before=before)
 
 
-def votes_of(kept: Answers) -> Votes:
+def votes_of(answers: Answers) -> Votes:
     """On the contenders that one curve may join."""
-    places = one_family(kept.contenders)
-    picked, asked = (counts[:, places] for counts in kept.picked_and_asked())
-    return Votes(np.array([kept.contenders[place].rebalancing for place in places], dtype=float), picked, asked)
+    places = one_family(answers.contenders)
+    picked, asked = (counts[:, places] for counts in answers.picked_and_asked())
+    return Votes(np.array([answers.contenders[place].rebalancing for place in places], dtype=float), picked, asked)
 
 
-def earlier_votes(session: Session, kept: Answers, inclusion: Inclusion = "all") -> list[Votes]:
+def earlier_votes(session: Session, answers: Answers, inclusion: Inclusion = "all") -> list[Votes]:
     """Of the studies of the same experiment before this one that asked in the same way about the same model, the first
-    first, as far as their answers may be seen. kept: of those who are counted."""
-    study = find_study(session, kept.study)
+    first, as far as their answers may be seen. answers: of those who are counted."""
+    study = find_study(session, answers.study)
     earlier = select(Study).where(Study.experiment_id == study.experiment_id, Study.id < study.id).order_by(Study.id)
     found = []
     for one in session.scalars(earlier):
         try:
-            before = load_answers(session, one, simulated=kept.simulated).of(inclusion)
+            before = load_answers(session, one, simulated=answers.simulated).of(inclusion)
         except StudyBlinded:
             continue
-        asked_alike = (before.protocol, before.exposure_ms) == (kept.protocol, kept.exposure_ms)
-        if asked_alike and before.participants and _common_options(before) == _common_options(kept):
+        asked_alike = (before.protocol, before.exposure_ms) == (answers.protocol, answers.exposure_ms)
+        if asked_alike and before.participants and _common_options(before) == _common_options(answers):
             found.append(votes_of(before))
     return found
 
 
-def _common_options(kept: Answers) -> ArmOptions | None:
+def _common_options(answers: Answers) -> ArmOptions | None:
     """What the arms of a study's curve have in common."""
-    places = one_family(kept.contenders)
-    return replace(kept.contenders[places[0]].options, tilt=1.0, rebalancing=1.0) if places else None
+    places = one_family(answers.contenders)
+    return replace(answers.contenders[places[0]].options, tilt=1.0, rebalancing=1.0) if places else None
 
 
-def confirmed_share(kept: Answers, before: Sequence[Votes]) -> Share | None:
+def confirmed_share(answers: Answers, before: Sequence[Votes]) -> Share | None:
     """What this study alone says of the λ that is the best of it and of those before, where these had chosen the same
     and it was asked about again: nobody chose this share for its luck. None where there is none."""
-    found = curve_of(kept, before)
+    found = curve_of(answers, before)
     if found is None or not before:
         return None
-    best, votes = incumbent(found[1]), votes_of(kept)
+    best, votes = incumbent(found[1]), votes_of(answers)
     if incumbent(fit_curve(*before[-1], before=before[:-1])) != best:
         return None
     return wilson(*(int(counts[:, votes.values == best].sum()) for counts in votes[1:]))
@@ -216,10 +216,10 @@ def incumbent(curve: Curve) -> float:
     return float(curve.asked_at[curve.draws.mean(axis=0)[curve.places(curve.asked_at)].argmax()])
 
 
-def participants_for_width(kept: Answers, value: float, width: float, before: Sequence[Votes] = ()) -> int | None:
+def participants_for_width(answers: Answers, value: float, width: float, before: Sequence[Votes] = ()) -> int | None:
     """How many participants in all would make the curve's 95 % band at λ = value no wider than `width`, were their
     answers like those so far; None if MOST_TIMES as many are too few. before: see `earlier_votes`."""
-    votes = votes_of(kept)
+    votes = votes_of(answers)
     participants = int(votes.asked.any(axis=1).sum())
 
     def negative_width(count: int) -> float:

@@ -21,7 +21,7 @@ from db.store import DATABASE_HELP, default_database, open_existing, read_sessio
 from db.studies import find_study, studies_of, study_summary
 from platform import tables
 from survey_app.dashboard import certainty_view, pictures_view, prediction_view, results_view, sweep_view
-from survey_app.dashboard.chosen import SIMULATED_VOTES, Chosen, what_is_shown
+from survey_app.dashboard.chosen import SIMULATED_VOTES, Chosen, describe_choice
 from survey_app.dashboard.exhibits import Exhibit, Figure, svg
 
 EXAMPLES = """\
@@ -77,9 +77,9 @@ def report_html(
             sections["How sure"] = certainty_view.exhibits(chosen.answers, chosen, chosen.study)
         sections["Sweep"] = sweep_view.exhibits(session, chosen.experiment)
         gallery = pictures_view.gallery_of(session, chosen)
-        sections["Pictures"] = pictures_view.exhibits(gallery, chosen.kept)
+        sections["Pictures"] = pictures_view.exhibits(gallery, chosen.counted)
         most_convincing = pictures_view.DISAGREE if gallery.asked is None else pictures_view.CONVINCING
-        finding = f'<p class="finding">{_inline(results_view.said(chosen, gallery))}</p>'
+        finding = f'<p class="finding">{_inline(results_view.headline(chosen, gallery))}</p>'
         sheets = {
             "Results": finding + _gallery_html(session, gallery, pictures_view.TELLING, 1),
             "Pictures": _gallery_html(session, gallery, most_convincing, 8),
@@ -92,7 +92,7 @@ def report_html(
         for name, exhibits in sections.items()
     )
     simulated_note = f'<p class="simulated">{SIMULATED_VOTES}</p>' if simulated else ""
-    shown = "<br>".join(_inline(line) for line in what_is_shown(chosen))
+    shown = "<br>".join(_inline(line) for line in describe_choice(chosen))
     provenance = (
         f"Experiment {experiment}, begun {chosen.experiment.created_at:%Y-%m-%d}, data fingerprint "
         f"{chosen.experiment.dataset_fingerprint}. Written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."

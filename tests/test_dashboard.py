@@ -23,7 +23,7 @@ from db.store import open_database, read_session
 from db.studies import create_study, find_study, study_summary
 from platform.tables import Table
 from survey_app.dashboard import certainty_view, pictures_view, prediction_view, results_view
-from survey_app.dashboard.chosen import Chosen, what_is_shown
+from survey_app.dashboard.chosen import Chosen, describe_choice
 from survey_app.dashboard.exhibits import Exhibit, Figure, arm_scale, png, svg
 from survey_app.settings import TOKEN_VARIABLE
 from survey_app.simulate import Observer, simulate
@@ -221,8 +221,8 @@ def test_checks_count_sentinels_sides_and_the_attentive(engine: Engine) -> None:
     attentive = chosen(engine, inclusion="attentive")
     both = tables(shown)["all-and-attentive"].frame
     assert {"all (2): asked", "attentive (1): asked"} < set(both.columns)
-    assert "only these are counted" in what_is_shown(attentive)[1]
-    assert "1 of them attentive (answered every question, no sentinel wrong)" in what_is_shown(attentive)[1]
+    assert "only these are counted" in describe_choice(attentive)[1]
+    assert "1 of them attentive (answered every question, no sentinel wrong)" in describe_choice(attentive)[1]
 
 
 @pytest.mark.parametrize(("protocol", "participants"), [("pair", 1), ("single", 2), ("pair", 6)])
@@ -275,17 +275,17 @@ def test_the_finding_stands_first_and_where_the_study_is_blinded_it_tells_nothin
         experiment = experiment_progress(session, "cats")
     nobody = Chosen(engine, experiment, None, simulated=False)
     with read_session(engine) as session:
-        assert results_view.said(nobody, pictures_view.gallery_of(session, nobody)) == "Nobody has been asked yet."
+        assert results_view.headline(nobody, pictures_view.gallery_of(session, nobody)) == "Nobody has been asked yet."
     study(engine)
     answer_all(engine, "cats", wrong={"regression"})
     what = chosen(engine)
     with read_session(engine) as session:
         gallery = pictures_view.gallery_of(session, what)
-        assert results_view.said(what, gallery).startswith(
+        assert results_view.headline(what, gallery).startswith(
             "Of 10 answers by one person, **regression** was picked as real in "
         )
         blinded = replace(what, answers=None, hidden="The study is blinded.")
-        assert results_view.said(blinded, gallery) == "The study is blinded."
+        assert results_view.headline(blinded, gallery) == "The study is blinded."
         # The strip under it is of a photograph that people were asked about.
         [row, *_] = pictures_view.sort_rows(session, gallery, pictures_view.TELLING)
         assert gallery.asked is not None

@@ -111,8 +111,8 @@ def test_disagreement_is_the_distance_from_the_contenders_mean(engine: Engine) -
         session.execute(delete(Sample).where(Sample.image_id == images[1], Sample.trial_id.in_([first, second])))
         session.execute(delete(Sample).where(Sample.image_id == images[2]))
     with read_session(engine) as session:
-        found = pictures_view.disagreement(session, "some", gallery.trial_ids, images)
-        same = pictures_view.disagreement(session, "some", [third, third], images[:1])
+        found = pictures_view.measure_disagreement(session, "some", gallery.trial_ids, images)
+        same = pictures_view.measure_disagreement(session, "some", [third, third], images[:1])
     fakes = [colourized(cut_outs(14, 8)[0], arm) for arm in range(3)]
     ab = [rgb2lab(fake)[..., 1:].reshape(-1, 2) for fake in fakes]
     squares = [
@@ -173,7 +173,7 @@ def test_rows_are_sorted_by_what_is_chosen(engine: Engine) -> None:
     errors = gallery.delta_e.mean(axis=1)
     images = [photograph.image_id for photograph in gallery.photographs]
     with read_session(engine) as session:
-        apart = pictures_view.disagreement(session, "some", gallery.trial_ids, images)
+        apart = pictures_view.measure_disagreement(session, "some", gallery.trial_ids, images)
         assert pictures_view.sort_rows(session, gallery, pictures_view.CONVINCING)[:2] == [3, 5]
         assert pictures_view.sort_rows(session, gallery, pictures_view.DISBELIEVED)[:2] == [5, 3]
         assert sorted(pictures_view.sort_rows(session, gallery, pictures_view.CONVINCING)) == list(rows)

@@ -39,22 +39,22 @@ def exhibits(
     answers: Answers, chosen: Chosen, study: StudySummary, *, difference: float = DIFFERENCES[DEFAULT_DIFFERENCE]
 ) -> list[Exhibit]:
     """Contrasts, planning, all beside the attentive, and checks of the answers. difference: of shares, to be found."""
-    kept = answers.of(chosen.inclusion)
-    if not kept.participants:
+    counted = answers.of(chosen.inclusion)
+    if not counted.participants:
         return ["No votes yet: the figures appear with the first answers."]
     return [
-        *([_contrasts(kept)] if len(kept.contenders) > 1 else []),
-        _planning(kept, study, difference),
+        *([_contrasts_table(counted)] if len(counted.contenders) > 1 else []),
+        _planning_table(counted, study, difference),
         inclusions_table(answers),
         "### Can the answers be trusted?",
-        _checks(answers),
-        (_response_times(kept), _by_position(kept, study)),
+        _checks_table(answers),
+        (_response_times_figure(counted), _positions_figure(counted, study)),
     ]
 
 
-def _contrasts(kept: Answers) -> Table:
-    arms = np.array([contender.arm for contender in kept.contenders])
-    found = contrasts(*kept.picked_and_asked())
+def _contrasts_table(counted: Answers) -> Table:
+    arms = np.array([contender.arm for contender in counted.contenders])
+    found = contrasts(*counted.picked_and_asked())
     points = 100 * found[["difference", "low", "high"]]
     frame = pd.DataFrame(
         {
@@ -69,7 +69,7 @@ def _contrasts(kept: Answers) -> Table:
     )
     return Table(
         name="contrasts",
-        title=title_votes("Differences between models", simulated=kept.simulated),
+        title=title_votes("Differences between models", simulated=counted.simulated),
         frame=frame,
         formats=dict.fromkeys(["difference (points)", "95 % from", "95 % to"], "+.1f")
         | dict.fromkeys(["p", "p (Holm)"], ".2g"),
@@ -79,14 +79,14 @@ def _contrasts(kept: Answers) -> Table:
     )
 
 
-def _planning(kept: Answers, study: StudySummary, difference: float) -> Table:
+def _planning_table(counted: Answers, study: StudySummary, difference: float) -> Table:
     """How far the study is from finding a difference: participants, power, and how many it takes."""
-    pairs = len(kept.contenders) * (len(kept.contenders) - 1) // 2
+    pairs = len(counted.contenders) * (len(counted.contenders) - 1) // 2
     comparisons = {"one contrast, chosen beforehand": 1} | ({"each of all contrasts": pairs} if pairs > 1 else {})
     rows = []
     for name, count in comparisons.items():
         plan = planning(
-            *kept.picked_and_asked(),
+            *counted.picked_and_asked(),
             difference=difference,
             questions_per_arm=study.plan.questions_per_arm,
             power=POWER,
@@ -96,7 +96,7 @@ def _planning(kept: Answers, study: StudySummary, difference: float) -> Table:
             {
                 "to find": name,
                 "participants": plan.participants,
-                "planned": kept.planned_participants,
+                "planned": counted.planned_participants,
                 "needed": plan.participants_needed,
                 "power reached (%)": None if plan.power_reached is None else 100 * plan.power_reached,
                 "from": "assumed spread" if plan.assumed else "the answers' own spread",
@@ -104,7 +104,7 @@ def _planning(kept: Answers, study: StudySummary, difference: float) -> Table:
         )
     return Table(
         name="planning",
-        title=title_votes(f"Can it find a difference of {100 * difference:.0f} points?", simulated=kept.simulated),
+        title=title_votes(f"Can it find a difference of {100 * difference:.0f} points?", simulated=counted.simulated),
         frame=pd.DataFrame(rows).astype({"needed": float, "power reached (%)": float}),
         formats={"needed": ".0f", "power reached (%)": ".1f"},
         note=f"Needed: participants that a difference of {100 * difference:.0f} percentage points takes, to be found "
@@ -113,7 +113,7 @@ def _planning(kept: Answers, study: StudySummary, difference: float) -> Table:
     )
 
 
-def _checks(answers: Answers) -> Table:
+def _checks_table(answers: Answers) -> Table:
     """Sentinels, sides, and whether people looked, of all who answered."""
     main = answers.votes[answers.votes["phase"] == "main"]
     sentinels, photographs = answers.right("sentinel"), answers.right("real")
@@ -146,8 +146,8 @@ def _checks(answers: Answers) -> Table:
     )
 
 
-def _response_times(kept: Answers) -> Figure:
-    main = kept.votes[kept.votes["phase"] == "main"]
+def _response_times_figure(counted: Answers) -> Figure:
+    main = counted.votes[counted.votes["phase"] == "main"]
     frames, told = [], []
     for words, right in (("right", True), ("wrong", False)):
         seconds = main.loc[main["correct"] == right, "response_time_ms"] / 1000
@@ -173,7 +173,7 @@ def _response_times(kept: Answers) -> Figure:
     summary = "; ".join(told)
     return Figure(
         name="response-times",
-        title=title_votes("Response times", simulated=kept.simulated),
+        title=title_votes("Response times", simulated=counted.simulated),
         alternative=f"Histogram of response times. {summary}.",
         chart=chart.properties(height=360),
         data=data,
@@ -181,9 +181,9 @@ def _response_times(kept: Answers) -> Figure:
     )
 
 
-def _by_position(kept: Answers, study: StudySummary) -> Figure:
+def _positions_figure(counted: Answers, study: StudySummary) -> Figure:
     """Share of right answers along the survey: practice one by one, then in blocks; without sentinels."""
-    votes = kept.votes[kept.votes["kind"] != "sentinel"]
+    votes = counted.votes[counted.votes["kind"] != "sentinel"]
     practice = study.view.practice_count
     block = (votes["position"] - 1).where(votes["phase"] == "practice", (votes["position"] - 1 - practice) // BLOCK)
     rows = [
@@ -207,7 +207,7 @@ def _by_position(kept: Answers, study: StudySummary) -> Figure:
     ends = f"{main.iloc[0]:.0f} % right in the first main block, {main.iloc[-1]:.0f} % in the last" if len(main) else ""
     return Figure(
         name="right-answers-by-position",
-        title=title_votes("Practice and fatigue", simulated=kept.simulated),
+        title=title_votes("Practice and fatigue", simulated=counted.simulated),
         alternative=f"Share of right answers along the survey: {ends or 'no main answers'}.",
         chart=alt.layer(
             *mark_line(0.5, "y"),

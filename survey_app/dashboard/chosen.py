@@ -28,7 +28,7 @@ class Chosen:
     version: tuple[object, ...] = ()  # of the answers, see `db.answers.answers_version`
 
     @property
-    def kept(self) -> Answers | None:
+    def counted(self) -> Answers | None:
         """The answers of those who are counted."""
         return None if self.answers is None else self.answers.of(self.inclusion)
 
@@ -62,7 +62,7 @@ def choose(
     return chosen
 
 
-def what_is_shown(chosen: Chosen) -> list[str]:
+def describe_choice(chosen: Chosen) -> list[str]:
     """Which data, code, participants and exclusion rule stand behind the numbers: lines of Markdown."""
     experiment, study, answers = chosen.experiment, chosen.study, chosen.answers
     so_far = f" The sweep is {experiment.status}: these are its results so far."

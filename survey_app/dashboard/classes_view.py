@@ -52,7 +52,7 @@ def class_exhibits(
 
 
 def _accuracy_figure(frame: pd.DataFrame, order: Sequence[str], arms: Sequence[str]) -> Figure:
-    classes, note = _hardest_and_easiest(order)
+    classes, note = _choose_classes(order)
     shown = frame[frame["class"].isin(classes)]
     base = alt.Chart(shown).encode(y=alt.Y("class:N", sort=classes, title=None))
     x = alt.X("accuracy:Q", title="bin accuracy (%)", scale=alt.Scale(zero=False), axis=alt.Axis(format="~g"))
@@ -88,7 +88,7 @@ def _votes_figure(names: Sequence[str], order: Sequence[str], answers: Answers) 
         ],
         columns=["class", "model", "count", "total", "share", "low", "high"],
     )
-    classes, note = _hardest_and_easiest([name for name in order if name in set(frame["class"])])
+    classes, note = _choose_classes([name for name in order if name in set(frame["class"])])
     scale = arm_scale(answers.arms, arms)
     base = alt.Chart(frame[frame["class"].isin(classes)]).encode(
         y=alt.Y("class:N", sort=classes, title=None, scale=alt.Scale(paddingInner=0.3)),
@@ -115,7 +115,7 @@ def _votes_figure(names: Sequence[str], order: Sequence[str], answers: Answers) 
     )
 
 
-def _hardest_and_easiest(order: Sequence[str]) -> tuple[list[str], str]:
+def _choose_classes(order: Sequence[str]) -> tuple[list[str], str]:
     """The classes that a figure has room for, and what to say of the others, which are in its data."""
     if len(order) <= MOST_CLASSES:
         return list(order), ""

@@ -107,7 +107,7 @@ def show_exhibits(exhibits: Sequence[Exhibit]) -> None:
 
 def _show_figure(figure: Figure) -> None:
     stem = file_stem(figure.name, figure.title)
-    with headed(figure.title, figure.name):
+    with draw_heading(figure.title, figure.name):
         save("SVG", lambda: svg(figure), f"{stem}.svg", figure.name)
         save("PNG", lambda: png(svg(figure)), f"{stem}.png", figure.name)
         save("Data as CSV", lambda: figure.data.to_csv(index=False), f"{stem}.csv", figure.name)
@@ -129,7 +129,7 @@ def _show_chart(figure: Figure) -> None:
 
 def _show_table(table: Table) -> None:
     stem = file_stem(table.name, table.title)
-    with headed(table.title, table.name):
+    with draw_heading(table.title, table.name):
         save("CSV, all digits", table.csv, f"{stem}.csv", table.name)
         save("LaTeX", table.latex, f"{stem}.tex", table.name)
     st.html(f"<style>{CSS}</style>{table.html()}")
@@ -145,7 +145,7 @@ def save(label: str, write: Callable[[], str | bytes], file: str, name: str) -> 
     st.download_button(label, write, file, on_click="ignore", key=f"save {label} {name}")
 
 
-def headed(title: str, name: str) -> AbstractContextManager[object]:
+def draw_heading(title: str, name: str) -> AbstractContextManager[object]:
     """Draw a title, and beside it the menu to save what stands below; returns the menu, to be filled."""
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         st.markdown(f"#### {title}", width="content")

@@ -25,7 +25,7 @@ from survey_app.dashboard import (
     results_view,
     sweep_view,
 )
-from survey_app.dashboard.chosen import SIMULATED_VOTES, Chosen, choose, what_is_shown
+from survey_app.dashboard.chosen import SIMULATED_VOTES, Chosen, choose, describe_choice
 from survey_app.database import database
 
 PEOPLE = "people"
@@ -65,7 +65,7 @@ def dashboard_page() -> None:
         if chosen is not None:
             if chosen.simulated:
                 st.warning(SIMULATED_VOTES, icon="🤖")
-            st.markdown("  \n".join(what_is_shown(chosen)))
+            st.markdown("  \n".join(describe_choice(chosen)))
             view = choose("View", list(VIEWS), key="view", kind="buttons", hide_label=True)
             VIEWS[view](chosen)
             if view in FOLLOWING_VOTES and chosen.study and chosen.study.view.status == "open":
@@ -105,7 +105,7 @@ def _choose(engine: Engine) -> Chosen | None:
     try:
         with read_session(engine) as session:
             version = _version(session, study, simulated=whose == SIMULATED)
-            answers, hidden = _loaded(session, study.view.name, whose == SIMULATED, version), None
+            answers, hidden = _load_answers(session, study.view.name, whose == SIMULATED, version), None
     except StudyBlinded as blinded:
         answers, hidden = None, str(blinded)
     return Chosen(engine, experiment, study, whose == SIMULATED, inclusion, answers, hidden, version)
@@ -116,7 +116,7 @@ def _version(session: Session, study: StudySummary, *, simulated: bool) -> tuple
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)
-def _loaded(_session: Session, study: str, simulated: bool, version: tuple[object, ...]) -> Answers:
+def _load_answers(_session: Session, study: str, simulated: bool, version: tuple[object, ...]) -> Answers:
     """Every vote, read once for all readers as long as there is no new one."""
     return load_answers(_session, find_study(_session, study), simulated=simulated)
 

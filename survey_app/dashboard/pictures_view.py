@@ -25,7 +25,7 @@ from platform.results import SIMULATED, title_votes
 from platform.scores import JURY
 from survey_app.dashboard.chosen import Chosen, choose
 from survey_app.dashboard.classes_view import class_exhibits
-from survey_app.dashboard.exhibits import Exhibit, file_stem, headed, save, show_exhibits
+from survey_app.dashboard.exhibits import Exhibit, draw_heading, file_stem, save, show_exhibits
 
 ROWS = 12  # a page
 PICTURE_PX = {"narrow": 96, "wide": 128, "large": 256}  # about so wide on a phone, on a wide page, and enlarged
@@ -95,7 +95,7 @@ def show(chosen: Chosen) -> None:
             st.markdown(explain_emptiness(gallery))
             return
         _show_gallery(session, gallery, chosen)
-    show_exhibits(exhibits(gallery, chosen.kept))
+    show_exhibits(exhibits(gallery, chosen.counted))
 
 
 def exhibits(gallery: Gallery, answers: Answers | None) -> list[Exhibit]:
@@ -108,7 +108,7 @@ def exhibits(gallery: Gallery, answers: Answers | None) -> list[Exhibit]:
 def gallery_of(session: Session, chosen: Chosen) -> Gallery:
     """The gallery of what is chosen."""
     study = None if chosen.study is None else chosen.study.view.name
-    return load_gallery(session, chosen.experiment, study, chosen.kept)
+    return load_gallery(session, chosen.experiment, study, chosen.counted)
 
 
 def load_gallery(
@@ -147,7 +147,9 @@ def load_gallery(
 
 
 @st.cache_resource(show_spinner=False, max_entries=32)
-def disagreement(_session: Session, database: str, trial_ids: Sequence[int], image_ids: Sequence[int]) -> np.ndarray:
+def measure_disagreement(
+    _session: Session, database: str, trial_ids: Sequence[int], image_ids: Sequence[int]
+) -> np.ndarray:
     """How far apart the trials' colours are, float (images,): the root mean square distance in ab, over pixels and
     trials, from the trials' mean; NaN where there are fewer than two pictures. Read once for all readers: pictures of
     finished trials do not change."""
@@ -168,12 +170,12 @@ def sort_rows(session: Session, gallery: Gallery, order: str, only: str | None =
         key = -np.ma.masked_invalid(marks).max(axis=1).filled(-np.inf)
     elif order == TELLING:
         voted = gallery.picked is not None and gallery.asked is not None
-        told = _believed(gallery, unasked=0.5) if voted else gallery.delta_e
+        told = _estimate_shares(gallery, unasked=0.5) if voted else gallery.delta_e
         key = -np.ma.masked_invalid(told).var(axis=1).filled(-np.inf)
     elif order == DISAGREE:
         database = session.get_bind().engine.url.render_as_string()
         image_ids = [photograph.image_id for photograph in gallery.photographs]
-        key = -disagreement(session, database, gallery.trial_ids, image_ids)
+        key = -measure_disagreement(session, database, gallery.trial_ids, image_ids)
     elif order == WORST:
         key = -np.ma.masked_invalid(gallery.delta_e).mean(axis=1).filled(-np.inf)
     else:
@@ -188,11 +190,11 @@ def _marks_sorted_by(gallery: Gallery, order: str) -> np.ndarray | None:
     if order == BY_JURY:
         return gallery.by_jury
     if order in (CONVINCING, DISBELIEVED):
-        return _believed(gallery) * (1 if order == CONVINCING else -1)
+        return _estimate_shares(gallery) * (1 if order == CONVINCING else -1)
     return None
 
 
-def _believed(gallery: Gallery, *, unasked: float = np.nan) -> np.ndarray:
+def _estimate_shares(gallery: Gallery, *, unasked: float = np.nan) -> np.ndarray:
     """(k + 1) / (n + 2) of each picture, float (images, contenders), `unasked` where nobody was asked: the mean of what
     the share may be, with all shares as likely beforehand."""
     if gallery.picked is None or gallery.asked is None:
@@ -325,7 +327,7 @@ def _show_gallery(session: Session, gallery: Gallery, chosen: Chosen) -> None:
         with read_session(chosen.engine) as session:
             return f"<!DOCTYPE html><title>{title}</title>{still_gallery_html(session, gallery, shown, order)}"
 
-    with headed(title, "pictures"):
+    with draw_heading(title, "pictures"):
         save("HTML", write_page, f"{file_stem('pictures', title)}.html", "pictures")
     show_rows(session, gallery, shown, order)
     if page < pages:

@@ -21,32 +21,32 @@ OPTIMISTIC = (
 )
 
 
-def exhibits(kept: Answers, before: Sequence[Votes] = ()) -> list[Exhibit]:
-    """A figure and a table; nothing where no curve can be drawn. kept: of those who are counted; before: see
+def exhibits(answers: Answers, before: Sequence[Votes] = ()) -> list[Exhibit]:
+    """A figure and a table; nothing where no curve can be drawn. answers: of those who are counted; before: see
     `earlier_votes`."""
-    found = curve_of(kept, before)
+    found = curve_of(answers, before)
     if found is None:
         return []
     places, curve = found
-    return [_curve_figure(kept, places, curve), best_table(kept, before, places, curve)]
+    return [_curve_figure(answers, places, curve), best_table(answers, before, places, curve)]
 
 
-def how_sure_of_best(kept: Answers, before: Sequence[Votes]) -> str:
+def how_sure_of_best(answers: Answers, before: Sequence[Votes]) -> str:
     """The best of several is overestimated, until it was asked about again."""
-    again = confirmed_share(kept, before)
+    again = confirmed_share(answers, before)
     if again is None:
         return OPTIMISTIC
     return (
         f"The best was the best of earlier studies, too, and was asked about again: {again.percent} ({again.range}) by "
-        f"study {kept.study!r} alone, which nobody chose for its luck."
+        f"study {answers.study!r} alone, which nobody chose for its luck."
     )
 
 
-def _curve_figure(kept: Answers, places: list[int], curve: Curve) -> Figure:
+def _curve_figure(answers: Answers, places: list[int], curve: Curve) -> Figure:
     points = pd.DataFrame(
         [
             {"model": contender.arm, "λ": contender.rebalancing, **asdict(wilson(count.count, count.total))}
-            for contender, count in zip(kept.contenders, kept.picked_as_real(), strict=True)
+            for contender, count in zip(answers.contenders, answers.picked_as_real(), strict=True)
             if count.total
         ]
     ).astype({"λ": float})
@@ -62,7 +62,7 @@ def _curve_figure(kept: Answers, places: list[int], curve: Curve) -> Figure:
         .mark_rule(color=NEUTRAL, strokeDash=[6, 4])
         .encode(y="share:Q", tooltip=["model:N", alt.Tooltip("share:Q", format=".1%")]),
     ]
-    joined = [kept.contenders[place].arm for place in places]
+    joined = [answers.contenders[place].arm for place in places]
     beside = [model for model in shown["model"] if model not in joined]
     summary = "; ".join(
         f"{row['model']} (λ = {row['λ']:g}) {100 * row['share']:.0f} %, {row['count']} of {row['total']}"
@@ -71,29 +71,29 @@ def _curve_figure(kept: Answers, places: list[int], curve: Curve) -> Figure:
     others = f" In more than λ differs {', '.join(beside)}, beside the curve." if beside else ""
     twice = {
         contender.arm: f"{contender.arm} ({contender.trial.decoding})"
-        for contender in kept.contenders
+        for contender in answers.contenders
         if contender.rebalancing is None and contender.options.tilt != 1
     }
     dashed = ", ".join(twice.get(model, model) for model in without["model"])
     others += f" Long dashes: {dashed}, without λ{' or with two' if twice else ''}." if dashed else ""
     return Figure(
         name="votes-by-rebalancing",
-        title=title_votes("Votes against λ", simulated=kept.simulated),
+        title=title_votes("Votes against λ", simulated=answers.simulated),
         alternative=f"Share picked as real by λ: {summary}.",
-        chart=votes_against(x, shown, kept, lines),
+        chart=votes_against(x, shown, answers, lines),
         data=pd.concat([points, band], ignore_index=True),
         note=f"Points: 95 % Wilson. The curve, a Gaussian process with its 95 % band, through {', '.join(joined)}, "
-        f"which differ in λ alone.{others} {mark_note(kept.mark, kept.protocol)}",
+        f"which differ in λ alone.{others} {mark_note(answers.mark, answers.protocol)}",
     )
 
 
-def best_table(kept: Answers, before: Sequence[Votes], places: list[int], curve: Curve) -> Table:
+def best_table(answers: Answers, before: Sequence[Votes], places: list[int], curve: Curve) -> Table:
     """What the curve says of the arms that it joins."""
     values = curve.asked_at
     low, middle, high = 100 * curve.interval()[:, curve.places(values)]
     frame = pd.DataFrame(
         {
-            "model": [kept.contenders[place].arm for place in places],
+            "model": [answers.contenders[place].arm for place in places],
             "λ": values,
             "by the curve (%)": middle,
             "95 % from": low,
@@ -104,11 +104,11 @@ def best_table(kept: Answers, before: Sequence[Votes], places: list[int], curve:
     pooled = "Answers of earlier studies are of the same curve, but for its level. " if before else ""
     return Table(
         name="best-of-rebalancings",
-        title=title_votes("Which λ is best?", simulated=kept.simulated),
+        title=title_votes("Which λ is best?", simulated=answers.simulated),
         frame=frame,
         formats={"λ": "g"}
         | dict.fromkeys(["by the curve (%)", "95 % from", "95 % to"], ".1f")
         | {"best of these (%)": ".0f"},
         note="The curve's share picked as real, to which neighbours in λ contribute, and the probability that each is "
-        f"the best of these. {pooled}{how_sure_of_best(kept, before)}",
+        f"the best of these. {pooled}{how_sure_of_best(answers, before)}",
     )

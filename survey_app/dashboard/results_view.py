@@ -19,7 +19,7 @@ def show(chosen: Chosen) -> None:
     """Draw the view."""
     with read_session(chosen.engine) as session:
         gallery = pictures_view.gallery_of(session, chosen)
-        st.markdown(f"#### {said(chosen, gallery)}")
+        st.markdown(f"#### {headline(chosen, gallery)}")
         if gallery.photographs:
             order = pictures_view.TELLING
             pictures_view.show_rows(session, gallery, pictures_view.sort_rows(session, gallery, order)[:1], order)
@@ -27,7 +27,7 @@ def show(chosen: Chosen) -> None:
         show_exhibits(exhibits(session, chosen, published=published))
 
 
-def said(chosen: Chosen, gallery: pictures_view.Gallery) -> str:
+def headline(chosen: Chosen, gallery: pictures_view.Gallery) -> str:
     """The finding as Markdown, or why there is none."""
     if chosen.answers is None or chosen.study is None:
         return chosen.hidden or state_no_votes(gallery.contenders)
@@ -41,7 +41,7 @@ def exhibits(session: Session, chosen: Chosen, *, published: bool = False) -> li
         *(session, chosen.experiment.name, chosen.answers, chosen.inclusion), no_votes=no_votes, published=published
     )
     curve: list[Exhibit] = []
-    if (kept := chosen.kept) is not None:
-        curve = rebalancing_view.exhibits(kept, earlier_votes(session, kept, chosen.inclusion))
+    if (answers := chosen.counted) is not None:
+        curve = rebalancing_view.exhibits(answers, earlier_votes(session, answers, chosen.inclusion))
     by_seed = seed_tables(replicate_scores(session, chosen.experiment.id))
     return [votes, *curve, scores, *by_seed, trials]

@@ -47,12 +47,12 @@ def show(chosen: Chosen) -> None:
         headings = {score.heading: name for name, score in SCORES.items()}
         score = choose("Score", list(headings), key="score")
         database = chosen.engine.url.render_as_string()
-        drawn = _drawn(session, experiment, database, experiment.id, now, headings[score])
+        drawn = _make_exhibits(session, experiment, database, experiment.id, now, headings[score])
     show_exhibits(drawn)
 
 
 @st.cache_resource(show_spinner=False, max_entries=16)
-def _drawn(
+def _make_exhibits(
     _session: Session,
     _experiment: ExperimentSummary,
     database: str,
@@ -136,7 +136,7 @@ def progress_words(config: SweepConfig, progress: SweepProgress) -> tuple[float,
     running = [f"{arm} after epoch {epochs} of {config.epochs}" for arm, epochs in progress.running[:4]]
     if len(progress.running) > len(running):
         running.append(f"{len(progress.running) - len(running)} more")
-    ended = _counted({status: count for status, count in progress.trials.items() if status not in UNDER_WAY})
+    ended = _list_counts({status: count for status, count in progress.trials.items() if status not in UNDER_WAY})
     words = (
         f"{progress.ended} of {total} trials have ended ({ended}), {progress.images_seen:,} images seen. "
         f"Running now: {', '.join(running) or 'none'}."
@@ -312,7 +312,7 @@ def _trials_table(config: SweepConfig, frame: pd.DataFrame) -> Table:
     )
 
 
-def _counted(counts: Mapping[TrialStatus, int]) -> str:
+def _list_counts(counts: Mapping[TrialStatus, int]) -> str:
     return ", ".join(f"{counts[status]} {_words(status)}" for status in STATUSES if counts.get(status)) or "none"
 
 
