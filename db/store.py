@@ -12,7 +12,7 @@ import os
 import shlex
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -86,12 +86,13 @@ def open_database(
             ) from error
     engine = _create_engine(url, busy_timeout_s)
     try:
-        _prepare(engine, shown, say, busy_timeout_s)
-    except (DBAPIError, sqlite3.Error) as error:
+        revisions = sorted(path.stem.partition("_")[0] for path in (MIGRATIONS / "versions").glob("*.py"))
+        _check_ours(engine, shown, revisions)
+        _bring_up_to_date(engine, shown, revisions[-1], say, busy_timeout_s)
+    except BaseException as error:
         engine.dispose()
-        raise StoreError(explain(error, shown)) from error
-    except BaseException:
-        engine.dispose()
+        if isinstance(error, DBAPIError | sqlite3.Error):
+            raise StoreError(explain(error, shown)) from error
         raise
     return engine
 
@@ -200,39 +201,41 @@ def _create_postgresql_engine(url: URL, options: dict[str, Any], busy_timeout_s:
     return engine
 
 
-def _prepare(engine: Engine, shown: str, say: Callable[[str], None], busy_timeout_s: float) -> None:
-    """Check that the database is ours, writable and not newer than this code; create or migrate its tables."""
-    known = sorted(path.stem.partition("_")[0] for path in (MIGRATIONS / "versions").glob("*.py"))
-    head = known[-1]
-
+def _check_ours(engine: Engine, shown: str, revisions: Sequence[str]) -> None:
+    """Raise StoreError if there are somebody else's tables, or a schema that this code does not read."""
     with engine.connect() as connection:
         tables = set(inspect(connection).get_table_names())
-        if tables and not {"alembic_version", "experiments"} <= tables:
-            raise StoreError(
-                f"The database {shown} belongs to something else (it has the table {min(tables)!r}); give another path."
-            )
         revision = _revision_of(connection)
-        if revision is not None and revision < known[0]:
-            raise StoreError(
-                f"The database {shown} is of HueJury's development before anything was released (schema {revision}), "
-                f"and commit {LAST_COMMIT_THAT_READS} was the last that reads it; move it away, and sweep again."
-            )
-        if revision is not None and revision not in known:
-            raise StoreError(
-                f"The database {shown} was written by a newer HueJury (schema {revision}, this one knows {head}); "
-                "update HueJury, or give another path."
-            )
+    if tables and not {"alembic_version", "experiments"} <= tables:
+        raise StoreError(
+            f"The database {shown} belongs to something else (it has the table {min(tables)!r}); give another path."
+        )
+    if revision is None or revision in revisions:
+        return
+    if revision < revisions[0]:
+        raise StoreError(
+            f"The database {shown} is of HueJury's development before anything was released (schema {revision}), "
+            f"and commit {LAST_COMMIT_THAT_READS} was the last that reads it; move it away, and sweep again."
+        )
+    raise StoreError(
+        f"The database {shown} was written by a newer HueJury (schema {revision}, this one knows {revisions[-1]}); "
+        "update HueJury, or give another path."
+    )
 
-    sqlite_file = engine.dialect.name == "sqlite" and shown != ":memory:"
+
+def _bring_up_to_date(engine: Engine, shown: str, head: str, say: Callable[[str], None], busy_timeout_s: float) -> None:
+    """Make the tables, or migrate them to the revision `head`, in one transaction that other processes wait for."""
+    sqlite = engine.dialect.name == "sqlite"
+    in_file = sqlite and shown != ":memory:"
     with engine.execution_options(sqlite_begin="IMMEDIATE").connect() as connection:
         driver: Any = connection.connection.driver_connection
-        if sqlite_file:
+        if in_file:
             _write_ahead(driver, busy_timeout_s)
-        if engine.dialect.name == "sqlite":
+        if sqlite:
             # Altering a table in SQLite drops and makes it again, and dropping it would delete what refers to it.
             driver.execute("PRAGMA foreign_keys = OFF")
         with connection.begin():
-            if engine.dialect.name == "postgresql":  # SQLite has one writer at a time anyway
+            if not sqlite:  # which has one writer at a time anyway
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
             revision = _revision_of(connection)
             if revision == head:
@@ -243,17 +246,16 @@ def _prepare(engine: Engine, shown: str, say: Callable[[str], None], busy_timeou
                 create_triggers(connection)
                 _with_alembic(connection, "stamp")
             else:
-                copy = f" A copy of it is {_copy(Path(shown), revision)}." if sqlite_file else ""
+                copy = f" A copy of it is {_copy(Path(shown), revision)}." if in_file else ""
                 say(f"Migrating the database {shown} from schema {revision} to {head}.{copy}")
                 _with_alembic(connection, "upgrade")
-                if engine.dialect.name == "sqlite":
-                    dangling = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
-                    if dangling is not None:
-                        raise StoreError(
-                            f"The database {shown} was left as it was: migrating it to schema {head} would leave a row "
-                            f"of {dangling[0]} that refers to nothing; report this with the database's copy."
-                        )
-        if engine.dialect.name == "sqlite":
+                dangling = connection.exec_driver_sql("PRAGMA foreign_key_check").first() if sqlite else None
+                if dangling is not None:
+                    raise StoreError(
+                        f"The database {shown} was left as it was: migrating it to schema {head} would leave a row "
+                        f"of {dangling[0]} that refers to nothing; report this with the database's copy."
+                    )
+        if sqlite:
             driver.execute("PRAGMA foreign_keys = ON")
 
 
