@@ -21,7 +21,6 @@ POWER = 0.8
 DIFFERENCES = {f"{points} points": points / 100 for points in (5, 10, 15, 20, 30)}
 DEFAULT_DIFFERENCE = "10 points"
 BLOCK = 5  # questions, in the curve of practice and fatigue
-EDGES_S = np.logspace(-1, 2, 31)  # of the histogram of response times: 0.1 to 100 s
 
 
 def show(chosen: Chosen) -> None:
@@ -48,7 +47,8 @@ def exhibits(
         inclusions_table(answers),
         "### Can the answers be trusted?",
         _checks_table(answers),
-        (_response_times_figure(counted), _positions_figure(counted, study)),
+        _state_response_times(counted),
+        _positions_figure(counted, study),
     ]
 
 
@@ -146,39 +146,18 @@ def _checks_table(answers: Answers) -> Table:
     )
 
 
-def _response_times_figure(counted: Answers) -> Figure:
+def _state_response_times(counted: Answers) -> str:
+    """How long right and wrong answers took."""
     main = counted.votes[counted.votes["phase"] == "main"]
-    frames, told = [], []
+    parts = []
     for words, right in (("right", True), ("wrong", False)):
         seconds = main.loc[main["correct"] == right, "response_time_ms"] / 1000
-        counts, _ = np.histogram(seconds.clip(EDGES_S[0], EDGES_S[-1]), EDGES_S)
-        bars = pd.DataFrame({"answers": words, "from, s": EDGES_S[:-1], "to, s": EDGES_S[1:], "count": counts})
-        frames.append(bars[bars["count"] > 0].assign(share=lambda bars: bars["count"] / bars["count"].sum()))
         if len(seconds):
             low, median, high = seconds.quantile([0.25, 0.5, 0.75])
-            told.append(f"median of {len(seconds)} {words} answers {median:.2g} s (quartiles {low:.2g}–{high:.2g} s)")
-    data = pd.concat(frames)
-    chart = (
-        alt.Chart(data)
-        .mark_bar(opacity=0.55)
-        .encode(
-            x=alt.X("from, s:Q", scale=alt.Scale(type="log"), title="response time (s, logarithmic)"),
-            x2="to, s:Q",
-            y=alt.Y("share:Q", stack=None, title="share of the answers", axis=alt.Axis(format="%")),
-            y2=alt.datum(0),
-            color=alt.Color("answers:N", scale=alt.Scale(domain=["right", "wrong"], range=list(COLOURS[:2]))),
-            tooltip=["answers:N", "from, s:Q", "to, s:Q", "count:Q"],
-        )
-    )
-    summary = "; ".join(told)
-    return Figure(
-        name="response-times",
-        title=title_votes("Response times", simulated=counted.simulated),
-        alternative=f"Histogram of response times. {summary}.",
-        chart=chart.properties(height=360),
-        data=data,
-        note=f"{summary.capitalize()}.",
-    )
+            parts.append(
+                f"median of {len(seconds):,} {words} answers {median:.2g} s (quartiles {low:.2g}–{high:.2g} s)"
+            )
+    return f"**Response times**: {'; '.join(parts) or 'no main answers yet'}."
 
 
 def _positions_figure(counted: Answers, study: StudySummary) -> Figure:
