@@ -33,7 +33,7 @@ from platform.photographs import (
     encode_photograph,
     read_photograph,
 )
-from platform.stored_models import file_name, finished_models, load_trial
+from platform.stored_models import finished_models, load_trial, name_file
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -89,7 +89,7 @@ def color_all(options: argparse.Namespace) -> int:
             )
             pictures = {"photograph": rgb}
             for arm, painter in painters.items():
-                name = f"{path.stem}-{file_name(arm)}{'.jpg' if path.suffix.lower() in ('.jpg', '.jpeg') else '.png'}"
+                name = f"{path.stem}-{name_file(arm)}{'.jpg' if path.suffix.lower() in ('.jpg', '.jpeg') else '.png'}"
                 target = file or (out or path.parent) / name
                 take_path(target, taken)
                 pictures[arm] = color_photograph(rgb, *painter, short_side=options.short_side)
@@ -101,7 +101,7 @@ def color_all(options: argparse.Namespace) -> int:
             print(error, file=sys.stderr)
             faults += 1
     if len(painters) > 1 and rows:
-        sheet = (out or options.photographs[0].parent) / f"{file_name(experiment)}-all.png"
+        sheet = (out or options.photographs[0].parent) / f"{name_file(experiment)}-all.png"
         take_path(sheet, taken)
         write_sheet(rows, sheet, experiment)
         print(sheet)

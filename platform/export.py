@@ -33,7 +33,7 @@ from platform.palettes import Palette
 from platform.photographs import SHORT_SIDE
 from platform.results import SIMULATED
 from platform.scores import SCORES
-from platform.stored_models import file_name, finished_models, load_trial
+from platform.stored_models import finished_models, load_trial, name_file
 
 CARD = """\
 # {experiment}: {arm}
@@ -187,7 +187,7 @@ def export_models(engine: Engine, experiment: str, arm: str | None, folder: Path
         summary = experiment_progress(session, experiment)
         targets: dict[Path, Exported] = {}
         for name, contender in finished_models(session, experiment, None if arm is None else [arm]).items():
-            target = folder / file_name(name)
+            target = folder / name_file(name)
             if target in targets:
                 raise UserError(f"{name} and {targets[target].arm} would both be {target}: export them with --arm.")
             if target.is_file() or (target.is_dir() and any(target.iterdir())):

@@ -36,7 +36,7 @@ from platform.critic import Critic
 from platform.preparation import load_recorded_data
 from platform.progress import Say, open_console, say_on
 from platform.results import describe_acuity
-from platform.samples import paint, truth_pngs
+from platform.samples import encode_truths, paint_samples
 from platform.scores import JURY, SCORES
 from platform.stored_models import load_trial
 
@@ -156,7 +156,7 @@ def judge(engine: Engine, experiment: str, say: Say) -> None:
     data = load_recorded_data(row, stored, say)
     indices = _pictures_to_judge(len(data.validation_images), sampled)
     pictures, labels = data.validation_images[indices], data.validation_labels[indices]
-    lightness, truth = _lab_of(truth_pngs(pictures)).split((1, 2), dim=1)
+    lightness, truth = _lab_of(encode_truths(pictures)).split((1, 2), dim=1)
     colourized = torch.stack(_colourize_all(engine, arms, pictures, labels))
     side = max(lightness.shape[2:])
     juries: list[Jury] = []
@@ -212,7 +212,7 @@ def _colourize_all(engine: Engine, arms: Sequence[ArmResult], pictures: np.ndarr
                 parts: dict[str, list[Tensor]] = {name: [] for name in task.readings}
                 for start in range(0, len(pictures), AT_A_TIME):
                     part = slice(start, start + AT_A_TIME)
-                    for name, painted in paint(task, model, pictures[part], labels[part]).items():
+                    for name, painted in paint_samples(task, model, pictures[part], labels[part]).items():
                         lab = _lab_of([picture.png for picture in painted])
                         parts[name].append(lab[:, 1:])
                 coloured[weights] = {name: torch.cat(found) for name, found in parts.items()}

@@ -32,7 +32,7 @@ from platform.datasets import Dataset
 from platform.hyperparameters import Hyperparameters
 from platform.ray_cluster import busy_resources, cluster_resources
 from platform.recorder import Recorder, score_columns
-from platform.samples import paint
+from platform.samples import paint_samples
 from platform.storage import (
     CHECKPOINT_FILE,
     Painted,
@@ -98,7 +98,9 @@ def run_trial(config: dict[str, Any], setting: Setting) -> None:
                     photographs = setting.data.validation_images[setting.samples]
                     painted = {
                         arm: Painted(task.readings[arm].decoding, dict(zip(setting.samples, pictures, strict=True)))
-                        for arm, pictures in paint(task, load_model(report.checkpoint, task), photographs).items()
+                        for arm, pictures in paint_samples(
+                            task, load_model(report.checkpoint, task), photographs
+                        ).items()
                     }
                     write_samples(folder, painted)
                 metrics = {

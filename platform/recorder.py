@@ -30,7 +30,7 @@ from platform.datasets import Dataset
 from platform.evaluation import Scores, evaluate_splits
 from platform.palettes import centers_as_list
 from platform.progress import Progress
-from platform.samples import paint, sample_indices, truth_pngs
+from platform.samples import choose_sample_indices, encode_truths, paint_samples
 from platform.storage import Painted, delete_folder, read_samples
 from platform.trials import PlannedTrial, Reported, is_replicate, plan_replicates, trials_per_arm
 
@@ -58,7 +58,7 @@ class Start:
     @property
     def samples(self) -> list[int]:
         """The images that are painted, as indices in the validation split."""
-        return sample_indices(self.data.validation_labels, self.config.samples.images)
+        return choose_sample_indices(self.data.validation_labels, self.config.samples.images)
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,14 @@ def record_start(engine: Engine, start: Start, drive: Drive) -> Recorded:
     """Record the experiment, a run of the driver, the arms, the samples' ground truth, and the baselines unless they
     have been recorded, each an arm with one trial. Raises ValueError if the experiment was begun with other data."""
     photographs, labels = (part[start.samples] for part in (start.data.validation_images, start.data.validation_labels))
-    truths = truth_pngs(photographs) if start.samples else []
+    truths = encode_truths(photographs) if start.samples else []
     with read_session(engine) as session:
         known = recording.recorded_baselines(session, start.config.experiment)
     missing = [name for name in BASELINES if known.get(name) != set(start.samples)]
     scores = {name: evaluate_splits(start.tasks[name], None, start.data)[name] for name in missing}
-    pictures = {name: paint(start.tasks[name], None, photographs, labels)[name] if truths else [] for name in missing}
+    pictures = {
+        name: paint_samples(start.tasks[name], None, photographs, labels)[name] if truths else [] for name in missing
+    }
     with write_session(engine) as session:  # all is computed before, as others wait for it to end
         drive.renew(session)
         dataset_id = _record_dataset(session, start)

@@ -34,7 +34,7 @@ from platform.preparation import SweepError, describe_machine, find_code_version
 from platform.progress import Say, say_on
 from platform.recorder import record_samples, score_columns
 from platform.results import print_results
-from platform.samples import paint
+from platform.samples import paint_samples
 from platform.scores import JURY
 from platform.storage import Painted
 from platform.stored_models import load_trial
@@ -175,7 +175,7 @@ def _read_weights(
         scores = {name: score_columns(of) for name, of in evaluate_splits(task, model, data, dtype).items()}
         painted: dict[str, Painted] = {}
         if indices and trial.status == "finished":
-            pictures = paint(task, model, data.validation_images[indices])
+            pictures = paint_samples(task, model, data.validation_images[indices])
             painted = {
                 name: Painted(readings[name].decoding, dict(zip(indices, of_arm, strict=True)))
                 for name, of_arm in pictures.items()

@@ -3,15 +3,13 @@
 The truth takes the same way through Lab and back as every colourization, so that colour is all that differs.
 """
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
 
+from db.pictures import encode_png
 from platform.color import lab_to_rgb, rgb_to_lab
 from platform.compose import Task
 from platform.evaluation import as_tensor, known_of, predict
@@ -28,7 +26,7 @@ class Picture:
     segments_png: bytes | None = None  # what the trained arm divides it into, where it does; see `segments`
 
 
-def sample_indices(labels: np.ndarray, count: int) -> list[int]:
+def choose_sample_indices(labels: np.ndarray, count: int) -> list[int]:
     """Choose `count` images by index, the classes in turn, each class's images in their order: fixed for a split."""
     by_class = [np.flatnonzero(labels == label).tolist() for label in np.unique(labels)]
     longest = max(len(indices) for indices in by_class)
@@ -36,13 +34,13 @@ def sample_indices(labels: np.ndarray, count: int) -> list[int]:
     return in_turn[:count]
 
 
-def truth_pngs(images: np.ndarray) -> list[bytes]:
-    """Encode uint8 images (n, height, width, 3), sent through Lab and back."""
-    return [png_bytes(rgb) for rgb in lab_to_rgb(rgb_to_lab(as_tensor(images)))]
+def encode_truths(images: np.ndarray) -> list[bytes]:
+    """PNGs of uint8 images (n, height, width, 3), sent through Lab and back."""
+    return [encode_png(rgb.cpu().numpy()) for rgb in lab_to_rgb(rgb_to_lab(as_tensor(images)))]
 
 
 @torch.no_grad()
-def paint(
+def paint_samples(
     task: Task, model: Colorizer | None, images: np.ndarray, labels: np.ndarray | None = None
 ) -> dict[str, list[Picture]]:
     """Colour uint8 images (n, height, width, 3) by every reading of the task, by the arms' names; the model must be in
@@ -63,15 +61,8 @@ def paint(
         }
         by_picture = torch.stack(list(measured.values()), dim=1).tolist()
         result[name] = [
-            Picture(png_bytes(rgb), dict(zip(measured, values, strict=True)), segmented)
+            Picture(encode_png(rgb.cpu().numpy()), dict(zip(measured, values, strict=True)), segmented)
             for rgb, values, segmented in zip(pictures, by_picture, segments, strict=True)
         ]
         segments = [None] * len(images)  # the first is the trained arm; what renders it divides nothing anew
     return result
-
-
-def png_bytes(rgb: Tensor) -> bytes:
-    """Encode one uint8 picture (height, width, 3) without loss and without any text or time in the file."""
-    buffer = io.BytesIO()
-    Image.fromarray(rgb.cpu().numpy()).save(buffer, format="PNG")
-    return buffer.getvalue()

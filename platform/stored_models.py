@@ -34,7 +34,7 @@ def finished_models(session: Session, experiment: str, asked: Sequence[str] | No
     return {arm: finished[arm] for arm in asked or finished}
 
 
-def file_name(arm: str) -> str:
+def name_file(arm: str) -> str:
     """An arm's name, of which a file's may hold some letters only, and not many."""
     return re.sub(r"[^\w.-]+", "-", arm).encode()[:60].decode(errors="ignore").strip("-.") or "coloured"
 

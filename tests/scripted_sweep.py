@@ -17,7 +17,7 @@ from platform.datasets import Dataset
 from platform.progress import Progress
 from platform.ray_trials import run_trials
 from platform.recorder import Recorder, Start, record_start, score_columns
-from platform.samples import paint, sample_indices
+from platform.samples import choose_sample_indices, paint_samples
 from platform.storage import CHECKPOINT_FILE, Painted, write_samples
 from platform.sweep import left_to_do
 from platform.training import load_model, save_checkpoint, train
@@ -144,9 +144,9 @@ def train_here(config: SweepConfig, data: Dataset, engine: Engine, folder: Path)
             scores = {arm: score_columns(of_splits) for arm, of_splits in report.scores.items()}
             recorder.reported[trial.arm].add(trial.number, report.epoch, report.loss)
             recorder.trial_reported(trial, measured | {"scores": scores}, str(kept))
-        indices = sample_indices(data.validation_labels, config.samples.images)
+        indices = choose_sample_indices(data.validation_labels, config.samples.images)
         if indices:
-            pictures = paint(task, load_model(report.checkpoint, task), data.validation_images[indices])
+            pictures = paint_samples(task, load_model(report.checkpoint, task), data.validation_images[indices])
             write_samples(
                 kept,
                 {

@@ -18,7 +18,7 @@ from platform.arm_options import ArmOptions, SegmentPrior
 from platform.color import lab_to_rgb, rgb_to_lab
 from platform.compose import compose
 from platform.evaluation import features
-from platform.samples import paint
+from platform.samples import paint_samples
 from platform.segments import DRAWN_LIGHTNESS, SegmentHead
 from platform.training import build_model
 from survey_app.dashboard import pictures_view
@@ -35,7 +35,7 @@ def test_a_picture_of_segments_is_what_the_model_divides_it_into() -> None:
     task = compose(ARMS, "segments", drawn_colours())
     model = build_model(task, HYPERPARAMETERS).eval()
     images = drawn_data().validation_images[:3]
-    painted = paint(task, model, images)
+    painted = paint_samples(task, model, images)
     assert [picture.segments_png for picture in painted["tilted"]] == [None] * 3
     assert isinstance(model.head, SegmentHead)
     rows = features(task, model, rgb_to_lab(torch.tensor(images)))
@@ -53,7 +53,9 @@ def test_a_picture_of_segments_is_what_the_model_divides_it_into() -> None:
 
 def test_no_model_without_segments_has_such_pictures() -> None:
     task = compose({"plain": ArmOptions(kind="classification")}, "plain", drawn_colours())
-    [picture] = paint(task, build_model(task, HYPERPARAMETERS).eval(), drawn_data().validation_images[:1])["plain"]
+    [picture] = paint_samples(task, build_model(task, HYPERPARAMETERS).eval(), drawn_data().validation_images[:1])[
+        "plain"
+    ]
     assert picture.segments_png is None
 
 

@@ -34,7 +34,7 @@ from platform.config import read_config
 from platform.datasets import load_dataset
 from platform.options import parse_options
 from platform.results import main as print_results
-from platform.samples import paint, sample_indices
+from platform.samples import choose_sample_indices, paint_samples
 from platform.scores import JURY
 from platform.storage import CHECKPOINT_FILE, SAMPLES_FILE
 from platform.stored_models import load_trial
@@ -239,7 +239,7 @@ def test_every_finished_trial_has_the_same_samples_beside_the_truth(finished: Fi
 
 def test_any_stored_model_is_loaded_from_the_database_alone_and_paints_the_stored_pictures(finished: Finished) -> None:
     data = load_dataset(["photos"], train_images=40, validation_images=20, say=lambda line: None)
-    indices = sample_indices(data.validation_labels, 5)
+    indices = choose_sample_indices(data.validation_labels, 5)
     with one_thread(), read_session(finished.engine) as session:
         trials = session.execute(select(Arm.name, Trial).join(Arm, Arm.id == Trial.arm_id)).all()
         painted = set()
@@ -254,7 +254,7 @@ def test_any_stored_model_is_loaded_from_the_database_alone_and_paints_the_store
             }
             task, model = load_trial(session, trial.id)
             of_indices = data.validation_images[indices], data.validation_labels[indices]
-            pictures = paint(task, model, *of_indices)[arm]
+            pictures = paint_samples(task, model, *of_indices)[arm]
             assert [(picture.png, picture.scores) for picture in pictures] == [stored[index] for index in indices], arm
             painted.add(arm)
     assert painted == {*TRAINED, "tilted", *BASELINES}
@@ -279,7 +279,7 @@ def test_photographs_are_coloured_by_stored_models(
     with read_session(finished.engine) as session:
         trial_id = next(result.best for result in arm_results(session, "tiny") if result.arm == "tilted").trial_id  # type: ignore[union-attr]
         task, model = load_trial(session, trial_id)
-    [sample] = paint(task, model, image[None])["tilted"]
+    [sample] = paint_samples(task, model, image[None])["tilted"]
     same = np.asarray(Picture.open(out / "a photograph-tilted.png"))
     assert np.array_equal(same, np.asarray(Picture.open(io.BytesIO(sample.png))))
 

@@ -9,7 +9,7 @@ from platform.colour_counts import PLACES, kmeans_centers, places
 from platform.compose import compose
 from platform.evaluation import evaluate_splits, features
 from platform.palettes import Palette, grid_palette, nearest_palette
-from platform.samples import paint
+from platform.samples import paint_samples
 from platform.table_prior import TableHead, class_loss, entries_at_places
 from platform.training import load_model, train
 from tests.contracts import HYPERPARAMETERS, drawn_colours, drawn_data
@@ -67,7 +67,7 @@ def test_the_class_is_learned_from_the_picture_and_never_read_off_the_label() ->
     assert found.values == again.values
     assert found.class_bin_accuracy == again.class_bin_accuracy[::-1]
     pictures, same = (
-        paint(task, model, images.validation_images[:4], images.validation_labels[:4])["table"]
+        paint_samples(task, model, images.validation_images[:4], images.validation_labels[:4])["table"]
         for images in (data, turned)
     )
     assert pictures == same
