@@ -34,16 +34,16 @@ class Drive:
     """This process's hold on an experiment."""
 
     def __init__(self, engine: Engine, experiment: str) -> None:
-        self._engine = engine
+        self.engine = engine
         self._experiment = experiment
         self._token = secrets.token_hex(8)
 
     def take(self) -> None:
         """Raises DrivenElsewhereError where another process drives the experiment."""
         values = {"host": socket.gethostname(), "process": os.getpid(), "token": self._token}
-        with write_session(self._engine) as session:
+        with write_session(self.engine) as session:
             now = func.now()
-            insert = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
+            insert = postgresql.insert if self.engine.dialect.name == "postgresql" else sqlite.insert
             row = {"experiment": self._experiment, **values, "seen_at": now}
             session.execute(insert(Driver).values(row).on_conflict_do_nothing())  # waits for whoever inserts it, too
             found = select(Driver, type_coerce(now, UtcDateTime())).where(Driver.experiment == self._experiment)
@@ -66,7 +66,7 @@ class Drive:
             raise DrivenElsewhereError(f"Experiment {self._experiment!r} was taken over by another process.")
 
     def release(self) -> None:
-        with write_session(self._engine) as session:
+        with write_session(self.engine) as session:
             session.execute(delete(Driver).where(self._is_ours))
 
     @property

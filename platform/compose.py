@@ -51,6 +51,9 @@ class Prediction:
     log_probability: Tensor | None  # float32 (pixels,), nats: of the true bin; None without a distribution over bins
 
 
+Centers = Sequence[Sequence[float]]
+"""Of a palette, (Q, 2) in ab."""
+
 Read = Callable[[Tensor, Tensor | None], Prediction]
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -96,12 +99,12 @@ def compose(
     colours: ColourCounts,
     *,
     seed: int = 0,
-    centers: Sequence[Sequence[float]] | None = None,
+    centers: Mapping[str, Centers | None] | None = None,
     device: torch.device | str = "cpu",
 ) -> Task:
     """Compose an arm that is trained, or a baseline, and all that render it.
 
-    colours: of the training pixels. seed: of K-means; centers: what it found before, float (Q, 2).
+    colours: of the training pixels. seed: of K-means; centers: what it found before, by arm.
     """
     options, device = arms[name], torch.device(device)
     grid = grid_palette(reachable=False)
@@ -133,7 +136,7 @@ def compose(
             palette=None,
             make_adversary=_adversary_of(options, _to_ab, device),
         )
-    palette = _palette_of(options, colours, seed, centers).to(device)
+    palette = _palette_of(options, colours, seed, (centers or {}).get(name)).to(device)
     weights = colours.rarity_weights(palette, options.rebalancing)
     rarity = None if options.rebalancing == 1 else weights.float().to(device)
     reread = partial(_reading_of, options, palette, families(palette, COARSE_GRIDS), colours.mean_soft_label(palette))
@@ -150,9 +153,7 @@ def compose(
     )
 
 
-def _palette_of(
-    options: ArmOptions, colours: ColourCounts, seed: int, centers: Sequence[Sequence[float]] | None
-) -> Palette:
+def _palette_of(options: ArmOptions, colours: ColourCounts, seed: int, centers: Centers | None) -> Palette:
     if isinstance(options.palette, KMeans):
         found = kmeans_centers(colours, options.palette.kmeans, seed) if centers is None else torch.tensor(centers)
         return nearest_palette(found, sigma=options.soft_label_sigma)

@@ -24,7 +24,16 @@ from platform.datasets import KNOWN_NAMES
 from platform.hyperparameters import Hyperparameters
 from platform.yaml_input import ConfigError, Key, Mistake, Place, messages, nearest, placed, read_text, read_yaml, shown
 
-__all__ = ["ConfigError", "ConfigFile", "Range", "SweepConfig", "changes_between", "read_config", "recorded_config"]
+__all__ = [
+    "MAY_CHANGE",
+    "ConfigError",
+    "ConfigFile",
+    "Range",
+    "SweepConfig",
+    "changes_between",
+    "read_config",
+    "recorded_config",
+]
 
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 _SOURCES = (*KNOWN_NAMES, "folder:PATH")
@@ -268,16 +277,21 @@ def _disagreements(config: SweepConfig) -> Iterator[tuple[Key, str]]:
         yield ("early_stopping", "grace_epochs"), message
 
 
+# What may be told anew when a sweep goes on: where it runs, by which name its data are found (which are known by their
+# fingerprint), and what holds for the next study that is opened.
+MAY_CHANGE = {"resources", "failures", "dataset", "participants"}
+
+
 def changes_between(old: dict[str, Any], config: SweepConfig) -> list[str]:
-    """What a recorded config and this one disagree about, but for what may change: where it runs, and the name of the
-    data, which are known by their fingerprint. What there was no key for then had today's default."""
+    """What a recorded config and this one, as it is told, disagree about, but for what may change. What there was no
+    key for then had today's default."""
     with suppress(pydantic.ValidationError):  # else it has keys that are gone: they are among the changes
         old = SweepConfig.model_validate(old).model_dump(mode="json")
-    new = config.model_dump(mode="json")
-    if config.minutes is not None and old.get("minutes") == config.minutes:
-        new |= {name: old.get(name) for name in ("train_images", "epochs")}  # as was worked out at the start
-    before, now = _flat(old), _flat(new)
-    keys = sorted(key for key in before.keys() | now.keys() if key.split(".")[0] not in ("resources", "dataset"))
+    same = set(MAY_CHANGE)
+    if config.minutes is not None and old.get("minutes") is not None:
+        same |= {"train_images", "epochs"}  # which were worked out at the start
+    before, now = _flat(old), _flat(config.model_dump(mode="json"))
+    keys = sorted(key for key in before.keys() | now.keys() if key.split(".")[0] not in same)
     return [f"{key} was {before.get(key)} and is {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
 
 

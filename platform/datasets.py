@@ -10,8 +10,9 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +46,30 @@ class Dataset:
     tuning_labels: Labels
     validation_images: Bytes
     validation_labels: Labels
-    fingerprint: str  # sha256, hex, over class names, shapes, pixels, labels and split of what is held here
     note: str  # one sentence on where the images came from, shown beside results
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256, hex, over class names, shapes, pixels, labels and split of what is held here."""
+        splits = ("train", "tuning", "validation")
+        arrays = [getattr(self, f"{split}_{what}") for split in splits for what in ("images", "labels")]
+        digest = hashlib.sha256(json.dumps([self.class_names, [array.shape for array in arrays]]).encode())
+        for array in arrays:
+            digest.update(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False)).data)
+        return digest.hexdigest()
+
+    def with_train_images(self, limit: int, seed: int) -> "Dataset":
+        """The data as they are loaded with at most so many training images. seed: that they were loaded with."""
+        chosen = _first_balanced(self.train_labels, limit)
+        if len(chosen) == len(self.train_labels):
+            return self
+        note = self.note.removesuffix(".") + _note_of_subset("training", len(chosen), len(self.train_labels), seed)
+        return replace(
+            self,
+            train_images=self.train_images[chosen],
+            train_labels=self.train_labels[chosen],
+            note=f"{note}.",
+        )
 
     def summary(self) -> str:
         """What it is, in a line or two."""
@@ -172,29 +195,36 @@ def _build(source: Source, limits: dict[str, int | None], seed: int) -> Dataset:
     note += f"; {len(tuning):,} kept aside of the training split for tuning"
     if copies := len(trained) - len(left) - (0 if source.tuning else len(tuning)):
         note += f" and {copies:,} copies of them left out of training"
-    for name, split, whole in (("training", train, left), ("validation", validation, validation_labels)):
-        if len(split) < len(whole):
-            note += f"; {len(split):,} of {len(whole):,} {name} images, balanced by class, drawn with seed {seed}"
+    for name, split, whole in (("validation", validation, validation_labels), ("training", train, left)):
+        note += _note_of_subset(name, len(split), len(whole), seed)
     arrays = (
         *(_gather(parts, train), labels[train]),
         *(_gather(parts, tuning), labels[tuning]),
         *(_gather(source.validation, validation), validation_labels[validation]),
     )
-    return Dataset(source.name, source.class_names, *arrays, _fingerprint(source.class_names, *arrays), f"{note}.")
+    return Dataset(source.name, source.class_names, *arrays, f"{note}.")
+
+
+def _note_of_subset(split: str, count: int, whole: int, seed: int) -> str:
+    return (
+        f"; {count:,} of {whole:,} {split} images, balanced by class, drawn with seed {seed}" if count < whole else ""
+    )
 
 
 def _balanced_sample(labels: Labels, limit: int | None, random: np.random.Generator) -> npt.NDArray[np.intp]:
     """Indices in random order; with a limit, every class gives equally many as long as it has that many."""
     order = random.permutation(len(labels))
-    if limit is None or limit >= len(labels):
-        return order
-    shuffled = labels[order]
-    by_class = np.argsort(shuffled, kind="stable")
-    _, starts, counts = np.unique(shuffled[by_class], return_index=True, return_counts=True)
+    return order if limit is None else order[_first_balanced(labels[order], limit)]
+
+
+def _first_balanced(labels: Labels, limit: int) -> npt.NDArray[np.intp]:
+    """The places of as many labels, in their order, of which each class has equally many as long as it has that many,
+    its first ones."""
+    by_class = np.argsort(labels, kind="stable")
+    _, starts, counts = np.unique(labels[by_class], return_index=True, return_counts=True)
     rank_in_class = np.empty(len(labels), np.intp)
     rank_in_class[by_class] = np.arange(len(labels)) - np.repeat(starts, counts)
-    chosen = np.argsort(rank_in_class, kind="stable")[:limit]
-    return order[np.sort(chosen)]
+    return np.sort(np.argsort(rank_in_class, kind="stable")[:limit])
 
 
 def _gather(parts: list[Part], indices: npt.NDArray[np.intp]) -> Bytes:
@@ -209,10 +239,3 @@ def _gather(parts: list[Part], indices: npt.NDArray[np.intp]) -> Bytes:
             images[here] = rows.reshape(-1, 3, SIZE, SIZE).transpose(0, 2, 3, 1)
         start = stop
     return images
-
-
-def _fingerprint(class_names: tuple[str, ...], *arrays: Bytes | Labels) -> str:
-    digest = hashlib.sha256(json.dumps([class_names, [array.shape for array in arrays]]).encode())
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False)).data)
-    return digest.hexdigest()

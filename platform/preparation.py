@@ -1,8 +1,5 @@
-"""From a sweep's command to what it starts with: the config, checked against the database, the data and the arms."""
+"""What a sweep stands on and its record names: its experiment, its data, the code's version and the machine."""
 
-import argparse
-import importlib.util
-import json
 import subprocess
 from collections.abc import Sequence
 from typing import Any
@@ -12,15 +9,12 @@ from sqlalchemy import Engine, select
 
 import platform
 from db.errors import UserError
-from db.schema import Arm, Dataset, Experiment
-from db.store import read_session, shown_name
-from platform import datasets
-from platform.arm_options import BASELINES, ArmOptions, trained_arms
-from platform.colour_counts import ColourCounts, count_colours
-from platform.compose import compose
-from platform.config import ConfigFile, SweepConfig, changes_between
+from db.schema import Dataset as StoredDataset
+from db.schema import Experiment
+from db.store import read_session
+from platform.config import SweepConfig
+from platform.datasets import Dataset, load_dataset
 from platform.progress import Say
-from platform.recorder import Start
 from platform.workers import CHECKOUT
 
 # Beside other work two threads were seen to take 40 times as long as one, waiting for each other: only much is shared.
@@ -31,71 +25,13 @@ class SweepError(UserError):
     """The sweep cannot start or go on."""
 
 
-def settings_of(options: argparse.Namespace) -> list[str]:
-    dataset = [f"dataset={json.dumps(options.dataset)}"] if options.dataset else []
-    return [*options.set, *([f"minutes={options.minutes}"] if options.minutes is not None else []), *dataset]
-
-
-def config_to_run(
-    chosen: ConfigFile | None, known: Experiment | None, options: argparse.Namespace, engine: Engine
-) -> ConfigFile:
-    """The config of the command or, to resume, of the database. Raises SweepError where they disagree."""
-    if chosen is None:
-        if known is None:
-            raise SweepError(f"There is no experiment {options.resume!r} in {shown_name(engine.url)} to resume.")
-        chosen = ConfigFile(SweepConfig.model_validate(known.config), known.config_yaml)
-    elif known is not None and (changed := changes_between(known.config, chosen.config)):
-        raise SweepError(
-            f"Experiment {known.name!r} is in the database with another config: {'; '.join(changed)}. Give this one "
-            f"another name (--set experiment=NAME), or go on with the old one (--resume '{known.name}')."
-        )
-    if chosen.config.search.method == "optuna" and importlib.util.find_spec("optuna") is None:
-        raise SweepError("Optuna is not installed: pip install -c constraints.txt optuna, or change search.method.")
-    return chosen
-
-
 def find_experiment(engine: Engine, name: str) -> Experiment | None:
     with read_session(engine) as session:
         return session.scalar(select(Experiment).where(Experiment.name == name))
 
 
-def prepare(
-    chosen: ConfigFile, known: Experiment | None, options: argparse.Namespace, storage: str, engine: Engine, say: Say
-) -> Start:
-    """Load the data, and compose the arms: from what the database holds of them, where it does."""
-    config = chosen.config
-    names = config.dataset
-    with read_session(engine) as session:
-        if known is not None:
-            names = list(session.scalars(select(Dataset.name).where(Dataset.id == known.dataset_id)))
-        found = select(Arm.name, Arm.centers).where(Arm.experiment_id == (known.id if known else None))
-        centers = dict(session.execute(found).all())
-    data = load_data(config, options.dataset or names, say)
-    with read_session(engine) as session:
-        counts = session.scalar(select(Dataset.colour_counts).where(Dataset.fingerprint == data.fingerprint))
-    if counts:
-        colours = ColourCounts.from_bytes(counts)
-    else:
-        colours = count_colours(data.train_images, data.train_labels, len(data.class_names))
-    arms: dict[str, ArmOptions] = {**config.arms, **BASELINES}
-    tasks = {
-        name: compose(arms, name, colours, seed=config.seed, centers=centers.get(name))
-        for name in (*trained_arms(arms), *BASELINES)
-    }
-    return Start(
-        config=config,
-        config_yaml=chosen.text,
-        code_version=find_code_version(say),
-        environment=describe_machine(),
-        storage_path=storage,
-        data=data,
-        colours=colours,
-        tasks=tasks,
-    )
-
-
-def load_data(config: SweepConfig, names: list[str], say: Say) -> datasets.Dataset:
-    data = datasets.load_dataset(
+def load_data(config: SweepConfig, names: Sequence[str], say: Say) -> Dataset:
+    data = load_dataset(
         names,
         train_images=config.train_images,
         tuning_images=config.tuning_images,
@@ -109,11 +45,11 @@ def load_data(config: SweepConfig, names: list[str], say: Say) -> datasets.Datas
 
 
 def load_recorded_data(
-    experiment: Experiment, stored: Dataset, say: Say, names: Sequence[str] | None = None
-) -> datasets.Dataset:
+    experiment: Experiment, stored: StoredDataset, say: Say, names: Sequence[str] | None = None
+) -> Dataset:
     """The data that an experiment ran on, by its recorded name or the first of these that can be had. Raises SweepError
     where that is other data."""
-    data = load_data(SweepConfig.model_validate(experiment.config), list(names or [stored.name]), say)
+    data = load_data(SweepConfig.model_validate(experiment.config), names or [stored.name], say)
     if data.fingerprint != stored.fingerprint:
         raise SweepError(f"The data found as {data.name!r} are not those of the experiment: name its HUEJURY_DATA.")
     return data

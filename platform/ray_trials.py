@@ -9,8 +9,8 @@ import pickle
 import re
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +23,14 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from platform.arm_options import ArmOptions, trained_arms
+from platform.arm_options import trained_arms
 from platform.budget import Costs, kinds_to_measure, mean_costs, measure_costs, part_to_measure, slots
-from platform.colour_counts import ColourCounts
-from platform.compose import compose
+from platform.compose import Task
 from platform.config import SweepConfig
 from platform.datasets import Dataset
-from platform.hyperparameters import Hyperparameters
 from platform.ray_cluster import busy_resources, cluster_resources
 from platform.recorder import Recorder, score_columns
-from platform.samples import paint_samples
+from platform.samples import choose_sample_indices, paint_samples
 from platform.storage import (
     CHECKPOINT_FILE,
     Painted,
@@ -44,10 +42,11 @@ from platform.storage import (
 )
 from platform.training import TrainingDiverged, load_checkpoint, load_model, pick_device, save_checkpoint, train
 from platform.trials import (
+    Limit,
     PlannedTrial,
-    fates,
     hyperparameters_of,
     is_replicate,
+    limit_trials,
     plan_replicates,
     propose,
     trials_per_arm,
@@ -60,44 +59,34 @@ MOST_MEASURING = 8  # workers
 WAITED_S = 8.0  # for a first trial to start, then it is said
 
 
+ComposeArm = Callable[..., Task]
+"""`compose.compose` of a sweep's arms: of an arm's name and a device."""
+
+
 # What runs in Ray's workers
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What all trials of a sweep share. It travels to each node once, into Ray's object store there."""
-
-    data: Dataset
-    arms: dict[str, ArmOptions]
-    colours: ColourCounts
-    centers: dict[str, list[list[float]]]  # of the palettes of the arms that have one
-    seed: int  # of the palettes
-    samples: list[int]  # images of the validation split to paint at a trial's end
-    threads: int
-
-
-def run_trial(config: dict[str, Any], setting: Setting) -> None:
-    """Train config["trial"], from its checkpoint if it has one, reporting each epoch to Ray Tune."""
+def run_trial(
+    trial: dict[str, Any],
+    config: SweepConfig,
+    data: Dataset,
+    compose_arm: ComposeArm,
+) -> None:
+    """Train trial["trial"], from its checkpoint if it has one, reporting each epoch to Ray Tune."""
     # Also decides in which order sums are taken, so it is part of what a seed fixes.
-    torch.set_num_threads(setting.threads)
-    planned: PlannedTrial = config["trial"]
-    task = compose(
-        setting.arms,
-        planned.arm,
-        setting.colours,
-        seed=setting.seed,
-        centers=setting.centers.get(planned.arm),
-        device=pick_device(),
-    )
+    torch.set_num_threads(config.resources.cpu)
+    planned: PlannedTrial = trial["trial"]
+    task = compose_arm(planned.arm, device=pick_device())
+    samples = choose_sample_indices(data.validation_labels, config.samples.images)
     try:
-        for report in train(task, planned.hyperparameters, setting.data, resume=_checkpoint_of(planned)):
+        for report in train(task, planned.hyperparameters, data, resume=_checkpoint_of(planned)):
             with tempfile.TemporaryDirectory() as name:
                 folder = Path(name)
                 save_checkpoint(folder / CHECKPOINT_FILE, report.checkpoint)
-                if report.epoch == planned.hyperparameters.epochs and setting.samples:
-                    photographs = setting.data.validation_images[setting.samples]
+                if report.epoch == planned.hyperparameters.epochs and samples:
+                    photographs = data.validation_images[samples]
                     painted = {
-                        arm: Painted(task.readings[arm].decoding, dict(zip(setting.samples, pictures, strict=True)))
+                        arm: Painted(task.readings[arm].decoding, dict(zip(samples, pictures, strict=True)))
                         for arm, pictures in paint_samples(
                             task, load_model(report.checkpoint, task), photographs
                         ).items()
@@ -131,33 +120,30 @@ def _checkpoint_of(planned: PlannedTrial) -> dict[str, Any] | None:
         return load_checkpoint(file)
 
 
-def with_setting(setting: Setting) -> Any:
-    """`run_trial` for this setting."""
-    return tune.with_parameters(run_trial, setting=setting)
+def trainable(config: SweepConfig, data: Dataset, compose_arm: ComposeArm) -> Any:
+    """`run_trial` with what all trials of a sweep share, which travels to each node once, into Ray's object store."""
+    return tune.with_parameters(run_trial, config=config, data=data, compose_arm=compose_arm)
 
 
-def _measure(setting: Setting, kinds: list[Hyperparameters], seconds: float) -> Costs:
-    tasks = {
-        arm: compose(
-            setting.arms,
-            arm,
-            setting.colours,
-            seed=setting.seed,
-            centers=setting.centers.get(arm),
-            device=pick_device(),
-        )
-        for arm in trained_arms(setting.arms)
-    }
-    return measure_costs(tasks, kinds, setting.data, seconds, setting.threads)
-
-
-def measure_on_ray(setting: Setting, config: SweepConfig, gpus: float, at_once: int, seconds: float) -> Costs:
+def measure_on_ray(
+    config: SweepConfig,
+    data: Dataset,
+    compose_arm: ComposeArm,
+    *,
+    gpus: float,  # per trial
+    at_once: int,
+    seconds: float,
+) -> Costs:
     """See `budget.measure_costs`: of as many workers beside each other as trials will run, up to a few."""
     kinds = kinds_to_measure(config)
-    part = ray.put(replace(setting, data=part_to_measure(setting.data, kinds)))
-    measure = ray.remote(num_cpus=config.resources.cpu, num_gpus=gpus)(_measure)
-    workers = min(at_once, MOST_MEASURING)
-    return mean_costs(ray.get([measure.remote(part, kinds, seconds) for _ in range(workers)]))
+    part = ray.put(part_to_measure(data, kinds))
+
+    def measure(part: Dataset) -> Costs:
+        tasks = {arm: compose_arm(arm, device=pick_device()) for arm in trained_arms(config.arms)}
+        return measure_costs(tasks, kinds, part, seconds, config.resources.cpu)
+
+    remote = ray.remote(num_cpus=config.resources.cpu, num_gpus=gpus)(measure)
+    return mean_costs(ray.get([remote.remote(part) for _ in range(min(at_once, MOST_MEASURING))]))
 
 
 # What Ray asks and tells in the driver
@@ -182,7 +168,7 @@ class _Scheduler(_OfThisProcess, FIFOScheduler):
             return str(TrialScheduler.CONTINUE)
         reported = self._recorder.reported[planned.arm]
         reported.add(planned.number, result["epoch"], result["loss"])
-        goes_on = result["epoch"] < fates(self._config, reported)[planned.number].until
+        goes_on = result["epoch"] < limit_trials(self._config, reported)[planned.number].epoch
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
 
@@ -208,14 +194,17 @@ class _Searcher(_OfThisProcess, Searcher):
     def suggest(self, trial_id: str) -> Any:
         if len(self._running) >= self._at_once:
             return None
-        if (planned := self._next_of_unfinished()) is None:
+        self._end_those_that_stop()
+        if (planned := self._take_first()) is None:
             if self._new:
                 planned = self._propose()
                 self._new -= 1
             elif self._unfinished or self._running:
                 return None
-            elif (planned := self._first_replicate()) is None:
-                return Searcher.FINISHED
+            else:  # the search has ended
+                self._plan_replicates()
+                if (planned := self._take_first()) is None:
+                    return Searcher.FINISHED
         self._running.add(trial_id)
         return {"trial": planned}
 
@@ -223,21 +212,29 @@ class _Searcher(_OfThisProcess, Searcher):
         """The trial has come to a rung."""
         self._unfinished.append(planned)
 
-    def _next_of_unfinished(self) -> PlannedTrial | None:
-        """Take the first that may go on; say of those before it that stop where they are that they have ended."""
-        of_arms = {arm: fates(self._config, reported) for arm, reported in self._recorder.reported.items()}
+    def _end_those_that_stop(self) -> None:
+        """Say of the trials that early stopping leaves where they are that they have ended."""
+        limits = self._limits()
         for planned in list(self._unfinished):
-            fate = of_arms[planned.arm][planned.number]
-            if planned.epochs_done < fate.until:
-                self._unfinished.remove(planned)
-                return planned
-            if fate.decided:
+            limit = limits[planned.arm][planned.number]
+            if limit.is_final and planned.epochs_done >= limit.epoch:
                 self._unfinished.remove(planned)
                 self._recorder.trial_ended(planned, "stopped_early", None, planned.checkpoint)
+
+    def _take_first(self) -> PlannedTrial | None:
+        """Take the first trial that may go on."""
+        limits = self._limits()
+        for planned in self._unfinished:
+            if planned.epochs_done < limits[planned.arm][planned.number].epoch:
+                self._unfinished.remove(planned)
+                return planned
         return None
 
-    def _first_replicate(self) -> PlannedTrial | None:
-        """The search has ended: of the replicates that are not there yet plan all, and take the first."""
+    def _limits(self) -> dict[str, dict[int, Limit]]:
+        return {arm: limit_trials(self._config, reported) for arm, reported in self._recorder.reported.items()}
+
+    def _plan_replicates(self) -> None:
+        """Plan all replicates that are not there yet."""
         planned = [
             replicate
             for replicate in plan_replicates(self._config, self._recorder.reported)
@@ -247,7 +244,6 @@ class _Searcher(_OfThisProcess, Searcher):
             self._numbers[replicate.arm].add(replicate.number)
         self._recorder.trials_planned(planned)
         self._unfinished += planned
-        return self._next_of_unfinished()
 
     def _propose(self) -> PlannedTrial:
         arm = min(self._numbers, key=lambda name: len(self._numbers[name]))

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
@@ -22,15 +21,10 @@ from db.drivers import Drive, DrivenElsewhereError
 from db.errors import UserError
 from db.schema import ExperimentStatus, TrialStatus
 from db.store import explain, read_session, shown_name, write_session
-from platform.arm_options import BASELINES, ArmOptions, rebalancing_of, renderings, trained_arms
-from platform.colour_counts import ColourCounts
-from platform.compose import Task
+from platform.arm_options import renderings
 from platform.config import SweepConfig
-from platform.datasets import Dataset
-from platform.evaluation import Scores, evaluate_splits
-from platform.palettes import centers_as_list
+from platform.evaluation import Scores
 from platform.progress import Progress
-from platform.samples import choose_sample_indices, encode_truths, paint_samples
 from platform.storage import Painted, delete_folder, read_samples
 from platform.trials import PlannedTrial, Reported, is_replicate, plan_replicates, trials_per_arm
 
@@ -43,131 +37,13 @@ arm's scores as `score_columns` of them."""
 
 
 @dataclass(frozen=True)
-class Start:
-    """What is known of a sweep before its first trial."""
+class Rows:
+    """The ids of a sweep's rows."""
 
-    config: SweepConfig
-    config_yaml: str
-    code_version: str
-    environment: dict[str, Any]
-    storage_path: str
-    data: Dataset
-    colours: ColourCounts
-    tasks: dict[str, Task]  # of the trained arms and the baselines
-
-    @property
-    def samples(self) -> list[int]:
-        """The images that are painted, as indices in the validation split."""
-        return choose_sample_indices(self.data.validation_labels, self.config.samples.images)
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """What the database holds of a sweep as it starts: the ids of its rows, and how far its trials are."""
-
-    experiment_id: int
-    run_id: int
-    arm_ids: dict[str, int]
-    image_ids: dict[int, int]  # by index in the validation split
-    trials: list[recording.RecordedTrial]
-    reported: dict[str, Reported]  # by trained arm
-
-
-def record_start(engine: Engine, start: Start, drive: Drive) -> Recorded:
-    """Record the experiment, a run of the driver, the arms, the samples' ground truth, and the baselines unless they
-    have been recorded, each an arm with one trial. Raises ValueError if the experiment was begun with other data."""
-    photographs, labels = (part[start.samples] for part in (start.data.validation_images, start.data.validation_labels))
-    truths = encode_truths(photographs) if start.samples else []
-    with read_session(engine) as session:
-        known = recording.recorded_baselines(session, start.config.experiment)
-    missing = [name for name in BASELINES if known.get(name) != set(start.samples)]
-    scores = {name: evaluate_splits(start.tasks[name], None, start.data)[name] for name in missing}
-    pictures = {
-        name: paint_samples(start.tasks[name], None, photographs, labels)[name] if truths else [] for name in missing
-    }
-    with write_session(engine) as session:  # all is computed before, as others wait for it to end
-        drive.renew(session)
-        dataset_id = _record_dataset(session, start)
-        experiment_id = recording.record_experiment(
-            session,
-            name=start.config.experiment,
-            dataset_id=dataset_id,
-            config=start.config.model_dump(mode="json"),
-            config_yaml=start.config_yaml,
-            storage_path=start.storage_path,
-        )
-        run_id = recording.record_run(
-            session, experiment_id, code_version=start.code_version, environment=start.environment
-        )
-        arm_ids = _record_arms(session, experiment_id, start)
-        image_ids = {
-            index: recording.record_image(
-                session,
-                dataset_id=dataset_id,
-                split="validation",
-                index_in_split=index,
-                class_index=int(start.data.validation_labels[index]),
-                truth_png=png,
-                width=photographs.shape[2],
-                height=photographs.shape[1],
-            )
-            for index, png in zip(start.samples, truths, strict=True)
-        }
-        for name in missing:
-            trial_id = recording.record_trial(
-                session,
-                experiment_id=experiment_id,
-                arm_id=arm_ids[name],
-                number=1,
-                hyperparameters={},
-                seed=start.config.seed,
-                status="finished",
-            )
-            nothing: Report = {"epoch": 0, "images_seen": 0, "seconds": 0.0, "device": "none", "loss": None}
-            recording.record_report(session, trial_id, run_id=run_id, **nothing, **score_columns(scores[name]))
-            of_indices = dict(zip(start.samples, pictures[name], strict=True))
-            record_samples(session, trial_id, image_ids, Painted(None, of_indices), epoch=0)
-        trials = recording.recorded_trials(session, experiment_id)
-        losses = recording.reported_losses(session, experiment_id)
-    reported = {name: Reported() for name in trained_arms(start.config.arms)}
-    for arm, number, epoch, loss in losses:
-        if arm in reported:
-            reported[arm].add(number, epoch, loss)
-    return Recorded(experiment_id, run_id, arm_ids, image_ids, trials, reported)
-
-
-def _record_dataset(session: Session, start: Start) -> int:
-    data = start.data
-    return recording.record_dataset(
-        session,
-        name=data.name,
-        fingerprint=data.fingerprint,
-        note=data.note,
-        class_names=data.class_names,
-        train_count=len(data.train_images),
-        tuning_count=len(data.tuning_images),
-        validation_count=len(data.validation_images),
-        validation_class_counts=np.bincount(data.validation_labels, minlength=len(data.class_names)).tolist(),
-        colour_counts=start.colours.to_bytes(),
-    )
-
-
-def _record_arms(session: Session, experiment_id: int, start: Start) -> dict[str, int]:
-    arms: dict[str, ArmOptions] = {**start.config.arms, **BASELINES}
-    ids = {}
-    for position, (name, options) in enumerate(arms.items()):
-        task = start.tasks.get(options.renders or name)
-        ids[name] = recording.record_arm(
-            session,
-            experiment_id=experiment_id,
-            name=name,
-            position=position,
-            options=asdict(options),
-            baseline=name in BASELINES,
-            rebalancing=rebalancing_of(arms, name),
-            centers=centers_as_list(task.palette) if task is not None and task.palette is not None else None,
-        )
-    return ids
+    experiment: int
+    run: int  # of the driver
+    arms: dict[str, int]
+    images: dict[int, int]  # the samples, by index in the validation split
 
 
 def score_columns(of_splits: Mapping[str, Scores]) -> dict[str, Any]:
@@ -186,17 +62,21 @@ class Recorder:
     row for each of that arm's trials, with the same state and from the same reports."""
 
     def __init__(
-        self, engine: Engine, drive: Drive, config: SweepConfig, recorded: Recorded, progress: Progress
+        self,
+        drive: Drive,
+        config: SweepConfig,
+        rows: Rows,
+        reported: dict[str, Reported],  # by trained arm
+        progress: Progress,
     ) -> None:
         self.problems: list[str] = []  # what could not be recorded at all
         self.unwritten: str | None = None  # after `close`: what is lost, and why
         self.driven_elsewhere: str | None = None  # in words, once another process drives it: nothing is recorded
-        self.reported = recorded.reported
+        self.reported = reported
         self.progress = progress
-        self._engine = engine
         self._drive = drive
         self._config = config
-        self._recorded = recorded
+        self._rows = rows
         self._begun: dict[tuple[str, int], PlannedTrial] = {}  # those that have not ended
         self._last: dict[tuple[str, int], Report] = {}
         self._queue: deque[Callable[[Session], object]] = deque()
@@ -255,12 +135,12 @@ class Recorder:
 
     def trial_reported(self, planned: PlannedTrial, report: Report, checkpoint: str) -> None:
         def write(session: Session) -> str | None:
-            old = recording.checkpoint_of(session, self._recorded.arm_ids[planned.arm], planned.number)
+            old = recording.checkpoint_of(session, self._rows.arms[planned.arm], planned.number)
             for arm, trial_id in self._record_trial(session, planned, "running").items():
                 recording.record_report(
                     session,
                     trial_id,
-                    run_id=self._recorded.run_id,
+                    run_id=self._rows.run,
                     **{name: report[name] for name in ("epoch", "images_seen", "seconds", "device", "loss")},
                     **report["scores"][arm],
                     checkpoint=checkpoint,
@@ -279,7 +159,7 @@ class Recorder:
     ) -> None:
         key = planned.arm, planned.number
         painted: dict[str, Painted] = {}
-        if status == "finished" and self._recorded.image_ids and checkpoint is not None:
+        if status == "finished" and self._rows.images and checkpoint is not None:
             with suppress(OSError, UserError, ValueError):  # `complete_samples` tries again, and says it
                 painted = read_samples(checkpoint)
         self._begun.pop(key, None)
@@ -288,7 +168,7 @@ class Recorder:
         def write(session: Session) -> None:
             for arm, trial_id in self._record_trial(session, planned, status, reason).items():
                 if arm in painted:
-                    record_samples(session, trial_id, self._recorded.image_ids, painted[arm], self._config.epochs)
+                    record_samples(session, trial_id, self._rows.images, painted[arm], self._config.epochs)
 
         self._write(write)
         last = self._last.get(key, {})
@@ -304,7 +184,7 @@ class Recorder:
         while self._queue:
             old_checkpoint: object = None
             try:
-                with write_session(self._engine) as session:
+                with write_session(self._drive.engine) as session:
                     self._drive.renew(session)
                     old_checkpoint = self._queue[0](session)
             except DrivenElsewhereError as error:
@@ -312,7 +192,7 @@ class Recorder:
                 self._queue.clear()
                 return True
             except OperationalError as error:  # locked, or the disk is full
-                self._reason = explain(error, shown_name(self._engine.url))
+                self._reason = explain(error, shown_name(self._drive.engine.url))
                 if not self._retry_at:
                     self.progress.say(f"{self._reason} Until then results wait in memory.")
                 self._retry_at = time.monotonic() + RETRY_AFTER_S
@@ -332,7 +212,7 @@ class Recorder:
         status: ExperimentStatus = "interrupted"
         if self.all_have_ended:
             status = "failed" if set(self.ended.values()) == {"failed"} else "finished"
-        experiment_id = self._recorded.experiment_id
+        experiment_id = self._rows.experiment
         self._queue.append(lambda session: recording.finish_experiment(session, experiment_id, status))
         give_up_at = time.monotonic() + LAST_RETRIES_S
         while not self.flush() and time.monotonic() < give_up_at:
@@ -356,8 +236,8 @@ class Recorder:
         return {
             arm: recording.record_trial(
                 session,
-                experiment_id=self._recorded.experiment_id,
-                arm_id=self._recorded.arm_ids[arm],
+                experiment_id=self._rows.experiment,
+                arm_id=self._rows.arms[arm],
                 number=planned.number,
                 replicate=is_replicate(self._config, planned.number),
                 hyperparameters=asdict(planned.hyperparameters),

@@ -326,13 +326,14 @@ def print_results(engine: Engine, experiment: str, console: Console) -> None:
         console.print(table.note, markup=False, highlight=False, soft_wrap=wide)
 
 
-def report_failures(engine: Engine, experiment_id: int, say: Callable[[str], None]) -> int:
+def report_failures(engine: Engine, experiment: str, say: Callable[[str], None]) -> int:
     """Say which trials failed and why; return 1 if any did, else 0."""
     with read_session(engine) as session:
         failed = session.execute(
             select(Arm.name, Trial.number, Trial.failure_reason)
             .join(Arm, Arm.id == Trial.arm_id)
-            .where(Trial.experiment_id == experiment_id, Trial.status == "failed")
+            .join(Experiment, Experiment.id == Trial.experiment_id)
+            .where(Experiment.name == experiment, Trial.status == "failed")
             .order_by(Arm.position, Trial.number)
         ).all()
     for arm, number, reason in failed:

@@ -57,7 +57,7 @@ def load_trial(
         select(Dataset.colour_counts).join(Experiment).where(Experiment.id == trial.experiment_id)
     ).one()
     trained = arms[arm.name].renders or arm.name
-    task = compose(arms, trained, ColourCounts.from_bytes(counts), centers=arm.centers, device=device)
+    task = compose(arms, trained, ColourCounts.from_bytes(counts), centers={trained: arm.centers}, device=device)
     if task.outputs == 0:
         return task, None
     try:

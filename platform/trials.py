@@ -119,12 +119,12 @@ def _best_of_search(config: SweepConfig, reported: Reported) -> int | None:
 
 
 @dataclass(frozen=True)
-class Fate:
-    until: int  # the trial may train up to the end of this epoch
-    decided: bool  # False: that is a rung, and what comes after depends on trials that are not there yet
+class Limit:
+    epoch: int  # the trial may train up to its end
+    is_final: bool  # False: it is a rung, and what comes after depends on trials that are not there yet
 
 
-def fates(config: SweepConfig, reported: Reported) -> dict[int, Fate]:
+def limit_trials(config: SweepConfig, reported: Reported) -> dict[int, Limit]:
     """How far each trial of an arm may train, by number, as far as that is decided.
 
     Successive halving (Jamieson & Talwalkar 2016): whoever reaches a rung waits there for the arm's others, and the
@@ -132,16 +132,16 @@ def fates(config: SweepConfig, reported: Reported) -> dict[int, Fate]:
     comes first or on how many run at once. A trial that failed is not waited for. A replicate is never stopped.
     """
     searched = trials_per_arm(config)
-    result = {searched + more: Fate(config.epochs, decided=True) for more in range(1, config.replicates + 1)}
+    result = {searched + more: Limit(config.epochs, is_final=True) for more in range(1, config.replicates + 1)}
     left = list(range(1, searched + 1))
     for rung in rungs(config):
         losses = reported.losses.get(rung, {})
         if any(number not in losses and reported.ended.get(number) != "failed" for number in left):
-            return result | {number: Fate(rung, decided=False) for number in left}
-        result |= {number: Fate(rung, decided=True) for number in left}
+            return result | {number: Limit(rung, is_final=False) for number in left}
+        result |= {number: Limit(rung, is_final=True) for number in left}
         there = sorted((number for number in left if number in losses), key=lambda number: (losses[number], number))
         left = there[: _going_on(config, len(there))]
-    return result | {number: Fate(config.epochs, decided=True) for number in left}
+    return result | {number: Limit(config.epochs, is_final=True) for number in left}
 
 
 def rungs(config: SweepConfig) -> tuple[int, ...]:

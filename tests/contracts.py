@@ -55,7 +55,6 @@ def drawn_data() -> Dataset:
         tuning_labels=tuning_labels,
         validation_images=validation_images,
         validation_labels=validation_labels,
-        fingerprint="0" * 64,
         note="drawn",
     )
 

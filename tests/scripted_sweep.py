@@ -10,16 +10,16 @@ from sqlalchemy import Engine, select
 from db.drivers import Drive
 from db.schema import Arm, Experiment, Report, Trial
 from db.store import read_session
-from platform.arm_options import BASELINES, trained_arms
 from platform.compose import compose
 from platform.config import SweepConfig
 from platform.datasets import Dataset
+from platform.driver import Sweep
+from platform.preparation import find_experiment
 from platform.progress import Progress
 from platform.ray_trials import run_trials
-from platform.recorder import Recorder, Start, record_start, score_columns
+from platform.recorder import Recorder, score_columns
 from platform.samples import choose_sample_indices, paint_samples
 from platform.storage import CHECKPOINT_FILE, Painted, write_samples
-from platform.sweep import left_to_do
 from platform.training import load_model, save_checkpoint, train
 from platform.trials import PlannedTrial
 from tests.contracts import colours_of, drawn_data
@@ -106,14 +106,18 @@ def script() -> Callable[[dict[str, Any], Callable[[int], float]], None]:
 
 def begin(config: SweepConfig, data: Dataset, engine: Engine, folder: Path) -> tuple[Recorder, list[PlannedTrial], str]:
     """Record the start of a run of the driver; return its recorder, what is left to do, and the run's folder."""
-    colours, arms = colours_of(data), {**config.arms, **BASELINES}
-    tasks = {name: compose(arms, name, colours) for name in (*trained_arms(arms), *BASELINES)}
-    start = Start(config, "", "test", {}, str(folder), data, colours, tasks)
-    drive = Drive(engine, config.experiment)
+    drive, console = Drive(engine, config.experiment), Console(quiet=True)
     drive.take()
-    recorded = record_start(engine, start, drive)
-    recorder = Recorder(engine, drive, config, recorded, Progress(Console(quiet=True), config, recorded.reported))
-    return recorder, left_to_do(config, recorded, recorder, lambda line: None), f"run-{recorded.run_id}"
+    row = find_experiment(engine, config.experiment)
+    if row is None:
+        sweep = Sweep.start(drive, console, config, "", str(folder))
+    else:
+        sweep = Sweep.resume(drive, console, row, config)
+    sweep.data = data
+    sweep.record_start("test", {})
+    name = sweep.clean_up()
+    recorder = Recorder(drive, config, sweep.rows, sweep.reported, Progress(console, config, sweep.reported))
+    return recorder, sweep.find_unfinished(recorder), name
 
 
 def sweep(config: SweepConfig, trainable: Trainable, data: Dataset, engine: Engine, folder: Path) -> Recorder:

@@ -200,7 +200,7 @@ def test_centres_that_were_found_before_are_taken() -> None:
     found = compose(arms, "arm", drawn_colours(), seed=3)
     assert found.palette is not None
     stored = found.palette.centers.tolist()
-    again = compose(arms, "arm", drawn_colours(), seed=4, centers=stored)
+    again = compose(arms, "arm", drawn_colours(), seed=4, centers={"arm": stored})
     assert again.palette is not None
     assert torch.equal(again.palette.centers, found.palette.centers)
 

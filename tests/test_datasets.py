@@ -124,6 +124,16 @@ def test_limits_are_balanced_nested_and_said(cifar10: Path) -> None:
     assert " of 90" not in whole.note
 
 
+@pytest.mark.parametrize("limit", [1, 37, 89, 90, 1000])
+def test_fewer_training_images_are_those_that_would_have_been_loaded(cifar10: Path, limit: int) -> None:
+    whole = load_cifar10(cifar10.parent, validation_images=15, seed=3)
+    loaded = load_cifar10(cifar10.parent, validation_images=15, seed=3, train_images=limit)
+    chosen = whole.with_train_images(limit, 3)
+    assert (chosen.fingerprint, chosen.note) == (loaded.fingerprint, loaded.note)
+    np.testing.assert_array_equal(chosen.train_images, loaded.train_images)
+    np.testing.assert_array_equal(chosen.train_labels, loaded.train_labels)
+
+
 def test_tuning_images_are_kept_aside_of_training_and_validation(cifar10: Path) -> None:
     seen = []
     for options, size in (

@@ -11,13 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from sqlalchemy import Engine, event, select
 
+from db.drivers import Drive
 from db.results import best_trials, replicate_scores
 from db.schema import Arm, Trial
 from db.store import open_database, read_session
+from platform import driver, ray_trials
 from platform import recorder as recorder_module
+from platform.config import EPOCHS_OF_MINUTES
 from platform.datasets import Dataset, load_dataset
+from platform.driver import Sweep
+from platform.progress import Progress
 from platform.ray_cluster import ray_started
 from platform.storage import CHECKPOINT_FILE, has_file
 from platform.workers import set_ray_variables
@@ -56,6 +62,26 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     engine = open_database(tmp_path / "sweep.sqlite", busy_timeout_s=0.2)
     yield engine
     engine.dispose()
+
+
+def test_a_budget_reads_the_data_once_and_measures_once(
+    ray_here: None, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = sweep_config(rates(0.1), minutes=1, validation_images=10, epochs=EPOCHS_OF_MINUTES)
+    drive, console = Drive(engine, "scripted"), Console(quiet=True)
+    drive.take()
+    begun = Sweep.start(drive, console, config, "", str(tmp_path))
+    begun.load()
+    whole = begun.data
+    monkeypatch.setattr(driver, "load_data", None)  # it cannot be called
+    monkeypatch.setattr(driver, "fit_to_seconds", lambda config, *_: config.model_copy(update={"train_images": 70}))
+    begun.fit_to_seconds(30)
+    monkeypatch.setattr(ray_trials, "measure_on_ray", None)
+    assert len(begun.data.train_images) == 70 < len(whole.train_images)
+    begun.record_start("test", {})
+    progress = Progress(console, begun.config, begun.reported)
+    begun.expect_end(progress)
+    assert progress.seconds_left() is not None
 
 
 def test_early_stopping_compares_within_an_arm_only(

@@ -1,5 +1,6 @@
 """What a sweep that goes on reads in the database, and what it has left to do. Without Ray."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,10 +8,13 @@ import pytest
 from sqlalchemy import Engine, select
 
 from db.drivers import Drive
-from db.schema import Arm, Report, Run, Trial
+from db.schema import Arm, Experiment, Report, Run, Trial
 from db.store import open_database, read_session
-from platform import recorder as recorder_module
+from platform import driver
+from platform.config import Failures, Resources
 from platform.datasets import Dataset, load_dataset
+from platform.driver import config_to_resume
+from platform.preparation import SweepError
 from platform.storage import CHECKPOINT_FILE
 from platform.trials import PlannedTrial
 from tests.scripted_sweep import (
@@ -129,7 +133,7 @@ def test_every_start_of_the_driver_is_a_run_of_its_own_and_baselines_are_measure
     recorder, [regression, _], _ = begin(config, data, engine, tmp_path)
     (tmp_path / CHECKPOINT_FILE).touch()
     recorder.trial_reported(regression, scripted_report(["regression"], 1, 0.5), str(tmp_path))
-    monkeypatch.setattr(recorder_module, "evaluate_splits", None)  # it cannot be called
+    monkeypatch.setattr(driver, "evaluate_splits", None)  # it cannot be called
     recorder, _, _ = begin(config, data, engine, tmp_path)
     recorder.trial_reported(regression, scripted_report(["regression"], 2, 0.4), str(tmp_path))
     with read_session(engine) as session:
@@ -150,3 +154,37 @@ def test_a_driver_whose_sweep_was_taken_over_records_nothing_more(
     assert recorder.problems == []
     assert trials_by_arm(engine) == alike([("pending", 0)])
     assert experiment_status(engine) == "running"
+
+
+MINUTES = sweep_config(rates(0.1), minutes=10, epochs=2)
+BEGUN = MINUTES.model_copy(update={"train_images": 700, "epochs": 9})  # what was resolved, and is recorded
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({}, {}),
+        ({"failures": Failures(max_retries=7), "participants": 99},) * 2,
+        ({"resources": Resources(cpu=2), "dataset": ["folder:/moved"]},) * 2,
+        ({"minutes": 5.0}, ": minutes was 10.0 and is 5.0. "),
+        ({"seed": 1, "jury": True}, ": jury was False and is True; seed was 0 and is 1. "),
+        ({"minutes": None}, ": epochs was 9 and is 2; minutes was 10.0 and is None; train_images was 700 and is None."),
+    ],
+)
+def test_a_sweep_goes_on_with_the_config_that_it_was_begun_with(
+    told: dict[str, object], expected: dict[str, object] | str
+) -> None:
+    row = Experiment(name="scripted", config=BEGUN.model_dump(mode="json"))
+    if isinstance(expected, str):
+        with pytest.raises(SweepError, match=re.escape(expected)):
+            config_to_resume(row, MINUTES.model_copy(update=told))
+    else:
+        found = config_to_resume(row, MINUTES.model_copy(update=told))
+        assert found.model_dump() == BEGUN.model_copy(update=expected).model_dump()
+        assert config_to_resume(row, None).model_dump() == BEGUN.model_dump()
+
+
+def test_what_a_config_has_that_there_is_no_more_is_named() -> None:
+    row = Experiment(name="scripted", config=BEGUN.model_dump(mode="json") | {"gone": 1})
+    with pytest.raises(SweepError, match=r"has what there is no more \(gone\)"):
+        config_to_resume(row, None)

@@ -18,21 +18,23 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as Picture
+from rich.console import Console
 from sqlalchemy import Engine, delete, func, select, update
 
+from db.drivers import Drive
 from db.errors import UserError
 from db.gallery import scores_of_samples
 from db.results import arm_results
 from db.schema import Arm, Dataset, Experiment, Image, Report, Run, Sample, Trial
 from db.store import open_database, read_session, write_session
 from platform import compose as compose_module
-from platform import jury, preparation
+from platform import driver, jury
 from platform.arm_options import BASELINES
 from platform.colorize import main as colorize
 from platform.compose import compose
 from platform.config import read_config
 from platform.datasets import load_dataset
-from platform.options import parse_options
+from platform.preparation import find_experiment
 from platform.results import main as print_results
 from platform.samples import choose_sample_indices, paint_samples
 from platform.scores import JURY
@@ -320,13 +322,15 @@ def test_photographs_are_coloured_by_stored_models(
 
 
 def test_what_follows_from_the_data_is_not_computed_again(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preparation, "count_colours", None)  # they cannot be called
+    monkeypatch.setattr(driver, "count_colours", None)  # they cannot be called
     monkeypatch.setattr(compose_module, "kmeans_centers", None)
-    options = parse_options(["--resume", "tiny", "--database", str(finished.folder / "d.sqlite")])
-    known = preparation.find_experiment(finished.engine, "tiny")
-    chosen = preparation.config_to_run(None, known, options, finished.engine)
-    start = preparation.prepare(chosen, known, options, "", finished.engine, lambda line: None)
-    palette = start.tasks[LONG].palette
+    row = find_experiment(finished.engine, "tiny")
+    assert row is not None
+    drive = Drive(finished.engine, "tiny")
+    drive.take()
+    resumed = driver.Sweep.resume(drive, Console(quiet=True), row)
+    resumed.load()
+    palette = resumed.tasks[LONG].palette
     assert palette is not None
     assert len(palette.centers) == 16
 

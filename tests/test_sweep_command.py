@@ -2,12 +2,16 @@
 
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
+from db.schema import Arm, Experiment, Trial
+from db.store import read_session
 from platform import preparation
 from platform.options import command_for, command_to_ask, command_to_resume
 from platform.ray_cluster import take_lack_of_memory_for_death
@@ -139,6 +143,26 @@ def test_options_that_do_not_go_together_are_refused(
     with pytest.raises(SystemExit, match="2"):
         sweep(given)
     assert expected in capsys.readouterr().err
+
+
+@pytest.mark.long
+def test_the_command_repeated_goes_on_with_what_minutes_were_resolved_to(config: Path) -> None:
+    for old, new in (("train_images: 40\n", ""), ("epochs: 3", "minutes: 1"), ("[1e-3, 1e-2, 3e-2, 1e30]", "[1e-3]")):
+        config.write_text(config.read_text().replace(old, new))
+    arguments = command(config.parent)
+    status, output = run_sweep(arguments, {}, r"\[1/2\]", signal.SIGINT)
+    assert status == 130, output
+    with closing_engine(config.parent / "d.sqlite") as engine:
+        with read_session(engine) as session:
+            begun = session.scalars(select(Experiment)).one()
+        status, output = run_sweep(arguments, {})
+        assert status == 0, output
+        assert "1 trials had ended before." in output
+        with read_session(engine) as session:
+            ended = session.scalars(select(Experiment)).one()
+            epochs = set(session.scalars(select(Trial.epochs_done).join(Arm).where(~Arm.baseline)))
+    assert (ended.config, ended.dataset_id, ended.status) == (begun.config, begun.dataset_id, "finished")
+    assert epochs == {begun.config["epochs"]}
 
 
 WITHOUT_RAY = """

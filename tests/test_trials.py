@@ -16,11 +16,11 @@ from db.schema import TrialStatus
 from platform.config import SweepConfig
 from platform.hyperparameters import Hyperparameters
 from platform.trials import (
-    Fate,
+    Limit,
     Reported,
     epoch_counts,
-    fates,
     hyperparameters_of,
+    limit_trials,
     plan_lines,
     plan_replicates,
     plan_trials,
@@ -142,7 +142,7 @@ def early(
 def train_all(config: SweepConfig, quality: dict[int, float], chance: random.Random) -> tuple[Reported, dict[int, int]]:
     """Let an arm's trials report in a random order, as far as each may go; the last epoch of each."""
     reported, at = Reported(), dict.fromkeys(quality, 0)
-    while may := [number for number, fate in fates(config, reported).items() if at[number] < fate.until]:
+    while may := [number for number, limit in limit_trials(config, reported).items() if at[number] < limit.epoch]:
         number = chance.choice(may)
         at[number] += 1
         reported.add(number, at[number], quality[number])
@@ -164,7 +164,7 @@ def test_the_best_go_on_whoever_comes_first(grace_epochs: int, reduction_factor:
             rung *= reduction_factor
         reported, at = train_all(config, quality, chance)
         assert at == expected
-        assert all(fate.decided for fate in fates(config, reported).values())
+        assert all(limit.is_final for limit in limit_trials(config, reported).values())
         counts = [sum(epoch >= one for epoch in at.values()) for one in range(1, epochs + 1)]
         assert counts == epoch_counts(config)
 
@@ -184,19 +184,19 @@ def test_rungs_are_where_rays_scheduler_has_them(epochs: int, grace_epochs: int,
 def test_a_trial_waits_at_a_rung_for_the_others_but_not_for_those_that_failed() -> None:
     config, reported = early(1, 3), Reported()
     reported.add(2, 1, 0.4)
-    assert fates(config, reported) == dict.fromkeys(range(1, 5), Fate(1, decided=False))
+    assert limit_trials(config, reported) == dict.fromkeys(range(1, 5), Limit(1, is_final=False))
     reported.add(1, 1, 0.5)
     reported.add(4, 1, 0.1)
     reported.ended[3] = "failed"
-    assert fates(config, reported)[2] == Fate(1, decided=True)
-    assert fates(config, reported)[4] == Fate(3, decided=False)
+    assert limit_trials(config, reported)[2] == Limit(1, is_final=True)
+    assert limit_trials(config, reported)[4] == Limit(3, is_final=False)
     reported.forget(1)  # its checkpoint was lost: it has to come again
-    assert fates(config, reported)[4] == Fate(1, decided=False)
+    assert limit_trials(config, reported)[4] == Limit(1, is_final=False)
 
 
 def test_if_all_fail_none_waits() -> None:
     config, reported = early(1, 3), Reported(ended=dict.fromkeys(range(1, 5), "failed"))
-    assert all(fate.decided for fate in fates(config, reported).values())
+    assert all(limit.is_final for limit in limit_trials(config, reported).values())
 
 
 def test_how_many_trials_train_an_epoch() -> None:
@@ -273,7 +273,7 @@ def test_replicates_repeat_what_was_best_in_the_search_with_the_same_seeds_in_ev
 
 def test_replicates_are_never_stopped_and_are_counted() -> None:
     plain, more = (early(1, 3, trials=4, replicates=replicates) for replicates in (0, 2))
-    assert [fates(more, Reported())[number] for number in (5, 6)] == [Fate(9, decided=True)] * 2
+    assert [limit_trials(more, Reported())[number] for number in (5, 6)] == [Limit(9, is_final=True)] * 2
     assert trials_in_all(more) == trials_in_all(plain) + 3 * 2
     assert epoch_counts(more) == [count + 2 for count in epoch_counts(plain)]
 
