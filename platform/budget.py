@@ -14,7 +14,7 @@ from platform.datasets import Dataset
 from platform.evaluation import as_tensor, evaluate_splits
 from platform.hyperparameters import Hyperparameters
 from platform.training import autocast_dtype, build_model, build_optimizers, train_epoch
-from platform.trials import Reported, combinations_of, hyperparameters_of, seconds_left, trials_in_all
+from platform.trials import History, combinations_of, hyperparameters_of, seconds_left, trials_in_all
 from platform.workers import cores_here
 
 SCORED_IMAGES = 125
@@ -139,8 +139,8 @@ def mean_costs(found: Sequence[Costs]) -> Costs:
 
 def sweep_seconds(config: SweepConfig, costs: Costs, images: int, validation_images: int, slots: int) -> float:
     """All trials from the start, so many at once, without what Ray itself takes."""
-    reported = {arm: Reported() for arm in costs.train}
-    return seconds_left(config, reported, costs.epoch_seconds(images, validation_images), slots)
+    histories = {arm: History() for arm in costs.train}
+    return seconds_left(config, histories, costs.epoch_seconds(images, validation_images), slots)
 
 
 def cost_lines(config: SweepConfig, costs: Costs, data: Dataset, slots: int) -> Iterator[str]:

@@ -39,8 +39,8 @@ from platform.results import print_results, report_failures
 from platform.samples import choose_sample_indices, encode_truths, paint_samples
 from platform.storage import CHECKPOINT_FILE, Painted, delete_all_but, has_file, join
 from platform.trials import (
+    History,
     PlannedTrial,
-    Reported,
     is_replicate,
     limit_trials,
     plan_replicates,
@@ -164,8 +164,8 @@ class Sweep:
         ray_cluster.check_storage(self.storage)
         self.record_start(find_code_version(self.say), describe_machine() | ray_cluster.environment())
         folder = self.clean_up()
-        progress = Progress(self.console, config, self.reported)
-        recorder = Recorder(self.drive, config, self.rows, self.reported, progress)
+        progress = Progress(self.console, config, self.histories)
+        recorder = Recorder(self.drive, config, self.rows, self.histories, progress)
         unfinished = self.find_unfinished(recorder)
         resumed_by = command_to_resume(config.experiment, self.engine, address)
         trials, before = trials_in_all(config), len(recorder.ended)
@@ -275,11 +275,11 @@ class Sweep:
                 self._record_baseline(session, name, scores[name], painted[name])
             trials = recording.recorded_trials(session, experiment_id)
             losses = recording.reported_losses(session, experiment_id)
-        self.reported = {name: Reported() for name in trained_arms(self.config.arms)}  # by trained arm
-        self.known = {(trial.arm, trial.number): trial for trial in trials if trial.arm in self.reported}
+        self.histories = {name: History() for name in trained_arms(self.config.arms)}  # by trained arm
+        self.known = {(trial.arm, trial.number): trial for trial in trials if trial.arm in self.histories}
         for arm, number, epoch, loss in losses:
-            if arm in self.reported:
-                self.reported[arm].add(number, epoch, loss)
+            if arm in self.histories:
+                self.histories[arm].add(number, epoch, loss)
 
     def find_unfinished(self, recorder: Recorder) -> list[PlannedTrial]:
         """The trials that have not ended, with their checkpoints; the recorder is told of them, and of those that an
@@ -293,32 +293,32 @@ class Sweep:
         else:
             searched = plan_trials(self.config)
         unfinished = self._find_unfinished_of(searched, recorder)
-        unfinished += self._find_unfinished_of(plan_replicates(self.config, self.reported), recorder)
-        recorder.trials_planned(unfinished)
+        unfinished += self._find_unfinished_of(plan_replicates(self.config, self.histories), recorder)
+        recorder.record_plan(unfinished)
         return unfinished
 
     def _find_unfinished_of(self, planned: Sequence[PlannedTrial], recorder: Recorder) -> list[PlannedTrial]:
         for trial in planned:
             before = self.known.get((trial.arm, trial.number))
             if before is not None and before.status in ENDED:
-                recorder.had_ended(trial, before.status)
+                recorder.count_as_ended(trial, before.status)
             elif before is not None and before.epochs_done >= self.config.epochs:
-                recorder.trial_ended(trial, "finished", None, before.checkpoint)
+                recorder.record_end(trial, "finished", None, before.checkpoint)
         unfinished = []
         for trial in planned:
             before = self.known.get((trial.arm, trial.number))
             if (trial.arm, trial.number) in recorder.ended:
                 continue
-            limit = limit_trials(self.config, self.reported[trial.arm])[trial.number]
+            limit = limit_trials(self.config, self.histories[trial.arm])[trial.number]
             if before is None or (before.epochs_done == 0 and before.status in ("pending", "running")):
                 unfinished.append(trial)
             elif before.epochs_done >= limit.epoch and limit.is_final:
-                recorder.trial_ended(trial, "stopped_early", None, before.checkpoint)
+                recorder.record_end(trial, "stopped_early", None, before.checkpoint)
             elif before.checkpoint is not None and has_file(before.checkpoint, CHECKPOINT_FILE):
                 unfinished.append(replace(trial, checkpoint=before.checkpoint, epochs_done=before.epochs_done))
             else:
                 self.say(f"{trial.name} begins anew, as its checkpoint {before.checkpoint} is not there any more.")
-                recorder.trial_begins_anew(trial)
+                recorder.forget_reports(trial)
                 unfinished.append(trial)
         return unfinished
 

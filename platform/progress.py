@@ -15,7 +15,7 @@ from db.schema import TrialStatus
 from platform.budget import in_words
 from platform.config import SweepConfig
 from platform.image_source import Say as Say
-from platform.trials import PlannedTrial, Reported, epoch_counts, seconds_left, trials_in_all
+from platform.trials import History, PlannedTrial, epoch_counts, seconds_left, trials_in_all
 
 UPDATED_EVERY_S = 2.0  # the bar
 
@@ -58,13 +58,13 @@ class Progress:
     """Counts epochs, and says how long the rest takes: `trials.seconds_left` of what trials have reported, at the costs
     that were measured before the start, corrected by how long each arm's epochs have taken since."""
 
-    def __init__(self, console: Console, config: SweepConfig, reported: Mapping[str, Reported]) -> None:
+    def __init__(self, console: Console, config: SweepConfig, histories: Mapping[str, History]) -> None:
         self.say = say_on(console)
         self._is_terminal = console.is_terminal
         self._config = config
         self._trials = trials_in_all(config)
-        self._reported = reported
-        self._cost = dict.fromkeys(reported, 1.0)  # of an epoch, in seconds; until `expect` only ratios matter
+        self._histories = histories
+        self._cost = dict.fromkeys(histories, 1.0)  # of an epoch, in seconds; until `expect` only ratios matter
         self._is_measured = False
         self._slots = 1
         self._taken: dict[str, tuple[float, float]] = {}  # seconds that epochs took and should have, by arm
@@ -72,7 +72,7 @@ class Progress:
         self._bar = Bar(
             TextColumn("{task.description}"), BarColumn(None), TextColumn("{task.fields[left]}"), console=console
         )
-        self._task = self._bar.add_task("", total=len(reported) * sum(epoch_counts(config)), left="")
+        self._task = self._bar.add_task("", total=len(histories) * sum(epoch_counts(config)), left="")
 
     def expect(self, epoch_seconds: dict[str, float], slots: int) -> None:
         """So many trials run at once, and an epoch of an arm's takes so long. Says how long that is in all."""
@@ -90,13 +90,13 @@ class Progress:
         with self._bar:
             yield
 
-    def epoch_trained(self, planned: PlannedTrial, seconds: float) -> None:
+    def count_epoch(self, planned: PlannedTrial, seconds: float) -> None:
         """It took so many seconds."""
         taken, expected = self._taken.get(planned.arm, (0.0, 0.0))
         self._taken[planned.arm] = taken + seconds, expected + self._cost[planned.arm]
         self._update()
 
-    def trial_ended(
+    def say_end(
         self, planned: PlannedTrial, status: TrialStatus, reason: str | None, epoch: int, loss: float | None
     ) -> None:
         after = f" after epoch {epoch}" if status == "stopped_early" else f" ({reason})" if reason else ""
@@ -117,11 +117,11 @@ class Progress:
         for arm, cost in self._cost.items():
             taken, expected = self._taken.get(arm, in_all)
             epoch_seconds[arm] = cost * taken / expected
-        return seconds_left(self._config, self._reported, epoch_seconds, self._slots)
+        return seconds_left(self._config, self._histories, epoch_seconds, self._slots)
 
     @property
     def _ended(self) -> int:
-        return sum(len(reported.ended) for reported in self._reported.values())
+        return sum(len(history.ended) for history in self._histories.values())
 
     def _update(self) -> None:
         if not self._is_terminal or time.monotonic() < self._counted + UPDATED_EVERY_S:
@@ -129,7 +129,7 @@ class Progress:
         self._counted = time.monotonic()
         self._bar.update(
             self._task,
-            completed=sum(len(losses) for reported in self._reported.values() for losses in reported.losses.values()),
+            completed=sum(len(losses) for history in self._histories.values() for losses in history.losses.values()),
             description=f"{self._ended} of {self._trials} trials",
             left=self._left(),
         )

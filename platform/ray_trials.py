@@ -102,7 +102,7 @@ def run_trial(
                 }
                 tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
     except TrainingDiverged as error:
-        # Reported, not raised: it would diverge again, so Ray must not try again.
+        # History, not raised: it would diverge again, so Ray must not try again.
         tune.report({FAILURE: f"diverged: {error}"})
 
 
@@ -166,9 +166,9 @@ class _Scheduler(_OfThisProcess, FIFOScheduler):
         planned = planned_trial_of(trial)
         if FAILURE in result or "epoch" not in result:
             return str(TrialScheduler.CONTINUE)
-        reported = self._recorder.reported[planned.arm]
-        reported.add(planned.number, result["epoch"], result["loss"])
-        goes_on = result["epoch"] < limit_trials(self._config, reported)[planned.number].epoch
+        history = self._recorder.histories[planned.arm]
+        history.add(planned.number, result["epoch"], result["loss"])
+        goes_on = result["epoch"] < limit_trials(self._config, history)[planned.number].epoch
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
 
@@ -187,7 +187,9 @@ class _Searcher(_OfThisProcess, Searcher):
         self._new = new  # trials that Optuna may still propose
         self._at_once = at_once
         self._running: set[str] = set()
-        self._numbers = {arm: {number for other, number in recorder.ended if other == arm} for arm in recorder.reported}
+        self._numbers = {
+            arm: {number for other, number in recorder.ended if other == arm} for arm in recorder.histories
+        }
         for planned in unfinished:
             self._numbers[planned.arm].add(planned.number)
 
@@ -219,7 +221,7 @@ class _Searcher(_OfThisProcess, Searcher):
             limit = limits[planned.arm][planned.number]
             if limit.is_final and planned.epochs_done >= limit.epoch:
                 self._unfinished.remove(planned)
-                self._recorder.trial_ended(planned, "stopped_early", None, planned.checkpoint)
+                self._recorder.record_end(planned, "stopped_early", None, planned.checkpoint)
 
     def _take_first(self) -> PlannedTrial | None:
         """Take the first trial that may go on."""
@@ -231,25 +233,25 @@ class _Searcher(_OfThisProcess, Searcher):
         return None
 
     def _limits(self) -> dict[str, dict[int, Limit]]:
-        return {arm: limit_trials(self._config, reported) for arm, reported in self._recorder.reported.items()}
+        return {arm: limit_trials(self._config, history) for arm, history in self._recorder.histories.items()}
 
     def _plan_replicates(self) -> None:
         """Plan all replicates that are not there yet."""
         planned = [
             replicate
-            for replicate in plan_replicates(self._config, self._recorder.reported)
+            for replicate in plan_replicates(self._config, self._recorder.histories)
             if replicate.number not in self._numbers[replicate.arm]
         ]
         for replicate in planned:
             self._numbers[replicate.arm].add(replicate.number)
-        self._recorder.trials_planned(planned)
+        self._recorder.record_plan(planned)
         self._unfinished += planned
 
     def _propose(self) -> PlannedTrial:
         arm = min(self._numbers, key=lambda name: len(self._numbers[name]))
         number = next(number for number in range(1, 10**9) if number not in self._numbers[arm])
         self._numbers[arm].add(number)
-        drawn = propose(self._config, self._recorder.reported[arm], number)
+        drawn = propose(self._config, self._recorder.histories[arm], number)
         return PlannedTrial(arm, number, hyperparameters_of(self._config, number, drawn))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -280,30 +282,30 @@ class _Callback(_OfThisProcess, Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._may_wait = False
-        self._recorder.trial_started(planned_trial_of(trial))
+        self._recorder.record_start(planned_trial_of(trial))
 
     def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
         checkpoint_address = address_in(self._storage, checkpoint.path)
-        self._recorder.trial_reported(planned_trial_of(trial), dict(trial.last_result), checkpoint_address)
+        self._recorder.record_report(planned_trial_of(trial), dict(trial.last_result), checkpoint_address)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         planned, result = planned_trial_of(trial), trial.last_result or {}
         checkpoint = None if trial.checkpoint is None else address_in(self._storage, trial.checkpoint.path)
         if FAILURE in result:
-            self._recorder.trial_ended(planned, "failed", result[FAILURE], checkpoint)
+            self._recorder.record_end(planned, "failed", result[FAILURE], checkpoint)
         elif result.get("epoch", planned.epochs_done) >= self._epochs:
-            self._recorder.trial_ended(planned, "finished", None, checkpoint)
+            self._recorder.record_end(planned, "finished", None, checkpoint)
         elif result.get("done"):  # Ray's mark that the scheduler stopped it
             planned = replace(planned, checkpoint=checkpoint, epochs_done=result["epoch"])
-            self._recorder.trial_waits(planned)
+            self._recorder.record_wait(planned)
             self._searcher.waits(planned)
         # Otherwise the sweep was interrupted.
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._recorder.trial_retried(planned_trial_of(trial), _error_of(trial))
+        self._recorder.say_retry(planned_trial_of(trial), _error_of(trial))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._recorder.trial_ended(planned_trial_of(trial), "failed", _error_of(trial), None)
+        self._recorder.record_end(planned_trial_of(trial), "failed", _error_of(trial), None)
         if trial.storage is not None:
             self._recorder.progress.say(f"  The whole error is in {trial.storage.trial_fs_path}/error.txt")
 
@@ -346,7 +348,7 @@ def run_trials(
 
     there = [number for _, number in recorder.ended] + [planned.number for planned in unfinished]
     searched = [number for number in there if not is_replicate(config, number)]
-    new = len(recorder.reported) * trials_per_arm(config) - len(searched)  # for Optuna to propose
+    new = len(recorder.histories) * trials_per_arm(config) - len(searched)  # for Optuna to propose
     if not unfinished and not new:
         return
     at_once = config.resources.max_concurrent or MOST_PENDING

@@ -26,7 +26,7 @@ from platform.config import SweepConfig
 from platform.evaluation import Scores
 from platform.progress import Progress
 from platform.storage import Painted, delete_folder, read_samples
-from platform.trials import PlannedTrial, Reported, is_replicate, plan_replicates, trials_per_arm
+from platform.trials import History, PlannedTrial, is_replicate, plan_replicates, trials_per_arm
 
 RETRY_AFTER_S = 5.0
 LAST_RETRIES_S = 300.0
@@ -66,13 +66,13 @@ class Recorder:
         drive: Drive,
         config: SweepConfig,
         rows: Rows,
-        reported: dict[str, Reported],  # by trained arm
+        histories: dict[str, History],  # by trained arm
         progress: Progress,
     ) -> None:
         self.problems: list[str] = []  # what could not be recorded at all
         self.unwritten: str | None = None  # after `close`: what is lost, and why
         self.driven_elsewhere: str | None = None  # in words, once another process drives it: nothing is recorded
-        self.reported = reported
+        self.histories = histories
         self.progress = progress
         self._drive = drive
         self._config = config
@@ -87,25 +87,23 @@ class Recorder:
     def ended(self) -> dict[tuple[str, int], TrialStatus]:
         """By trained arm and number."""
         return {
-            (arm, number): status
-            for arm, reported in self.reported.items()
-            for number, status in reported.ended.items()
+            (arm, number): status for arm, history in self.histories.items() for number, status in history.ended.items()
         }
 
     @property
-    def all_have_ended(self) -> bool:
+    def is_complete(self) -> bool:
         searched = [number for _, number in self.ended if not is_replicate(self._config, number)]
-        if len(searched) < len(self.reported) * trials_per_arm(self._config):
+        if len(searched) < len(self.histories) * trials_per_arm(self._config):
             return False
-        replicates = plan_replicates(self._config, self.reported)
+        replicates = plan_replicates(self._config, self.histories)
         return all((planned.arm, planned.number) in self.ended for planned in replicates)
 
-    def had_ended(self, planned: PlannedTrial, status: TrialStatus) -> None:
+    def count_as_ended(self, planned: PlannedTrial, status: TrialStatus) -> None:
         """From now on it counts as ended, as an earlier run of the driver has recorded."""
-        self.reported[planned.arm].begun[planned.number] = planned.hyperparameters
-        self.reported[planned.arm].ended[planned.number] = status
+        self.histories[planned.arm].begun[planned.number] = planned.hyperparameters
+        self.histories[planned.arm].ended[planned.number] = status
 
-    def trials_planned(self, planned: Sequence[PlannedTrial]) -> None:
+    def record_plan(self, planned: Sequence[PlannedTrial]) -> None:
         """These have not ended; all that have were said before."""
         for trial in planned:
             self._begin(trial)
@@ -116,24 +114,24 @@ class Recorder:
 
         self._write(write)
 
-    def trial_begins_anew(self, planned: PlannedTrial) -> None:
+    def forget_reports(self, planned: PlannedTrial) -> None:
         """Its checkpoint is gone, and with it what its reports stand for."""
 
         def write(session: Session) -> None:
             recording.forget_reports(session, list(self._record_trial(session, planned, "pending").values()))
 
-        self.reported[planned.arm].forget(planned.number)
+        self.histories[planned.arm].forget(planned.number)
         self._write(write)
 
-    def trial_started(self, planned: PlannedTrial) -> None:
+    def record_start(self, planned: PlannedTrial) -> None:
         self._begin(planned)
         self._write(lambda session: self._record_trial(session, planned, "running"))
 
-    def trial_waits(self, planned: PlannedTrial) -> None:
+    def record_wait(self, planned: PlannedTrial) -> None:
         """It has come to a rung, and goes on or ends when the arm's others are there."""
         self._write(lambda session: self._record_trial(session, planned, "pending"))
 
-    def trial_reported(self, planned: PlannedTrial, report: Report, checkpoint: str) -> None:
+    def record_report(self, planned: PlannedTrial, report: Report, checkpoint: str) -> None:
         def write(session: Session) -> str | None:
             old = recording.checkpoint_of(session, self._rows.arms[planned.arm], planned.number)
             for arm, trial_id in self._record_trial(session, planned, "running").items():
@@ -152,9 +150,9 @@ class Recorder:
         self._write(write)
         if before is not None or report["epoch"] == 1:  # else its first epoch after a resume, begun elsewhere
             seconds = report["seconds"] - (before["seconds"] if before else 0.0)
-            self.progress.epoch_trained(planned, seconds)
+            self.progress.count_epoch(planned, seconds)
 
-    def trial_ended(
+    def record_end(
         self, planned: PlannedTrial, status: TrialStatus, reason: str | None, checkpoint: str | None
     ) -> None:
         key = planned.arm, planned.number
@@ -163,7 +161,7 @@ class Recorder:
             with suppress(OSError, UserError, ValueError):  # `complete_samples` tries again, and says it
                 painted = read_samples(checkpoint)
         self._begun.pop(key, None)
-        self.had_ended(planned, status)
+        self.count_as_ended(planned, status)
 
         def write(session: Session) -> None:
             for arm, trial_id in self._record_trial(session, planned, status, reason).items():
@@ -172,9 +170,9 @@ class Recorder:
 
         self._write(write)
         last = self._last.get(key, {})
-        self.progress.trial_ended(planned, status, reason, last.get("epoch", 0), last.get("loss"))
+        self.progress.say_end(planned, status, reason, last.get("epoch", 0), last.get("loss"))
 
-    def trial_retried(self, planned: PlannedTrial, reason: str) -> None:
+    def say_retry(self, planned: PlannedTrial, reason: str) -> None:
         self.progress.say(f"{planned.name} failed and is tried again from its checkpoint: {reason}")
 
     def flush(self) -> bool:
@@ -210,7 +208,7 @@ class Recorder:
         for planned in self._begun.values():
             self._queue.append(partial(self._record_trial, planned=planned, status="pending"))
         status: ExperimentStatus = "interrupted"
-        if self.all_have_ended:
+        if self.is_complete:
             status = "failed" if set(self.ended.values()) == {"failed"} else "finished"
         experiment_id = self._rows.experiment
         self._queue.append(lambda session: recording.finish_experiment(session, experiment_id, status))
@@ -223,7 +221,7 @@ class Recorder:
 
     def _begin(self, planned: PlannedTrial) -> None:
         self._begun[planned.arm, planned.number] = planned
-        self.reported[planned.arm].begun[planned.number] = planned.hyperparameters
+        self.histories[planned.arm].begun[planned.number] = planned.hyperparameters
 
     def _write(self, write: Callable[[Session], object]) -> None:
         self._queue.append(write)

@@ -72,7 +72,7 @@ def trial_seed(config: SweepConfig, number: int) -> int:
 
 
 @dataclass
-class Reported:
+class History:
     """What the trials of one arm have reported: all that early stopping and Optuna look at.
 
     Trials of different arms are never compared: a loss weighted by one λ says nothing about one weighted by another.
@@ -91,29 +91,29 @@ class Reported:
             losses.pop(number, None)
 
 
-def plan_replicates(config: SweepConfig, reported: Mapping[str, Reported]) -> list[PlannedTrial]:
+def plan_replicates(config: SweepConfig, histories: Mapping[str, History]) -> list[PlannedTrial]:
     """Each arm's best hyperparameters again, with further seeds that are the same for every arm: arms are compared seed
     by seed. The trial that was best is none of them, as it was chosen for its luck, too.
 
-    reported: by trained arm. Empty as long as a trial of the search has not ended; an arm of which none has finished
+    histories: by trained arm. Empty as long as a trial of the search has not ended; an arm of which none has finished
     has no replicates.
     """
     searched = range(1, trials_per_arm(config) + 1)
-    if any(number not in one.ended for one in reported.values() for number in searched):
+    if any(number not in one.ended for one in histories.values() for number in searched):
         return []
-    best = {arm: _best_of_search(config, one) for arm, one in reported.items()}
+    best = {arm: _best_of_search(config, one) for arm, one in histories.items()}
     return [
-        PlannedTrial(arm, number, replace(reported[arm].begun[chosen], seed=trial_seed(config, number)))
+        PlannedTrial(arm, number, replace(histories[arm].begun[chosen], seed=trial_seed(config, number)))
         for number in range(len(searched) + 1, len(searched) + config.replicates + 1)
         for arm, chosen in best.items()
         if chosen is not None
     ]
 
 
-def _best_of_search(config: SweepConfig, reported: Reported) -> int | None:
+def _best_of_search(config: SweepConfig, history: History) -> int | None:
     """The finished trial with the lowest loss, of equal ones the first."""
-    losses = reported.losses.get(config.epochs, {})
-    finished = [number for number, status in reported.ended.items() if status == "finished" and number in losses]
+    losses = history.losses.get(config.epochs, {})
+    finished = [number for number, status in history.ended.items() if status == "finished" and number in losses]
     searched = [number for number in finished if not is_replicate(config, number)]
     return min(searched, key=lambda number: (losses[number], number), default=None)
 
@@ -124,7 +124,7 @@ class Limit:
     is_final: bool  # False: it is a rung, and what comes after depends on trials that are not there yet
 
 
-def limit_trials(config: SweepConfig, reported: Reported) -> dict[int, Limit]:
+def limit_trials(config: SweepConfig, history: History) -> dict[int, Limit]:
     """How far each trial of an arm may train, by number, as far as that is decided.
 
     Successive halving (Jamieson & Talwalkar 2016): whoever reaches a rung waits there for the arm's others, and the
@@ -135,12 +135,12 @@ def limit_trials(config: SweepConfig, reported: Reported) -> dict[int, Limit]:
     result = {searched + more: Limit(config.epochs, is_final=True) for more in range(1, config.replicates + 1)}
     left = list(range(1, searched + 1))
     for rung in rungs(config):
-        losses = reported.losses.get(rung, {})
-        if any(number not in losses and reported.ended.get(number) != "failed" for number in left):
+        losses = history.losses.get(rung, {})
+        if any(number not in losses and history.ended.get(number) != "failed" for number in left):
             return result | {number: Limit(rung, is_final=False) for number in left}
         result |= {number: Limit(rung, is_final=True) for number in left}
         there = sorted((number for number in left if number in losses), key=lambda number: (losses[number], number))
-        left = there[: _going_on(config, len(there))]
+        left = there[: _count_survivors(config, len(there))]
     return result | {number: Limit(config.epochs, is_final=True) for number in left}
 
 
@@ -156,13 +156,13 @@ def rungs(config: SweepConfig) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def _going_on(config: SweepConfig, trials: int) -> int:
+def _count_survivors(config: SweepConfig, trials: int) -> int:
     """How many of so many trials go on after a rung."""
     assert config.early_stopping is not None
     return max(1, int(trials / config.early_stopping.reduction_factor))
 
 
-def propose(config: SweepConfig, reported: Reported, number: int) -> dict[str, Any]:
+def propose(config: SweepConfig, history: History, number: int) -> dict[str, Any]:
     """What Optuna (TPE) would try as the arm's trial of that number, after those that have ended or come to a rung.
 
     The first few numbers are drawn at random, and the same in every arm. A trial that was stopped early, or waits at a
@@ -174,9 +174,9 @@ def propose(config: SweepConfig, reported: Reported, number: int) -> dict[str, A
     distributions = {name: _distribution(values) for name, values in config.search.values().items()}
     sampler = optuna.samplers.TPESampler(seed=trial_seed(config, number))
     study = optuna.create_study(direction="minimize", sampler=sampler)
-    for tried, hyperparameters in sorted(reported.begun.items()):
-        losses = {epoch: by_number[tried] for epoch, by_number in reported.losses.items() if tried in by_number}
-        status = reported.ended.get(tried)
+    for tried, hyperparameters in sorted(history.begun.items()):
+        losses = {epoch: by_number[tried] for epoch, by_number in history.losses.items() if tried in by_number}
+        status = history.ended.get(tried)
         if status == "failed" or not losses or (status is None and config.early_stopping is None):
             continue
         finished = status == "finished"
@@ -210,13 +210,13 @@ def epoch_counts(config: SweepConfig) -> list[int]:
     for epoch in range(1, config.epochs + 1):
         counts.append(trials + config.replicates)
         if epoch in stops:
-            trials = _going_on(config, trials)
+            trials = _count_survivors(config, trials)
     return counts
 
 
 def seconds_left(
     config: SweepConfig,
-    reported: Mapping[str, Reported],  # by trained arm
+    histories: Mapping[str, History],  # by trained arm
     epoch_seconds: Mapping[str, float],  # of an epoch of one of the arm's trials
     slots: int,  # trials that run at once
 ) -> float:
@@ -224,18 +224,18 @@ def seconds_left(
     epoch the trials that are left to train it, so many at once."""
     in_all = 0.0
     for epoch, planned in enumerate(epoch_counts(config), start=1):
-        left = {arm: _left_to_train(config, one, epoch, planned) for arm, one in reported.items()}
+        left = {arm: _left_to_train(config, one, epoch, planned) for arm, one in histories.items()}
         if trials := sum(left.values()):
             mean = sum(count * epoch_seconds[arm] for arm, count in left.items()) / trials
             in_all += math.ceil(trials / slots) * mean
     return in_all
 
 
-def _left_to_train(config: SweepConfig, reported: Reported, epoch: int, planned: int) -> int:
+def _left_to_train(config: SweepConfig, history: History, epoch: int, planned: int) -> int:
     """How many of an arm's trials have this epoch before them, of so many that are planned to train it."""
-    losses = reported.losses.get(epoch, {})
+    losses = history.losses.get(epoch, {})
     numbers = range(1, trials_per_arm(config) + config.replicates + 1)
-    can = sum(number not in losses and number not in reported.ended for number in numbers)
+    can = sum(number not in losses and number not in history.ended for number in numbers)
     return min(can, max(0, planned - len(losses)))
 
 

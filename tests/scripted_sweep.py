@@ -116,7 +116,7 @@ def begin(config: SweepConfig, data: Dataset, engine: Engine, folder: Path) -> t
     sweep.data = data
     sweep.record_start("test", {})
     name = sweep.clean_up()
-    recorder = Recorder(drive, config, sweep.rows, sweep.reported, Progress(console, config, sweep.reported))
+    recorder = Recorder(drive, config, sweep.rows, sweep.histories, Progress(console, config, sweep.histories))
     return recorder, sweep.find_unfinished(recorder), name
 
 
@@ -146,8 +146,8 @@ def train_here(config: SweepConfig, data: Dataset, engine: Engine, folder: Path)
             save_checkpoint(kept / CHECKPOINT_FILE, report.checkpoint)
             measured = {name: getattr(report, name) for name in ("epoch", "images_seen", "seconds", "device", "loss")}
             scores = {arm: score_columns(of_splits) for arm, of_splits in report.scores.items()}
-            recorder.reported[trial.arm].add(trial.number, report.epoch, report.loss)
-            recorder.trial_reported(trial, measured | {"scores": scores}, str(kept))
+            recorder.histories[trial.arm].add(trial.number, report.epoch, report.loss)
+            recorder.record_report(trial, measured | {"scores": scores}, str(kept))
         indices = choose_sample_indices(data.validation_labels, config.samples.images)
         if indices:
             pictures = paint_samples(task, load_model(report.checkpoint, task), data.validation_images[indices])
@@ -158,7 +158,7 @@ def train_here(config: SweepConfig, data: Dataset, engine: Engine, folder: Path)
                     for arm, of_arm in pictures.items()
                 },
             )
-        recorder.trial_ended(trial, "finished", None, str(kept))
+        recorder.record_end(trial, "finished", None, str(kept))
     if recorder.close() == "interrupted":  # the replicates follow
         train_here(config, data, engine, folder)
 

@@ -8,21 +8,21 @@ from rich.console import Console
 
 from platform.config import SweepConfig
 from platform.progress import Progress
-from platform.trials import PlannedTrial, Reported, plan_trials
+from platform.trials import History, PlannedTrial, plan_trials
 from tests.test_trials import SPACE, sweep_config
 
 
-def plan(epochs: int = 4, trials: int = 2, **more: Any) -> tuple[SweepConfig, dict[str, Reported], Progress]:
+def plan(epochs: int = 4, trials: int = 2, **more: Any) -> tuple[SweepConfig, dict[str, History], Progress]:
     config = sweep_config({"method": "random", "trials_per_arm": trials, "space": SPACE}, epochs=epochs, **more)
-    reported = {arm: Reported() for arm in ("regression", "plain", "half")}
+    reported = {arm: History() for arm in ("regression", "plain", "half")}
     for trial in plan_trials(config):
         reported[trial.arm].begun[trial.number] = trial.hyperparameters
     return config, reported, Progress(Console(quiet=True), config, reported)
 
 
-def train(progress: Progress, reported: dict[str, Reported], trial: PlannedTrial, epoch: int, seconds: float) -> None:
-    reported[trial.arm].add(trial.number, epoch, 1.0)
-    progress.epoch_trained(trial, seconds)
+def train(progress: Progress, histories: dict[str, History], trial: PlannedTrial, epoch: int, seconds: float) -> None:
+    histories[trial.arm].add(trial.number, epoch, 1.0)
+    progress.count_epoch(trial, seconds)
 
 
 COSTS = {"regression": 10.0, "plain": 20.0, "half": 20.0}  # as if they had been measured

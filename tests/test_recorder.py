@@ -79,7 +79,7 @@ def test_a_budget_reads_the_data_once_and_measures_once(
     monkeypatch.setattr(ray_trials, "measure_on_ray", None)
     assert len(begun.data.train_images) == 70 < len(whole.train_images)
     begun.record_start("test", {})
-    progress = Progress(console, begun.config, begun.reported)
+    progress = Progress(console, begun.config, begun.histories)
     begun.expect_end(progress)
     assert progress.seconds_left() is not None
 

@@ -47,11 +47,11 @@ def test_an_arm_that_renders_another_has_its_trials_with_scores_of_its_own(
 ) -> None:
     recorder, [_, rebalanced], _ = begin(sweep_config(rates(0.1)), data, engine, tmp_path)
     assert trials_by_arm(engine) == alike([("pending", 0)])
-    recorder.trial_started(rebalanced)
+    recorder.record_start(rebalanced)
     report = scripted_report(["rebalanced", "tilted"], 1, 0.7)
     report["scores"]["tilted"] = report["scores"]["tilted"] | {"scores": {"validation": {"raw_auc": 0.9}}}
-    recorder.trial_reported(rebalanced, report, "/there/1")
-    recorder.trial_ended(rebalanced, "failed", "as scripted", None)
+    recorder.record_report(rebalanced, report, "/there/1")
+    recorder.record_end(rebalanced, "failed", "as scripted", None)
     with read_session(engine) as session:
         trials = dict(session.execute(select(Arm.name, Trial).join(Arm, Arm.id == Trial.arm_id)).all())
         reports = session.execute(select(Arm.name, Report).select_from(Report).join(Trial).join(Arm)).all()
@@ -79,7 +79,7 @@ def test_what_a_killed_driver_could_not_say_is_said_by_the_next(data: Dataset, e
 
     def reports(trial: PlannedTrial, epoch: int, loss: float, checkpoint: Path) -> None:
         arms = [trial.arm] if trial.arm == "regression" else ["rebalanced", "tilted"]
-        recorder.trial_reported(trial, scripted_report(arms, epoch, loss), str(checkpoint))
+        recorder.record_report(trial, scripted_report(arms, epoch, loss), str(checkpoint))
 
     whole, *others = [trial for trial in planned if trial.arm == "regression"]  # all have come to the first rung
     for trial in others:
@@ -90,7 +90,7 @@ def test_what_a_killed_driver_could_not_say_is_said_by_the_next(data: Dataset, e
     reports(waiting, 1, 0.05, here)
     reports(gone, 1, 0.01, Path("/nowhere"))
     reports(worst, 1, 0.9, here)
-    recorder.trial_started(unbegun)
+    recorder.record_start(unbegun)
 
     again, left, _ = begin(config, data, engine, tmp_path)
     assert again.ended == {("regression", 1): "finished"} | {("regression", n): "stopped_early" for n in (2, 3, 4)}
@@ -100,7 +100,7 @@ def test_what_a_killed_driver_could_not_say_is_said_by_the_next(data: Dataset, e
         (worst.number, str(here), 1),
         (unbegun.number, None, 0),
     ]
-    assert again.reported["rebalanced"].losses[1].keys() == {waiting.number, worst.number}
+    assert again.histories["rebalanced"].losses[1].keys() == {waiting.number, worst.number}
     assert trials_by_arm(engine)["regression"] == [("finished", EPOCHS), *[("stopped_early", 1)] * 3]
     assert trials_by_arm(engine)["rebalanced"] == [("pending", 1), ("pending", 0), ("pending", 1), ("pending", 0)]
     assert again.close() == "interrupted"
@@ -115,7 +115,7 @@ def test_replicates_follow_also_from_a_best_trial_that_was_not_said_to_have_ende
     for trial in planned:
         arms = [trial.arm] if trial.arm == "regression" else ["rebalanced", "tilted"]
         for epoch in range(1, EPOCHS + 1):
-            recorder.trial_reported(trial, scripted_report(arms, epoch, trial.number / epoch), str(tmp_path))
+            recorder.record_report(trial, scripted_report(arms, epoch, trial.number / epoch), str(tmp_path))
     again, left, _ = begin(config, data, engine, tmp_path)
     assert set(again.ended.values()) == {"finished"}
     assert [(trial.arm, trial.number, trial.hyperparameters.learning_rate) for trial in left] == [
@@ -132,10 +132,10 @@ def test_every_start_of_the_driver_is_a_run_of_its_own_and_baselines_are_measure
     config = sweep_config(rates(0.1))
     recorder, [regression, _], _ = begin(config, data, engine, tmp_path)
     (tmp_path / CHECKPOINT_FILE).touch()
-    recorder.trial_reported(regression, scripted_report(["regression"], 1, 0.5), str(tmp_path))
+    recorder.record_report(regression, scripted_report(["regression"], 1, 0.5), str(tmp_path))
     monkeypatch.setattr(driver, "evaluate_splits", None)  # it cannot be called
     recorder, _, _ = begin(config, data, engine, tmp_path)
-    recorder.trial_reported(regression, scripted_report(["regression"], 2, 0.4), str(tmp_path))
+    recorder.record_report(regression, scripted_report(["regression"], 2, 0.4), str(tmp_path))
     with read_session(engine) as session:
         assert len(session.scalars(select(Run)).all()) == 2
         rows = session.execute(select(Report.epoch, Report.run_id).where(Report.epoch > 0).order_by(Report.epoch))
@@ -147,8 +147,8 @@ def test_a_driver_whose_sweep_was_taken_over_records_nothing_more(
 ) -> None:
     recorder, [regression, _], _ = begin(sweep_config(rates(0.1)), data, engine, tmp_path)
     Drive(engine, "scripted").take()
-    recorder.trial_started(regression)
-    recorder.trial_reported(regression, scripted_report(["regression"], 1, 0.5), str(tmp_path))
+    recorder.record_start(regression)
+    recorder.record_report(regression, scripted_report(["regression"], 1, 0.5), str(tmp_path))
     recorder.close()
     assert recorder.driven_elsewhere == "Experiment 'scripted' was taken over by another process."
     assert recorder.problems == []

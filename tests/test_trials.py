@@ -16,8 +16,8 @@ from db.schema import TrialStatus
 from platform.config import SweepConfig
 from platform.hyperparameters import Hyperparameters
 from platform.trials import (
+    History,
     Limit,
-    Reported,
     epoch_counts,
     hyperparameters_of,
     limit_trials,
@@ -139,9 +139,9 @@ def early(
     return sweep_config(search, early_stopping=stopping, epochs=epochs, replicates=replicates)
 
 
-def train_all(config: SweepConfig, quality: dict[int, float], chance: random.Random) -> tuple[Reported, dict[int, int]]:
+def train_all(config: SweepConfig, quality: dict[int, float], chance: random.Random) -> tuple[History, dict[int, int]]:
     """Let an arm's trials report in a random order, as far as each may go; the last epoch of each."""
-    reported, at = Reported(), dict.fromkeys(quality, 0)
+    reported, at = History(), dict.fromkeys(quality, 0)
     while may := [number for number, limit in limit_trials(config, reported).items() if at[number] < limit.epoch]:
         number = chance.choice(may)
         at[number] += 1
@@ -182,7 +182,7 @@ def test_rungs_are_where_rays_scheduler_has_them(epochs: int, grace_epochs: int,
 
 
 def test_a_trial_waits_at_a_rung_for_the_others_but_not_for_those_that_failed() -> None:
-    config, reported = early(1, 3), Reported()
+    config, reported = early(1, 3), History()
     reported.add(2, 1, 0.4)
     assert limit_trials(config, reported) == dict.fromkeys(range(1, 5), Limit(1, is_final=False))
     reported.add(1, 1, 0.5)
@@ -195,7 +195,7 @@ def test_a_trial_waits_at_a_rung_for_the_others_but_not_for_those_that_failed() 
 
 
 def test_if_all_fail_none_waits() -> None:
-    config, reported = early(1, 3), Reported(ended=dict.fromkeys(range(1, 5), "failed"))
+    config, reported = early(1, 3), History(ended=dict.fromkeys(range(1, 5), "failed"))
     assert all(limit.is_final for limit in limit_trials(config, reported).values())
 
 
@@ -207,8 +207,8 @@ def test_how_many_trials_train_an_epoch() -> None:
     assert epoch_counts(early(2, 2, trials=8)) == [8, 8, 4, 4, 2, 2, 2, 2, 1]
 
 
-def all_reported(**of_arms: Reported) -> dict[str, Reported]:
-    return {arm: Reported() for arm in ("regression", "plain", "half")} | of_arms
+def all_reported(**of_arms: History) -> dict[str, History]:
+    return {arm: History() for arm in ("regression", "plain", "half")} | of_arms
 
 
 PLAIN = sweep_config({"method": "random", "trials_per_arm": 2, "space": SPACE}, epochs=3)
@@ -224,13 +224,13 @@ PLAIN = sweep_config({"method": "random", "trials_per_arm": 2, "space": SPACE}, 
         (early(1, 3, epochs=3), all_reported(), 1, (4 + 2) * (1 + 2 + 2)),
         (early(1, 3, epochs=3, replicates=2), all_reported(), 1, (4 + 2 + 2 * 3) * (1 + 2 + 2)),
         # All of an arm's have come to the rung, and the best goes on.
-        (early(1, 3, epochs=3), all_reported(regression=Reported({1: dict.fromkeys(range(1, 5), 0.1)})), 1, 2 + 6 * 4),
-        (early(1, 3, epochs=3), all_reported(half=Reported(ended=dict.fromkeys(range(1, 5), "failed"))), 1, 6 * 3),
-        (PLAIN, all_reported(half=Reported({1: {1: 0.1}}, ended={2: "failed"})), 1, 6 * 3 + 2 * 2),
+        (early(1, 3, epochs=3), all_reported(regression=History({1: dict.fromkeys(range(1, 5), 0.1)})), 1, 2 + 6 * 4),
+        (early(1, 3, epochs=3), all_reported(half=History(ended=dict.fromkeys(range(1, 5), "failed"))), 1, 6 * 3),
+        (PLAIN, all_reported(half=History({1: {1: 0.1}}, ended={2: "failed"})), 1, 6 * 3 + 2 * 2),
     ],
 )  # fmt: skip
 def test_the_time_left_is_that_of_the_epochs_left(
-    config: SweepConfig, reported: dict[str, Reported], slots: int, expected: float
+    config: SweepConfig, reported: dict[str, History], slots: int, expected: float
 ) -> None:
     found = seconds_left(config, reported, {"regression": 1.0, "plain": 2.0, "half": 2.0}, slots)
     assert found == pytest.approx(expected)
@@ -248,7 +248,7 @@ def test_a_plan_names_what_is_trained_and_what_is_rendered() -> None:
 def test_replicates_repeat_what_was_best_in_the_search_with_the_same_seeds_in_every_arm() -> None:
     search = {"method": "random", "trials_per_arm": 3, "space": SPACE}
     config = sweep_config(search, replicates=2)
-    reported = {arm: Reported() for arm in ("regression", "plain", "half")}
+    reported = {arm: History() for arm in ("regression", "plain", "half")}
     for trial in plan_trials(config):
         assert plan_replicates(config, reported) == []
         one = reported[trial.arm]
@@ -273,7 +273,7 @@ def test_replicates_repeat_what_was_best_in_the_search_with_the_same_seeds_in_ev
 
 def test_replicates_are_never_stopped_and_are_counted() -> None:
     plain, more = (early(1, 3, trials=4, replicates=replicates) for replicates in (0, 2))
-    assert [limit_trials(more, Reported())[number] for number in (5, 6)] == [Limit(9, is_final=True)] * 2
+    assert [limit_trials(more, History())[number] for number in (5, 6)] == [Limit(9, is_final=True)] * 2
     assert trials_in_all(more) == trials_in_all(plain) + 3 * 2
     assert epoch_counts(more) == [count + 2 for count in epoch_counts(plain)]
 
@@ -282,11 +282,11 @@ OPTUNA = {"method": "optuna", "trials_per_arm": 30, "space": SPACE}
 
 
 def test_optuna_s_first_proposals_are_those_of_every_arm() -> None:
-    config, other = sweep_config(OPTUNA), Reported()
+    config, other = sweep_config(OPTUNA), History()
     other.add(1, 1, 0.5)
-    other.begun[1] = hyperparameters_of(config, 1, propose(config, Reported(), 1))
+    other.begun[1] = hyperparameters_of(config, 1, propose(config, History(), 1))
     other.ended[1] = "finished"
-    proposed = [propose(config, Reported(), number) for number in range(1, 6)]
+    proposed = [propose(config, History(), number) for number in range(1, 6)]
     assert [propose(config, other, number) for number in range(1, 6)] == proposed
     assert len({tuple(drawn.values()) for drawn in proposed}) == 5
     for drawn in proposed:
@@ -311,7 +311,7 @@ def test_optuna_proposes_from_reports_alone_what_a_study_of_its_own_would() -> N
     for number in range(1, 31):
         study.sampler = optuna.samplers.TPESampler(seed=trial_seed(config, number))
         trial = study.ask({name: distributions[name] for name in config.search.values()})
-        anew = Reported(begun=dict(reversed(begun.items())), ended=ended)
+        anew = History(begun=dict(reversed(begun.items())), ended=ended)
         for report in sorted(reports, key=lambda one: (one[1], one[0])):
             anew.add(*report)
         drawn = propose(config, anew, number)
