@@ -4,14 +4,14 @@ database. Ray is imported no sooner than it is needed, as that takes seconds.
 
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import pydantic
 from rich.console import Console
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from db import recording
@@ -53,8 +53,34 @@ ENDED: tuple[TrialStatus, ...] = ("finished", "stopped_early", "failed")
 MEASURED_COLOURS_OF = 2000  # images: their colours decide no cost, and all would be counted again once some are chosen
 
 
+@dataclass(eq=False)
 class Sweep:
-    """One experiment as its driver has it: config, data (once they are loaded), tasks and (once it runs) rows."""
+    """One experiment as its driver has it."""
+
+    drive: Drive
+    console: Console
+    config: SweepConfig
+    config_yaml: str
+    storage: str
+    row: Experiment | None  # as it was found; None in a new experiment
+    dataset: Sequence[str]  # names by the first of which that can be had its data are found
+    # Once they are loaded, and once its start is recorded:
+    data: Dataset = field(init=False)
+    rows: Rows = field(init=False)
+    known: dict[tuple[str, int], recording.RecordedTrial] = field(init=False)  # as recorded, by trained arm and number
+    histories: dict[str, History] = field(init=False)  # by trained arm
+    measured: tuple[Costs, int] | None = field(default=None, init=False)  # what trials cost, and how many run at once
+
+    def __post_init__(self) -> None:
+        if self.config.search.method == "optuna" and importlib.util.find_spec("optuna") is None:
+            raise SweepError("Optuna is not installed: pip install -c constraints.txt optuna, or change search.method.")
+
+    @property
+    def engine(self) -> Engine:
+        return self.drive.engine
+
+    def say(self, line: str) -> None:
+        say_on(self.console)(line)
 
     @classmethod
     def start(cls, drive: Drive, console: Console, config: SweepConfig, config_yaml: str, storage: str) -> "Sweep":
@@ -82,33 +108,10 @@ class Sweep:
         names = dataset or ([name] if told is None or name in told.dataset else told.dataset)
         return cls(drive, console, config, row.config_yaml, storage or row.storage_path, row, names)
 
-    def __init__(
-        self,
-        drive: Drive,
-        console: Console,
-        config: SweepConfig,
-        config_yaml: str,
-        storage: str,
-        row: Experiment | None,
-        dataset: Sequence[str],
-    ) -> None:
-        if config.search.method == "optuna" and importlib.util.find_spec("optuna") is None:
-            raise SweepError("Optuna is not installed: pip install -c constraints.txt optuna, or change search.method.")
-        self.drive = drive
-        self.engine = drive.engine
-        self.console = console
-        self.say = say_on(console)
-        self.config = config
-        self.config_yaml = config_yaml
-        self.storage = storage
-        self.row = row  # as it was found, None in a new experiment
-        self._measured: tuple[Costs, int] | None = None  # what trials cost, and how many run at once
-        self._dataset = dataset
-
     # What it works on
 
     def load(self) -> None:
-        self.data = load_data(self.config, self._dataset, self.say)
+        self.data = load_data(self.config, self.dataset, self.say)
 
     @cached_property
     def colours(self) -> ColourCounts:
@@ -143,7 +146,7 @@ class Sweep:
 
     def fit_to_seconds(self, seconds: float) -> None:
         """Choose as many images and epochs as fit. Ray has been started."""
-        self._measured = costs, at_once = self._measure_costs(
+        self.measured = costs, at_once = self._measure_costs(
             MEASURED_S, composer(self.config, count_some_colours(self.data))
         )
         self.config = config = fit_to_seconds(self.config, costs, self.data, at_once, seconds)
@@ -275,7 +278,7 @@ class Sweep:
                 self._record_baseline(session, name, scores[name], painted[name])
             trials = recording.recorded_trials(session, experiment_id)
             losses = recording.reported_losses(session, experiment_id)
-        self.histories = {name: History() for name in trained_arms(self.config.arms)}  # by trained arm
+        self.histories = {name: History() for name in trained_arms(self.config.arms)}
         self.known = {(trial.arm, trial.number): trial for trial in trials if trial.arm in self.histories}
         for arm, number, epoch, loss in losses:
             if arm in self.histories:
@@ -350,13 +353,13 @@ class Sweep:
         """Say how long the trials take, measured here unless that was done."""
         from platform import ray_cluster
 
-        if self._measured is None:
+        if self.measured is None:
             try:
-                self._measured = self._measure_costs(MEASURED_S / 5, composer(self.config, self.colours, self.centers))
+                self.measured = self._measure_costs(MEASURED_S / 5, composer(self.config, self.colours, self.centers))
             except Exception as error:  # of a worker; the trials have retries for that
                 self.say(f"How long it takes could not be measured ({ray_cluster.first_line(error)}).")
                 return
-        costs, at_once = self._measured
+        costs, at_once = self.measured
         progress.expect(costs.epoch_seconds(len(self.data.train_images), len(self.data.validation_images)), at_once)
 
     def _record_dataset(self, session: Session) -> int:
