@@ -60,18 +60,22 @@ class Table:
             rows[heading] = ["–" if pd.isna(value) else format(value, form) for value in self.frame[heading]]
         return rows
 
-    def for_console(self) -> Group:
+    def for_console(self, width: int = 80) -> Group:
         """Without the columns that say nothing yet. No name, number or word is cut: what does not fit is wider."""
         rows = self.text()
         rows = rows[[heading for number, heading in enumerate(rows) if number == 0 or (rows[heading] != "–").any()]]
         table = rich.table.Table(box=None, header_style="bold", padding=(0, GAP, 0, 0), pad_edge=False)
+        least = -GAP
         for number, (heading, cells) in enumerate(rows.items()):
             short = " ".join(SHORT.get(word, word) for word in str(heading).split(" "))
-            words = [word for cell in (short, *cells) for word in cell.split(" ")]
+            words = [word for cell in (short, *cells) for word in ([cell] if number == 0 else cell.split(" "))]
+            least += max(map(len, words)) + GAP
             left = number == 0 or any(any(map(str.isalpha, cell)) for cell in cells)
             table.add_column(
                 escape(short), justify="left" if left else "right", no_wrap=number == 0, min_width=max(map(len, words))
             )
+        if least > width:
+            table.width = least  # else Rich would cut what does not fit
         for row in rows.to_numpy():
             table.add_row(*map(escape, row))
         return Group(Text(f"\n{self.title}", style="italic"), table)
