@@ -84,12 +84,10 @@ def run_trial(
                 folder = Path(name)
                 save_checkpoint(folder / CHECKPOINT_FILE, report.checkpoint)
                 if report.epoch == planned.hyperparameters.epochs and samples:
-                    photographs = data.validation_images[samples]
+                    model = load_model(report.checkpoint, task)
                     painted = {
                         arm: Painted(task.readings[arm].decoding, dict(zip(samples, pictures, strict=True)))
-                        for arm, pictures in paint_samples(
-                            task, load_model(report.checkpoint, task), photographs
-                        ).items()
+                        for arm, pictures in paint_samples(task, model, data.validation_images[samples]).items()
                     }
                     write_samples(folder, painted)
                 metrics = {
