@@ -91,11 +91,13 @@ def _is_gone(driver: Driver) -> bool:
 
 @contextmanager
 def driven_by_this_process(engine: Engine, experiment: str, lost: Callable[[], None]) -> Iterator[Drive]:
-    """Hold the experiment meanwhile. lost: called, in a thread of its own, when another process has taken it over.
+    """Hold the experiment meanwhile. lost: called, in a thread of its own, when another process has taken it over; it
+    interrupts the main thread.
 
-    Raises DrivenElsewhereError where another process drives it.
+    Raises DrivenElsewhereError where another process drives it, and in place of that interruption.
     """
     drive, over = Drive(engine, experiment), threading.Event()
+    losses: list[DrivenElsewhereError] = []
     drive.take()
 
     def renew() -> None:
@@ -103,7 +105,8 @@ def driven_by_this_process(engine: Engine, experiment: str, lost: Callable[[], N
             try:
                 with suppress(DBAPIError), write_session(engine) as session:  # locked, full or away: tried again
                     drive.renew(session)
-            except DrivenElsewhereError:
+            except DrivenElsewhereError as error:
+                losses.append(error)
                 lost()
                 return
 
@@ -111,6 +114,10 @@ def driven_by_this_process(engine: Engine, experiment: str, lost: Callable[[], N
     thread.start()
     try:
         yield drive
+    except KeyboardInterrupt:
+        if losses:
+            raise losses[0] from None
+        raise
     finally:
         over.set()
         thread.join()

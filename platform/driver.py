@@ -159,7 +159,7 @@ class Sweep:
 
     def run(self, address: str | None = None) -> int:
         """Train what has not been trained, record it and finish; return the exit status. Ray has been started, at
-        this address where one was given."""
+        this address where one was given. Raises DrivenElsewhereError where another process takes the sweep over."""
         from platform import ray_cluster, ray_trials
 
         config = self.config
@@ -193,8 +193,7 @@ class Sweep:
         finally:
             status = recorder.close()
         if recorder.driven_elsewhere:
-            self.say(f"{recorder.driven_elsewhere} This one has ended.")
-            return 1
+            raise recorder.driven_elsewhere
         if recorder.unwritten:
             self.say(f"{recorder.unwritten} What they say is trained again by: {resumed_by}")
         if status == "interrupted":

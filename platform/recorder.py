@@ -71,7 +71,7 @@ class Recorder:
     ) -> None:
         self.problems: list[str] = []  # what could not be recorded at all
         self.unwritten: str | None = None  # after `close`: what is lost, and why
-        self.driven_elsewhere: str | None = None  # in words, once another process drives it: nothing is recorded
+        self.driven_elsewhere: DrivenElsewhereError | None = None  # once it is, nothing is recorded any more
         self.histories = histories
         self.progress = progress
         self._drive = drive
@@ -186,7 +186,7 @@ class Recorder:
                     self._drive.renew(session)
                     old_checkpoint = self._queue[0](session)
             except DrivenElsewhereError as error:
-                self.driven_elsewhere = str(error)
+                self.driven_elsewhere = error
                 self._queue.clear()
                 return True
             except OperationalError as error:  # locked, or the disk is full

@@ -95,10 +95,14 @@ def test_a_driver_elsewhere_is_followed_when_it_has_long_not_been_seen(
 def test_a_driver_hears_that_it_was_followed(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drivers, "RENEWED_EVERY_S", 0.05)
     lost = threading.Event()
-    with driven_by_this_process(engine, "x", lost.set):
+    with (
+        pytest.raises(DrivenElsewhereError, match="taken over"),
+        driven_by_this_process(engine, "x", lost.set),
+    ):
         assert not lost.wait(0.3)
         with write_session(engine) as session:
             session.execute(update(Driver).values(token="another's", host="elsewhere"))
         assert lost.wait(10)
+        raise KeyboardInterrupt  # as `_thread.interrupt_main` would
     with read_session(engine) as session:
         assert session.scalars(select(Driver.token)).one() == "another's"

@@ -150,7 +150,7 @@ def test_a_driver_whose_sweep_was_taken_over_records_nothing_more(
     recorder.record_start(regression)
     recorder.record_report(regression, scripted_report(["regression"], 1, 0.5), str(tmp_path))
     recorder.close()
-    assert recorder.driven_elsewhere == "Experiment 'scripted' was taken over by another process."
+    assert str(recorder.driven_elsewhere) == "Experiment 'scripted' was taken over by another process."
     assert recorder.problems == []
     assert trials_by_arm(engine) == alike([("pending", 0)])
     assert experiment_status(engine) == "running"

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from db.schema import Arm, Experiment, Trial
-from db.store import read_session
+from db.schema import Arm, Driver, Experiment, Trial
+from db.store import read_session, write_session
 from platform import preparation
 from platform.options import command_for, command_to_ask, command_to_resume
 from platform.ray_cluster import take_lack_of_memory_for_death
@@ -143,6 +143,32 @@ def test_options_that_do_not_go_together_are_refused(
     with pytest.raises(SystemExit, match="2"):
         sweep(given)
     assert expected in capsys.readouterr().err
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "when", ["If it is interrupted", "About "]
+)  # before it measures what trials cost, and they run
+def test_a_sweep_that_another_process_took_over_ends_and_records_nothing_more(config: Path, when: str) -> None:
+    arguments = [sys.executable, "-m", "platform.sweep", *command(config.parent, "--set", "epochs=100000")]
+    with (
+        subprocess.Popen(
+            arguments, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process,
+        closing_engine(config.parent / "d.sqlite") as engine,
+    ):
+        assert process.stdout is not None
+        output = ""
+        for line in process.stdout:
+            output += line
+            if line.startswith(when):
+                with write_session(engine) as session:
+                    session.execute(update(Driver).values(host="elsewhere", token="another's"))
+        assert process.wait() == 2, output
+        assert output.splitlines()[-1] == "Experiment 'tiny' was taken over by another process."
+        with read_session(engine) as session:
+            assert session.scalars(select(Experiment.status)).one() == "running"
+            assert session.scalars(select(Driver.token)).one() == "another's"
 
 
 @pytest.mark.long
