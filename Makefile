@@ -40,7 +40,7 @@ test-all: $(environment) ## run all tests, as a change must pass them
 	$(python) -m pytest -n 2 --no-loadscope-reorder $(ARGS)
 
 faults: $(environment) ## break things for long: FAULTS=20 times as often as `make test-all` does; docs/reliability.md
-	HUEJURY_FAULTS=$(FAULTS) $(python) -m pytest -o timeout=7200 tests/test_faults_*.py tests/faults_*.py $(ARGS)
+	HUEJURY_FAULTS=$(FAULTS) $(python) -m pytest -o timeout=7200 tests/test_faults_*.py tests/*/test_faults_*.py tests/*/faults_*.py $(ARGS)
 
 lint: $(environment) ## check style and types
 	$(python) -m ruff check

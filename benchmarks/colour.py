@@ -9,9 +9,9 @@ import torch
 
 from benchmarks.harness import alternate, figure, goal, ratios, spread, table
 from benchmarks.usual import soft_labels
-from platform.color import rgb_to_lab
-from platform.datasets import load_dataset
-from platform.palettes import grid_palette
+from platform.color.lab import rgb_to_lab
+from platform.color.palettes import grid_palette
+from platform.data.datasets import load_dataset
 
 TEXT = """\
 ## Colour

@@ -18,8 +18,6 @@ from skimage.data import chelsea
 from sqlalchemy import Engine, insert, select
 from sqlalchemy.orm import Session
 
-from db import recording
-from db.pictures import encode_png
 from db.schema import (
     Base,
     Participant,
@@ -34,7 +32,9 @@ from db.schema import (
     Vote,
 )
 from db.store import open_database, write_session
-from db.studies import create_study
+from db.surveys.sentinels import encode_png
+from db.surveys.study import create_study
+from db.sweeps import recording
 
 EXPERIMENT = "large"
 ARMS: dict[str, dict[str, Any]] = {

@@ -11,27 +11,28 @@ from sqlalchemy.orm import Session
 
 from benchmarks.dashboard_database import ARMS, Begun, add_votes, begin, record_report, record_samples, record_trial
 from benchmarks.harness import alternate, figure, spread, table
-from db import gallery, sweeps
-from db.answers import answers_version, load_answers
-from db.results import arm_results, best_contenders, best_trials, experiment_progress, list_experiments
 from db.schema import Experiment
 from db.store import open_database, read_session, write_session
-from db.studies import create_study, find_study, studies_of, study_summary
-from platform.config import recorded_config
+from db.surveys.answers import answers_version, load_answers
+from db.surveys.study import create_study, find_study, studies_of, study_summary
+from db.sweeps import course, pictures
+from db.sweeps.trials import arm_results, best_contenders, best_trials, experiment_progress, list_experiments
+from platform.running.config import recorded_config
 
 TEXT = """\
 ## The database
 
 An experiment of five arms in SQLite on this machine's disk. *Recording* writes, as a sweep does, each in a transaction
 of its own: a trial's start, its three epochs with all scores, and its end with ten sample pictures of {picture_kb} kB.
-The queries are those of `db/results.py`, each in a session of its own.
+The queries are those of `db/sweeps/trials.py`, each in a session of its own.
 """
 
 DASHBOARD_TEXT = """
-What the dashboard asks, on the same databases. Of the sweep (`db/sweeps.py`): its config and how far it is, every trial
-with its last scores, the learning curves of all. Of a study of the best trials, with {votes} votes of {people} people
-(`db/studies.py`, `db/answers.py`): its summary, whether there are new votes, all votes with the contenders' scores. Of
-pictures (`db/gallery.py`): of what they are, their colour errors, and the PNG files of all.
+What the dashboard asks, on the same databases. Of the sweep (`db/sweeps/course.py`): its config and how far it is,
+every trial with its last scores, the learning curves of all. Of a study of the best trials, with {votes} votes of
+{people} people (`db/surveys/study.py`, `db/surveys/answers.py`): its summary, whether there are new votes, all votes
+with the contenders' scores. Of pictures (`db/sweeps/pictures.py`): of what they are, their colour errors, and the PNG
+files of all.
 """
 
 NAME = "benchmark"
@@ -88,7 +89,7 @@ def _check(engine: Engine, begun: Begun, people: int) -> None:
         best = best_trials(session, begun.experiment_id)
         answers = load_answers(session, find_study(session, NAME))
         assert set(best) == {begun.arm_ids[arm] for arm in ARMS}
-        assert {row[0] for row in sweeps.learning_curves(session, begun.experiment_id, "loss")} >= set(best.values())
+        assert {row[0] for row in course.learning_curves(session, begun.experiment_id, "loss")} >= set(best.values())
         assert len(answers.votes) == people * SAMPLES > 0
         assert len(answers.contenders) == len(ARMS)
         assert len(_pictures(session)) == len(ARMS) * SAMPLES
@@ -106,10 +107,10 @@ def _dashboard_queries(engine: Engine, experiment_id: int) -> dict[str, Query]:
     return {
         "config and progress": lambda session: (
             recorded_config(session.get_one(Experiment, experiment_id).config),
-            sweeps.sweep_progress(session, experiment_id),
+            course.sweep_progress(session, experiment_id),
         ),
-        "trials": lambda session: sweeps.swept_trials(session, experiment_id),
-        "learning curves": lambda session: sweeps.learning_curves(session, experiment_id, "loss"),
+        "trials": lambda session: course.swept_trials(session, experiment_id),
+        "learning curves": lambda session: course.learning_curves(session, experiment_id, "loss"),
         "study": lambda session: (studies_of(session, experiment_id), study_summary(engine, NAME)),
         "new votes?": lambda session: answers_version(session, find_study(session, NAME), simulated=False),
         "all votes": lambda session: load_answers(session, find_study(session, NAME)),
@@ -119,10 +120,10 @@ def _dashboard_queries(engine: Engine, experiment_id: int) -> dict[str, Query]:
 
 def _pictures(session: Session) -> dict[tuple[int, int], bytes]:
     trials = [contender.trial.trial_id for contender in best_contenders(arm_results(session, NAME))]
-    images = [photograph.image_id for photograph in gallery.photographs(session, trials)]
-    gallery.scores_of_samples(session, trials)
-    gallery.truth_pngs(session, images)
-    return gallery.sample_pngs(session, trials, images)
+    images = [photograph.image_id for photograph in pictures.photographs(session, trials)]
+    pictures.scores_of_samples(session, trials)
+    pictures.truth_pngs(session, images)
+    return pictures.sample_pngs(session, trials, images)
 
 
 def _milliseconds(engine: Engine, queries: dict[str, Query], tiny: bool) -> dict[str, str]:

@@ -10,15 +10,15 @@ from torch.nn import functional
 
 from benchmarks.harness import alternate, goal, ratios, spread, table
 from benchmarks.usual import Images, dense_loss, logits_of, train_epoch
-from platform.arm_options import ArmOptions
-from platform.color import rgb_to_lab
-from platform.colour_counts import count_colours
-from platform.compose import Task, compose
-from platform.datasets import Dataset, load_dataset
-from platform.evaluation import features
-from platform.hyperparameters import Hyperparameters
-from platform.palettes import grid_palette
-from platform.training import autocast_dtype, build_model, train
+from platform.arms.compose import Task, compose
+from platform.arms.options import ArmOptions
+from platform.color.counts import count_colours
+from platform.color.lab import rgb_to_lab
+from platform.color.palettes import grid_palette
+from platform.data.datasets import Dataset, load_dataset
+from platform.model.evaluation import features
+from platform.model.hyperparameters import Hyperparameters
+from platform.model.training import autocast_dtype, build_model, train
 
 TEXT = """\
 ## A training epoch
@@ -26,8 +26,8 @@ TEXT = """\
 Classification with λ = 0.5, width 32, filter size 3, batch 64, AdamW; one pass over the images, of which one thread
 computes. Neither Ray nor the database has a part in it.
 
-- *ours*: `platform.training.train` as a sweep calls it, with 167 bins, and convolutions in bfloat16 where the processor
-  has it; one image of each split is looked at afterwards.
+- *ours*: `platform.model.training.train` as a sweep calls it, with 167 bins, and convolutions in bfloat16 where the
+  processor has it; one image of each split is looked at afterwards.
 - *ours, with scores*: the same with a seventh of the images scored in validation and as many of the training split, and
   a tenth for the tuning loss, in about the proportions of `tune_configs/rebalance.yaml`.
 - *ours, float32, 400 bins*: the same work as the usual script's; one image of each split is looked at.

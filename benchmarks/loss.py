@@ -8,11 +8,11 @@ from torch.nn import functional
 
 from benchmarks.harness import Contenders, alternate, figure, goal, peak_tensor_megabytes, ratios, spread, table
 from benchmarks.usual import dense_loss
-from platform import losses
-from platform.color import rgb_to_lab
-from platform.datasets import load_dataset
-from platform.losses import SoftLabels, soft_label_cross_entropy
-from platform.palettes import Palette, grid_palette
+from platform.arms import losses
+from platform.arms.losses import SoftLabels, soft_label_cross_entropy
+from platform.color.lab import rgb_to_lab
+from platform.color.palettes import Palette, grid_palette
+from platform.data.datasets import load_dataset
 
 TEXT = """\
 ## The loss

@@ -9,22 +9,22 @@ import numpy as np
 import torch
 
 from benchmarks.harness import figure, goal, seconds_and_peak_megabytes, table
-from platform.arm_options import ArmOptions
-from platform.color import rgb_to_lab
-from platform.colour_counts import count_colours
-from platform.compose import compose
-from platform.datasets import Dataset, DatasetUnavailable, load_dataset
-from platform.hyperparameters import Hyperparameters
-from platform.palettes import grid_palette
-from platform.training import train
+from platform.arms.compose import compose
+from platform.arms.options import ArmOptions
+from platform.color.counts import count_colours
+from platform.color.lab import rgb_to_lab
+from platform.color.palettes import grid_palette
+from platform.data.datasets import Dataset, DatasetUnavailable, load_dataset
+from platform.model.hyperparameters import Hyperparameters
+from platform.model.training import train
 
 TEXT = """\
 ## More images
 
 *Encoding*: L and soft labels of every image, a batch at a time and not kept. *Colours*: `count_colours`, all that
-losses know of the data. *Epoch*: `platform.training.train` with the smallest network (width 8, depth 1, batch 64), so
-that the number of images and not the network is what is measured; one image of each split is looked at. Each is run
-once, in a process of its own that has done the same with the first hundred images before. Memory is how far that
+losses know of the data. *Epoch*: `platform.model.training.train` with the smallest network (width 8, depth 1, batch
+64), so that the number of images and not the network is what is measured; one image of each split is looked at. Each
+is run once, in a process of its own that has done the same with the first hundred images before. Memory is how far that
 process grew at most meanwhile, beyond what it held with the uint8 array of the images.
 """
 

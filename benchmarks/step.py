@@ -5,19 +5,19 @@ from collections import defaultdict
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.harness import figure, goal, table
-from platform.arm_options import ArmOptions
-from platform.colour_counts import count_colours
-from platform.compose import compose
-from platform.datasets import load_dataset
-from platform.hyperparameters import Hyperparameters
-from platform.training import train
+from platform.arms.compose import compose
+from platform.arms.options import ArmOptions
+from platform.color.counts import count_colours
+from platform.data.datasets import load_dataset
+from platform.model.hyperparameters import Hyperparameters
+from platform.model.training import train
 
 TEXT = """\
 ## Where the time of a training step goes
 
-PyTorch's profile of an epoch of `platform.training.train`: classification with λ = 0.5, 167 bins, filter size 3, batch
-64, AdamW, `precision: auto`; one image of each split is looked at. Each share is of the time that the profiler saw,
-spent in an operator itself and not in those it calls; "what is left" are all below the smallest that is named.
+PyTorch's profile of an epoch of `platform.model.training.train`: classification with λ = 0.5, 167 bins, filter size 3,
+batch 64, AdamW, `precision: auto`; one image of each split is looked at. Each share is of the time that the profiler
+saw, spent in an operator itself and not in those it calls; "what is left" are all below the smallest that is named.
 """
 
 PRODUCTS = ("convolution", "mm", "mv", "linear", "dot")

@@ -13,16 +13,16 @@ from pathlib import Path
 from sqlalchemy import select
 
 from benchmarks.harness import figure, goal, spread, table
-from db.results import arm_results
 from db.schema import Arm, Trial
 from db.store import open_database, read_session
-from platform.colour_counts import count_colours
-from platform.compose import compose
-from platform.config import SweepConfig, read_config
-from platform.datasets import load_dataset
-from platform.training import train
-from platform.trials import plan_trials
-from platform.workers import CHECKOUT
+from db.sweeps.trials import arm_results
+from platform.arms.compose import compose
+from platform.color.counts import count_colours
+from platform.data.datasets import load_dataset
+from platform.model.training import train
+from platform.running.config import SweepConfig, read_config
+from platform.running.plan import plan_trials
+from platform.running.workers import CHECKOUT
 
 CONFIG = CHECKOUT / "tune_configs" / "quick.yaml"
 EXPERIMENT = "benchmark"
@@ -34,11 +34,11 @@ TEXT = """\
 scikit-image.
 
 **What Ray costs per trial.** The same trials, one at a time and on one thread: three times by the sweep, recorded and
-with sample pictures, and bare, `platform.training.train` alone one after another in this process, before and after each
-sweep. The sweep's time runs from the end of its first trial to the end of its last, so that Ray's start is left out,
-and the first trial is left out of the other times too. *Trainings in the sweep* is the part of it that its trials spent
-in `train`, by their own clock: Ray runs them in another process, with lower priority (nice 15) than whatever else the
-machine does.
+with sample pictures, and bare, `platform.model.training.train` alone one after another in this process, before and
+after each sweep. The sweep's time runs from the end of its first trial to the end of its last, so that Ray's start is
+left out, and the first trial is left out of the other times too. *Trainings in the sweep* is the part of it that its
+trials spent in `train`, by their own clock: Ray runs them in another process, with lower priority (nice 15) than
+whatever else the machine does.
 """
 HALVING_TEXT = """\
 **What early stopping spares.** Two sweeps per seed, on all cores: every trial to its last epoch, and successive halving

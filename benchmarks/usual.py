@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from platform.models import Colorizer
+from platform.model.network import Colorizer
 
 GRID = 20
 CENTERS = (np.arange(GRID) + 0.5) * 256 / GRID - 128

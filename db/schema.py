@@ -1,7 +1,8 @@
 """The tables, and the names that the rest of the project may use for splits, kinds and states.
 
-Rows of a sweep are written through `db.recording`, those of a survey through `db.studies` and `db.votes`; both are
-read through `db.results`. A change here needs a migration in `db/migrations/versions`, of which a test reminds.
+Rows of a sweep are written through `db.sweeps.recording`, those of a survey through `db.surveys.study` and
+`db.surveys.votes`; both are read through `db.sweeps.trials`. A change here needs a migration in
+`db/migrations/versions`, of which a test reminds.
 """
 
 from dataclasses import fields
@@ -79,7 +80,7 @@ class Base(DeclarativeBase):
     )
 
 
-class Dataset(Base):
+class StoredDataset(Base):
     """A dataset as trained on, after caps: two datasets are the same exactly when their fingerprints are."""
 
     __tablename__ = "datasets"
@@ -93,7 +94,7 @@ class Dataset(Base):
     tuning_count: Mapped[int]
     validation_count: Mapped[int]
     validation_class_counts: Mapped[list[int]] = mapped_column(JSON)  # images of each class
-    colour_counts: Mapped[bytes]  # what training pixels tell of colours, see `platform.colour_counts.ColourCounts`
+    colour_counts: Mapped[bytes]  # what training pixels tell of colours, see `platform.color.counts.ColourCounts`
 
 
 class Experiment(Base):
@@ -130,7 +131,7 @@ class Run(Base):
 
 
 class Driver(Base):
-    """The process that drives a sweep at present, see `db.drivers`."""
+    """The process that drives a sweep at present, see `db.sweeps.drivers`."""
 
     __tablename__ = "drivers"
 
@@ -143,7 +144,7 @@ class Driver(Base):
 
 
 class Arm(Base):
-    """What people compare. What an arm is, only `platform.arm_options` says; here are its options, as configured."""
+    """What people compare. What an arm is, only `platform.arms.options` says; here are its options, as configured."""
 
     __tablename__ = "arms"
     __table_args__ = (
@@ -255,7 +256,7 @@ class Sample(Base):
     decoding: Mapped[str | None]  # how colours were read off the model; NULL where it gives ab directly
     png: Mapped[bytes]
     scores: Mapped[dict[str, float]] = mapped_column(JSON)  # of this picture, by name
-    segments_png: Mapped[bytes | None]  # what the model divides the picture into, see `platform.segments`
+    segments_png: Mapped[bytes | None]  # what the model divides the picture into, see `platform.arms.segments`
 
 
 class Study(Base):
@@ -263,9 +264,9 @@ class Study(Base):
     status and closed_at, and to change its contenders once somebody takes part.
 
     exposure_ms: null shows until answered. exclusion_rule: which participants an analysis of the attentive leaves out,
-    fixed here beforehand (see `db.answers.ExclusionRule`). id_parameter: of the link, by which a recruiting system
-    tells its participants apart. blinded: outcomes stay hidden until planned_participants have finished or the study is
-    closed (see `db.answers`).
+    fixed here beforehand (see `db.surveys.answers.ExclusionRule`). id_parameter: of the link, by which a recruiting
+    system tells its participants apart. blinded: outcomes stay hidden until planned_participants have finished or the
+    study is closed (see `db.surveys.answers`).
     """
 
     __tablename__ = "studies"
@@ -349,9 +350,9 @@ class Participant(Base):
     """Somebody who consented; deleting the row deletes their questions and votes.
 
     token_hash: hexadecimal SHA-256 of their token. pseudonym: how exports call them. seed and tally: all that their
-    schedule was drawn from (see `db.schedule`). finished_at: their last main answer. ended_at: they are past the
-    comment. check: answers and flags of the display check. external_id, external_session_id, external_study_id: what
-    the link of a recruiting system said (Prolific's PROLIFIC_PID, SESSION_ID and STUDY_ID).
+    schedule was drawn from (see `db.surveys.schedule`). finished_at: their last main answer. ended_at: they are past
+    the comment. check: answers and flags of the display check. external_id, external_session_id, external_study_id:
+    what the link of a recruiting system said (Prolific's PROLIFIC_PID, SESSION_ID and STUDY_ID).
     """
 
     __tablename__ = "participants"

@@ -18,13 +18,13 @@ from PIL import Image
 from sqlalchemy import Engine
 
 from db.errors import UserError, run_command
-from db.pictures import encode_png
 from db.store import DATABASE_HELP, default_database, read_session
-from platform.chosen_experiment import open_experiment
-from platform.compose import Reading, Task
+from db.surveys.sentinels import encode_png
+from platform.arms.compose import Reading, Task
 from platform.contact_sheet import PICTURE_PX, paste_sheet
-from platform.models import Colorizer
-from platform.photographs import (
+from platform.model.network import Colorizer
+from platform.model.stored import finished_models, load_trial, name_file
+from platform.paint.photographs import (
     MOST_PIXELS,
     PILLOWS_MOST_PIXELS,
     SHORT_SIDE,
@@ -33,7 +33,7 @@ from platform.photographs import (
     encode_photograph,
     read_photograph,
 )
-from platform.stored_models import finished_models, load_trial, name_file
+from platform.tables.experiment import open_experiment
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 

@@ -16,11 +16,11 @@ from PIL import Image, ImageDraw, ImageFont
 from sqlalchemy import Engine
 
 from db.errors import UserError, run_command
-from db.gallery import Photograph, photographs, sample_pngs, truth_pngs
-from db.pictures import encode_png, pixels
-from db.results import arm_results, best_contenders, experiment_progress
 from db.store import read_session
-from platform.chosen_experiment import open_experiment, parser_of_results
+from db.surveys.sentinels import encode_png, pixels
+from db.sweeps.pictures import Photograph, photographs, sample_pngs, truth_pngs
+from db.sweeps.trials import arm_results, best_contenders, experiment_progress
+from platform.tables.experiment import open_experiment, parser_of_results
 
 PICTURE_PX = 192  # about so wide is a picture of the command's
 MARGIN_PX, GAP_PX, LABEL_PX = 32, 28, 224

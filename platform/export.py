@@ -1,7 +1,7 @@
 """Models to take away: `python -m platform.export EXPERIMENT [--arm ARM] --to FOLDER`.
 
 Each arm's best trial becomes a folder: weights (safetensors), its configuration and palette as JSON, a model card, and
-`colour.py`, which colours photographs with them and without this project: it is `platform/standalone.py`.
+`colour.py`, which colours photographs with them and without this project: it is `platform/paint/standalone.py`.
 """
 
 import argparse
@@ -19,21 +19,21 @@ from safetensors.torch import save_file
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from db.answers import StudyBlinded, load_answers
 from db.errors import UserError, run_command
-from db.results import Contender, ExperimentSummary, MeasuredTrial, experiment_progress
-from db.schema import Dataset, Study
+from db.schema import StoredDataset, Study
 from db.store import DATABASE_HELP, default_database, open_existing, read_session
-from db.studies import studies_of
-from platform import standalone
-from platform.colour_counts import ColourCounts
-from platform.intervals import wilson
-from platform.models import Colorizer
-from platform.palettes import Palette
-from platform.photographs import SHORT_SIDE
+from db.surveys.answers import StudyBlinded, load_answers
+from db.surveys.study import studies_of
+from db.sweeps.trials import Contender, ExperimentSummary, MeasuredTrial, experiment_progress
+from platform.color.counts import ColourCounts
+from platform.color.palettes import Palette
+from platform.color.scores import SCORES
+from platform.model.network import Colorizer
+from platform.model.stored import finished_models, load_trial, name_file
+from platform.paint import standalone
+from platform.paint.photographs import SHORT_SIDE
 from platform.results import SIMULATED
-from platform.scores import SCORES
-from platform.stored_models import finished_models, load_trial, name_file
+from platform.tables.intervals import wilson
 
 CARD = """\
 # {experiment}: {arm}
@@ -92,7 +92,9 @@ def load_exported(session: Session, experiment: ExperimentSummary, contender: Co
     options = contender.options
     palette = None
     if task.palette is not None:
-        packed = session.scalars(select(Dataset.colour_counts).where(Dataset.id == experiment.dataset_id)).one()
+        packed = session.scalars(
+            select(StoredDataset.colour_counts).where(StoredDataset.id == experiment.dataset_id)
+        ).one()
         palette = describe_palette(task.palette, ColourCounts.from_bytes(packed), options.tilt)
     config = {
         "experiment": experiment.name,

@@ -24,21 +24,20 @@ from torch import Tensor
 from torch.nn import functional
 
 from db.errors import UserError, run_command
-from db.recording import record_score, record_verdict
-from db.results import ArmResult, arm_results, experiment_progress
-from db.schema import Dataset as StoredDataset
-from db.schema import Experiment, Image, Trial
+from db.schema import Experiment, Image, StoredDataset, Trial
 from db.store import read_session, write_session
-from platform.arm_options import CriticOptions
-from platform.chosen_experiment import open_experiment, parser_of_results
-from platform.color import rgb_to_lab
-from platform.critic import Critic
-from platform.preparation import load_recorded_data
-from platform.progress import Say, open_console, say_on
+from db.sweeps.recording import record_score, record_verdict
+from db.sweeps.trials import ArmResult, arm_results, experiment_progress
+from platform.arms.critic import Critic
+from platform.arms.options import CriticOptions
+from platform.color.lab import rgb_to_lab
+from platform.color.scores import JURY, SCORES
+from platform.model.stored import load_trial
+from platform.paint.samples import encode_truths, paint_samples
 from platform.results import describe_acuity
-from platform.samples import encode_truths, paint_samples
-from platform.scores import JURY, SCORES
-from platform.stored_models import load_trial
+from platform.running.preparation import load_recorded_data
+from platform.running.progress import Say, open_console, say_on
+from platform.tables.experiment import open_experiment, parser_of_results
 
 PICTURES = 4_000  # of validation, at most, that are judged
 STEPS = 600  # of each critic

@@ -1,5 +1,5 @@
 """An experiment's results as tables: for the console, `python -m platform.results [EXPERIMENT]`, for the dashboard and
-for the report. What scores there are and how they are printed, `platform.scores` says.
+for the report. What scores there are and how they are printed, `platform.color.scores` says.
 """
 
 import sys
@@ -13,9 +13,12 @@ from rich.console import Console
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from db.answers import Answers, Inclusion, StudyBlinded, load_answers
 from db.errors import run_command
-from db.results import (
+from db.schema import Arm, Experiment, Study, Trial, TrialStatus
+from db.store import read_session
+from db.surveys.answers import Answers, Inclusion, StudyBlinded, load_answers
+from db.surveys.study import studies_of
+from db.sweeps.trials import (
     ArmResult,
     MeasuredTrial,
     arm_results,
@@ -23,15 +26,12 @@ from db.results import (
     list_experiments,
     replicate_scores,
 )
-from db.schema import Arm, Experiment, Study, Trial, TrialStatus
-from db.store import read_session
-from db.studies import studies_of
-from platform.chosen_experiment import open_experiment, parser_of_results
-from platform.config import recorded_config
-from platform.intervals import Share, wilson
-from platform.scores import JURY, SCORES
-from platform.seeds import seed_tables
-from platform.tables import Table
+from platform.color.scores import JURY, SCORES
+from platform.running.config import recorded_config
+from platform.tables.experiment import open_experiment, parser_of_results
+from platform.tables.intervals import Share, wilson
+from platform.tables.seeds import seed_tables
+from platform.tables.table import Table
 
 STATUSES: tuple[TrialStatus, ...] = ("finished", "stopped_early", "failed", "running", "pending")
 SIMULATED = "simulated participants"

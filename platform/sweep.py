@@ -18,22 +18,83 @@ from pathlib import Path
 from rich.console import Console
 from sqlalchemy.exc import OperationalError
 
-from db.drivers import driven_by_this_process
 from db.errors import UserError, run_command
-from db.store import StoreError, explain, open_database, open_existing, shown_name
-from platform.arm_options import trained_arms
-from platform.budget import cost_lines, fit_to_seconds, kinds_to_measure, measure_costs, part_to_measure, slots_here
-from platform.config import SweepConfig, read_config
-from platform.driver import MEASURED_S, Sweep, composer, count_some_colours
-from platform.options import parse_options
-from platform.preparation import SweepError, find_experiment, load_data
-from platform.progress import Say, open_console, say_on
-from platform.renderings import run_additions
-from platform.trials import plan_lines
-from platform.workers import CHECKOUT, set_ray_variables
+from db.store import DATABASE_HELP, StoreError, default_database, explain, open_database, open_existing, shown_name
+from db.sweeps.drivers import driven_by_this_process
+from platform.arms.options import trained_arms
+from platform.running.budget import (
+    cost_lines,
+    fit_to_seconds,
+    kinds_to_measure,
+    measure_costs,
+    part_to_measure,
+    slots_here,
+)
+from platform.running.config import SweepConfig, read_config
+from platform.running.driver import MEASURED_S, Sweep, composer, count_some_colours
+from platform.running.plan import plan_lines
+from platform.running.preparation import SweepError, find_experiment, load_data
+from platform.running.progress import Say, open_console, say_on
+from platform.running.renderings import run_additions
+from platform.running.workers import CHECKOUT, set_ray_variables
 
 AROUND_S = 15.0  # before a sweep can measure, and after its last trial: imports, samples, tables
 BUSY_TIMEOUT_S = 10.0  # the recorder tries again later, and meanwhile Ray is not kept waiting for long
+
+
+EXAMPLES = """\
+examples:
+  python -m platform.sweep tune_configs/quick.yaml             a first run, under a minute
+  python -m platform.sweep tune_configs/rebalance.yaml --dry-run
+  python -m platform.sweep tune_configs/rebalance.yaml --set experiment=wider --set training.width=64
+  python -m platform.sweep tune_configs/rebalance.yaml --dataset photos
+  python -m platform.sweep tune_configs/paper.yaml --address auto      on the Ray cluster of this machine
+  python -m platform.sweep --resume rebalance                  go on with an experiment as it was begun
+  python -m platform.sweep --resume rebalance --add 'tilted 0.3: {renders: classification, tilt: 0.3}'
+
+An experiment that was interrupted, even by a crash, goes on where it was when the same command is given again.
+Exit status: 0 all is well, 1 some trials failed or part of the record is missing (it is said which), 2 something is
+wrong with the input, 130 interrupted.
+"""
+
+
+def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command's options; wrong ones end the process with a sentence and status 2."""
+    parser = argparse.ArgumentParser(
+        prog="python -m platform.sweep",
+        description="Sweep the arms of a config with Ray Tune, record everything in a database, print the results.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="a YAML file, see tune_configs/")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would be trained, and how long that takes here; train nothing"
+    )
+    parser.add_argument("--resume", metavar="NAME", help="go on with this experiment, by its config in the database")
+    parser.add_argument(
+        "--add",
+        action="append",
+        metavar="ARM",
+        help="'NAME: {renders: ...}': give the finished experiment of --resume this arm, from its stored weights",
+    )
+    parser.add_argument("--dataset", nargs="+", metavar="NAME", help="use the first of these that can be had")
+    parser.add_argument("--database", default=default_database(), help=DATABASE_HELP)
+    parser.add_argument("--storage", metavar="PATH", help="folder or URL for checkpoints (default: results/ here)")
+    parser.add_argument("--address", metavar="ADDR", help="of a Ray cluster (default: $RAY_ADDRESS, else this machine)")
+    parser.add_argument(
+        "--minutes", type=float, metavar="N", help="train as many images as fit; the same as --set minutes=N"
+    )
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value of the config")
+    options = parser.parse_args(arguments)
+    if (options.config is None) == (options.resume is None):
+        parser.error("give either a CONFIG file, or --resume with an experiment's name")
+    if options.add and (options.resume is None or options.storage or options.address):
+        parser.error(
+            "--add goes with --resume and a finished experiment, whose weights stay where they are, without Ray"
+        )
+    if options.resume is not None and (options.set or options.dry_run or options.minutes):
+        parser.error("--set, --minutes and --dry-run go with a CONFIG file; an experiment is resumed as it was begun")
+    return options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -114,12 +175,12 @@ def _take_sigterm_for_interrupt() -> None:
 
 @contextmanager
 def _ray_started(address: str, source: str, say: Say) -> Iterator[None]:
-    """See `ray_cluster.ray_started`. Ray is imported no sooner than it is needed, as that takes seconds."""
+    """See `cluster.ray_started`. Ray is imported no sooner than it is needed, as that takes seconds."""
     for line in set_ray_variables(os.environ):
         say(line)
-    from platform import ray_cluster
+    from platform.running import cluster
 
-    with ray_cluster.ray_started(address, source, say):
+    with cluster.ray_started(address, source, say):
         _take_sigterm_for_interrupt()  # Ray has a handler of its own, which prints a stack
         yield
 

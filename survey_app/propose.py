@@ -20,16 +20,16 @@ from rich.console import Console
 from ruamel.yaml import YAML
 from sqlalchemy import Engine, select
 
-from db.answers import Answers, load_answers
 from db.errors import UserError, run_command
-from db.results import Contender
 from db.schema import Arm, Experiment, Study
 from db.store import DATABASE_HELP, default_database, naming_database, open_existing, read_session
-from db.studies import PLANNED_PARTICIPANTS, StudyOptions, StudySummary, SurveyError, find_study, study_summary
-from platform.arm_options import ArmOptions, as_configured, read_options
-from platform.intervals import range_text
+from db.surveys.answers import Answers, load_answers
+from db.surveys.study import PLANNED_PARTICIPANTS, StudyOptions, StudySummary, SurveyError, find_study, study_summary
+from db.sweeps.trials import Contender
+from platform.arms.options import ArmOptions, as_configured, read_options
 from platform.results import SIMULATED
-from survey_app.curve import Curve, curve_of, earlier_votes, incumbent, participants_for_width
+from platform.tables.intervals import range_text
+from survey_app.analysis.curve import Curve, curve_of, earlier_votes, incumbent, participants_for_width
 from survey_app.dashboard.rebalancing_view import best_table, how_sure_of_best
 
 QUANTILES = (12.5, 37.5, 62.5, 87.5)  # of where the best λ is: proposed are the values there

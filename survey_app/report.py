@@ -14,12 +14,12 @@ from pathlib import Path
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from db.answers import Inclusion, StudyBlinded, load_answers
 from db.errors import UserError, run_command
-from db.results import experiment_progress, newest_experiment
 from db.store import DATABASE_HELP, default_database, open_existing, read_session
-from db.studies import find_study, studies_of, study_summary
-from platform import tables
+from db.surveys.answers import Inclusion, StudyBlinded, load_answers
+from db.surveys.study import find_study, studies_of, study_summary
+from db.sweeps.trials import experiment_progress, newest_experiment
+from platform.tables import table
 from survey_app.dashboard import certainty_view, pictures_view, prediction_view, results_view, sweep_view
 from survey_app.dashboard.chosen import SIMULATED_VOTES, Chosen, describe_choice
 from survey_app.dashboard.exhibits import Exhibit, Figure, svg
@@ -49,7 +49,7 @@ nav a { margin-right: 1rem; }
   .huejury-table { max-height: none; } h2 { break-before: page; } figure, .huejury-table { break-inside: avoid; }
 }
 """
-    + tables.CSS
+    + table.CSS
 )
 
 

@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     token = "" if options.no_token else os.environ.get(TOKEN_VARIABLE) or secrets.token_urlsafe(TOKEN_BYTES)
     hosts = (*options.dashboard_host, options.dashboard_address)
     doors = [
-        Door("survey", FOLDER, options.address, options.port),
+        Door("survey", FOLDER / "participants", options.address, options.port),
         Door("dashboard", FOLDER / "dashboard", options.dashboard_address, options.dashboard_port, hosts, token),
     ]
     return run_command(lambda: serve([door for door in doors if options.only in (None, door.name)], options.database))

@@ -18,13 +18,13 @@ from scipy.special import expit
 from skimage.color import deltaE_ciede2000, rgb2lab
 from sqlalchemy import Engine, select
 
-from db import votes
-from db.enrolment import enrol
 from db.errors import run_command
-from db.pictures import pixels
 from db.schema import Answer, Image, Protocol, Question, Sample, SentinelPicture
 from db.store import DATABASE_HELP, default_database, naming_database, open_existing, read_session
-from db.studies import SurveyError, find_study, study_summary
+from db.surveys import votes
+from db.surveys.enrolment import enrol
+from db.surveys.sentinels import pixels
+from db.surveys.study import SurveyError, find_study, study_summary
 
 UNNOTICED = 8.0  # ΔE2000
 CRITERION = 10.0  # of a single picture: the evidence against it at which it is called real half the time

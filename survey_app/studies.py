@@ -15,12 +15,11 @@ import pandas as pd
 from rich.console import Console
 from sqlalchemy import Engine
 
-from db.answers import load_answers
 from db.errors import UserError, run_command
-from db.results import newest_experiment
 from db.schema import Protocol
 from db.store import DATABASE_HELP, default_database, open_existing, read_session
-from db.studies import (
+from db.surveys.answers import load_answers
+from db.surveys.study import (
     StudyOptions,
     StudySummary,
     SurveyError,
@@ -30,9 +29,10 @@ from db.studies import (
     list_studies,
     study_summary,
 )
-from platform.tables import Table
-from survey_app.export import export_study
-from survey_app.inclusions import inclusions_table
+from db.sweeps.trials import newest_experiment
+from platform.tables.table import Table
+from survey_app.analysis.archive import export_study
+from survey_app.analysis.inclusions import inclusions_table
 
 EXAMPLES = """\
 examples:

@@ -19,14 +19,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from platform.arm_options import ArmOptions, Decoding, trained_arms
-from platform.color import rgb_to_lab
-from platform.colour_counts import ColourCounts, count_colours
-from platform.compose import Task, compose
-from platform.datasets import Dataset
-from platform.hyperparameters import Hyperparameters
-from platform.palettes import BINS, CELL, COLOURS, Palette, ab_to_bin, all_colours, decode, reachable_colours
-from platform.training import load_checkpoint, save_checkpoint, train
+from platform.arms.compose import Task, compose
+from platform.arms.options import ArmOptions, Decoding, trained_arms
+from platform.color.counts import ColourCounts, count_colours
+from platform.color.lab import rgb_to_lab
+from platform.color.palettes import BINS, CELL, COLOURS, Palette, ab_to_bin, all_colours, decode, reachable_colours
+from platform.data.datasets import Dataset
+from platform.model.hyperparameters import Hyperparameters
+from platform.model.training import load_checkpoint, save_checkpoint, train
 
 # float32 everywhere, so that the numbers are the same on every processor that the tests meet.
 HYPERPARAMETERS = Hyperparameters(learning_rate=3e-3, epochs=3, width=8, depth=2, batch_size=16, precision="float32")

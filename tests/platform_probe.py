@@ -51,14 +51,14 @@ def ask_worker(process: str, resources: dict[str, float] | None = None) -> None:
 
     # result() travels by value, since this module is __main__, and answers() with it.
     ask = ray.remote(result).options(resources=resources)
-    tell(ray.get(ask.remote(process, "training")))
+    tell(ray.get(ask.remote(process, "model.training")))
 
 
 def local_ray_and_submitted_job() -> None:
     """Ask a worker of a local Ray, then submit a job to that Ray."""
     import ray
 
-    from platform.workers import ray_runtime_env
+    from platform.running.workers import ray_runtime_env
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -83,7 +83,7 @@ def second_node() -> None:
     import ray
     from ray.cluster_utils import Cluster
 
-    from platform.workers import ray_runtime_env
+    from platform.running.workers import ray_runtime_env
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     cluster.add_node(num_cpus=1, resources={"second_node": 1})
@@ -101,15 +101,15 @@ def main(process: str) -> None:
     elif process == "job":  # what `ray job submit` starts
         import ray
 
-        from platform.workers import ray_runtime_env
+        from platform.running.workers import ray_runtime_env
 
-        tell(result("job's driver", "training"))
+        tell(result("job's driver", "model.training"))
         ray.init(runtime_env=ray_runtime_env())
         ask_worker("job's worker")
     elif process == "second_node":
         second_node()
     else:
-        tell(result(process, "workers"))
+        tell(result(process, "running.workers"))
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ from sqlalchemy import Engine, select
 
 from db.schema import Participant, Question, Vote
 from db.store import open_database, read_session
-from db.studies import create_study
-from db.votes import SHORTEST_BREAK_STUDY
+from db.surveys.study import create_study
+from db.surveys.votes import SHORTEST_BREAK_STUDY
 from survey_app.settings import TOKEN_VARIABLE
 from tests.survey_data import add_experiment
 
@@ -43,12 +43,14 @@ def chromium() -> str:
 
 
 class Server:
-    """`streamlit run survey_app/app.py` on a free port of this machine, on one database.
+    """`streamlit run survey_app/participants/app.py` on a free port of this machine, on one database.
 
-    script: another one instead of survey_app/app.py.
+    script: another one instead of survey_app/participants/app.py.
     """
 
-    def __init__(self, database: str | Path, log: Path, *, script: str | Path = "survey_app/app.py") -> None:
+    def __init__(
+        self, database: str | Path, log: Path, *, script: str | Path = "survey_app/participants/app.py"
+    ) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]

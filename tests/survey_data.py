@@ -12,9 +12,12 @@ from skimage.data import chelsea
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from db.answers import Count, Inclusion, load_answers
-from db.enrolment import enrol
-from db.recording import (
+from db.schema import Arm, Question, Study, StudyArm
+from db.store import read_session, write_session
+from db.surveys.answers import Count, Inclusion, load_answers
+from db.surveys.enrolment import enrol
+from db.surveys.votes import finish_instructions, progress, record_check, record_comment, record_vote, take_break
+from db.sweeps.recording import (
     finish_experiment,
     record_arm,
     record_dataset,
@@ -25,11 +28,8 @@ from db.recording import (
     record_sample,
     record_trial,
 )
-from db.results import MeasuredTrial
-from db.schema import Arm, Question, Study, StudyArm
-from db.store import read_session, write_session
-from db.votes import finish_instructions, progress, record_check, record_comment, record_vote, take_break
-from platform.config import SweepConfig
+from db.sweeps.trials import MeasuredTrial
+from platform.running.config import SweepConfig
 
 ARMS = ("regression", "classification", "rebalanced 0.25")
 WRONG = {"left": "right", "right": "left", "real": "fake", "fake": "real"}

@@ -42,10 +42,10 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from db.enrolment import enrol
 from db.schema import Participant, Question, Study, Vote
 from db.store import open_database, read_session, write_session
-from db.studies import create_study
+from db.surveys.enrolment import enrol
+from db.surveys.study import create_study
 from survey_app.serve import DASHBOARD_NICENESS
 from tests.postgres import PostgresServer
 from tests.survey_browser import CHROMIUM_ARGUMENTS, Server, chromium

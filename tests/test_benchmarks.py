@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-# Not the sweep, of which tests/test_sweep.py runs enough.
+# Not the sweep, of which tests/running/test_sweep.py runs enough.
 SECTIONS = {
     "loss": ["ours", "dense, channel order", "dense, pixel rows", "hard labels"],
     "colour": ["ours", "scikit-image and numpy", "scikit-image and our table", "floor"],

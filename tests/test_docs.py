@@ -1,17 +1,20 @@
 """README and docs say what is true: commands, keys, files and the page that a reader follows word by word."""
 
+import ast
 import io
 import re
 import runpy
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+TOPS = ("platform", "db", "survey_app")
 PAGES = [
     "README.md",
     "CONTRIBUTING.md",
@@ -95,10 +98,28 @@ def test_make_targets_named_in_pages_are_there() -> None:
 def test_readme_is_short_and_its_tree_is_the_folder() -> None:
     readme = text_of("README.md")
     assert len(readme.splitlines()) <= 110
-    tree = readme.partition("    platform/\n")[2].partition("    db/")[0]
-    listed = set(re.findall(r"[a-z_0-9]+\.py", tree))
-    there = {path.name for path in (CHECKOUT / "platform").glob("*.py") if not path.name.startswith("__")}
-    assert listed == there
+    tree = readme.partition("## Layout\n")[2]
+    listed = set(re.findall(r"[a-z_0-9]+\.py", tree.partition("arms/")[0]))
+    assert listed == {path.name for path in (CHECKOUT / "platform").glob("*.py") if not path.name.startswith("__")}
+    rooms = {path.parent.name for top in TOPS for path in (CHECKOUT / top).glob("*/*.py")} - {"migrations"}
+    assert rooms | set(TOPS) <= set(re.findall(r"^ +([a-z_]+)/", tree, re.MULTILINE))
+
+
+def test_rooms_are_small_and_no_name_stands_twice() -> None:
+    modules = [path for top in TOPS for path in (CHECKOUT / top).rglob("*.py") if "migrations" not in path.parts]
+    modules = [path for path in modules if not path.name.startswith("__")]
+    assert max(Counter(path.parent for path in modules).values()) <= 12
+    assert {name for name, times in Counter(path.name for path in modules).items() if times > 1} == {"app.py"}
+    # Streamlit puts an app's folder first on the path, before Python's own modules.
+    beside_apps = {path.stem for path in modules if (path.parent / "app.py").exists()}
+    assert beside_apps & sys.stdlib_module_names == set()
+    classes = Counter(
+        node.name
+        for path in modules
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert {name for name, times in classes.items() if times > 1} == set()
 
 
 @pytest.mark.long
@@ -128,7 +149,7 @@ def test_an_idea_is_added_as_the_page_says(tmp_path: Path) -> None:
             (tmp_path / name).write_text(body, encoding="utf-8")
     assert kinds == ["python", "diff", "python", "yaml"]
     for arguments in (
-        ["pytest", "-q", "tests/test_hues.py"],
+        ["pytest", "-q", "tests/color/test_hues.py"],
         ["platform.sweep", "tune_configs/hues.yaml", "--dry-run"],
     ):
         done = subprocess.run(

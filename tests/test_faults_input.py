@@ -24,20 +24,20 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
-from db.enrolment import enrol, withdraw
 from db.store import open_database, write_session
-from db.studies import create_study
-from db.votes import open_study, progress, record_comment
-from platform.config import ConfigError, read_config
-from platform.datasets import DatasetError, DatasetUnavailable, load_dataset
+from db.surveys.enrolment import enrol, withdraw
+from db.surveys.study import create_study
+from db.surveys.votes import open_study, progress, record_comment
+from platform.data.datasets import DatasetError, DatasetUnavailable, load_dataset
+from platform.running.config import ConfigError, read_config
+from tests.data.test_datasets import random_images, refused
+from tests.data.test_imagenet32 import imagenet32
+from tests.db.test_faults_database import stored_votes
 from tests.faults import TIMES, count
+from tests.participants.test_survey_pages import opened, words
 from tests.survey_browser import CHECKOUT, Server
 from tests.survey_data import add_experiment, to_first_question
 from tests.survey_load import Client
-from tests.test_datasets import random_images, refused
-from tests.test_faults_database import stored_votes
-from tests.test_imagenet32 import imagenet32
-from tests.test_survey_pages import opened, words
 
 pytestmark = pytest.mark.long
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-WITH_RAY = {"platform.ray_trials", "platform.ray_cluster"}
+WITH_RAY = {"platform.running.on_ray", "platform.running.cluster"}
 # The one view that runs models, and what every reader's page begins with: nothing that participants or commands import.
 WITH_TORCH = {f"survey_app.dashboard.{name}" for name in ("photograph_view", "page", "app")}
 # What an arm, a plan and a score is: the database, the survey and its readers ask these.
-OF_MEANING = ("arm_options", "config", "hyperparameters", "scores", "trials")
+OF_MEANING = ("arms.options", "running.config", "model.hyperparameters", "color.scores", "running.plan")
 # They act when they are run, and are never imported.
-NOT_MODULES = {"platform.__main__", "db.migrations.env", "survey_app.app"}
+NOT_MODULES = {"platform.__main__", "db.migrations.env", "survey_app.participants.app"}
 
 # Imports each named module in turn; prints which of the forbidden libraries each one was the first to bring in.
 WATCH = """
@@ -100,4 +100,4 @@ def test_the_watch_sees_an_import() -> None:
 def test_participants_server_loads_nothing_of_the_dashboard() -> None:
     """Streamlit itself loads pandas, for a component's lists."""
     forbidden = {"survey_app.dashboard", "altair", "statsmodels", "vl_convert", "skimage", "torch"}
-    assert brought_by(["survey_app.survey"], forbidden) == {"survey_app.survey": []}
+    assert brought_by(["survey_app.participants.pages"], forbidden) == {"survey_app.participants.pages": []}

@@ -58,7 +58,7 @@ def standard() -> dict[str, Any]:
 def test_python_started_in_the_checkout(standard: dict[str, Any]) -> None:
     [found] = results(run([sys.executable, "-m", "tests.platform_probe", "python -m"]))
     assert found["answers"] == standard["answers"]
-    assert found["submodule"] == str(CHECKOUT / "platform" / "workers.py")
+    assert found["submodule"] == str(CHECKOUT / "platform" / "running" / "workers.py")
 
 
 def test_python_that_imported_the_standard_module_first(standard: dict[str, Any]) -> None:
@@ -66,13 +66,13 @@ def test_python_that_imported_the_standard_module_first(standard: dict[str, Any]
     program += "import conftest; from tests import platform_probe; platform_probe.main('python -I')"
     [found] = results(run([sys.executable, "-I", "-c", program]))
     assert found["answers"] == standard["answers"]
-    assert found["submodule"] == str(CHECKOUT / "platform" / "workers.py")
+    assert found["submodule"] == str(CHECKOUT / "platform" / "running" / "workers.py")
 
 
 def test_this_process(standard: dict[str, Any]) -> None:
-    found = platform_probe.result("pytest", "training")
+    found = platform_probe.result("pytest", "model.training")
     assert found["answers"] == standard["answers"]
-    assert found["submodule"] == str(CHECKOUT / "platform" / "training.py")
+    assert found["submodule"] == str(CHECKOUT / "platform" / "model" / "training.py")
 
 
 @pytest.mark.long
@@ -94,7 +94,7 @@ def test_local_ray_worker_and_submitted_job(standard: dict[str, Any]) -> None:
     assert [one["process"] for one in found] == ["local worker", "job's driver", "job's worker"]
     for one in found:
         assert one["answers"] == standard["answers"], one["process"]
-        assert Path(one["submodule"]).parts[-2:] == ("platform", "training.py")
+        assert Path(one["submodule"]).parts[-3:] == ("platform", "model", "training.py")
         assert not Path(one["submodule"]).is_relative_to(CHECKOUT)  # Ray brought it
 
 
@@ -115,7 +115,7 @@ sys.path.insert(0, {str(CHECKOUT)!r})
 import conftest  # its recipe is the one that an entry script needs
 from tests import platform_probe
 with open({str(told) + ".part"!r}, "w") as file:
-    json.dump(platform_probe.result("streamlit run", "workers"), file)
+    json.dump(platform_probe.result("streamlit run", "running.workers"), file)
 os.replace({str(told) + ".part"!r}, {str(told)!r})
 """
     )
@@ -149,7 +149,7 @@ os.replace({str(told) + ".part"!r}, {str(told)!r})
         server.wait()
     found = json.loads(told.read_text())
     assert found["answers"] == standard["answers"]
-    assert found["submodule"] == str(CHECKOUT / "platform" / "workers.py")
+    assert found["submodule"] == str(CHECKOUT / "platform" / "running" / "workers.py")
 
 
 def test_no_submodule_hides_a_name_of_the_standard_module(standard: dict[str, Any]) -> None:

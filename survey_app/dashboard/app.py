@@ -7,12 +7,10 @@ import gc
 import sys
 from pathlib import Path
 
-CHECKOUT = Path(__file__).resolve().parent.parent.parent
-
-# As in survey_app/app.py: the checkout's packages are to be found, and no module of this folder in their place.
-folder = str(CHECKOUT / "survey_app" / "dashboard")
-if sys.path[0] != str(CHECKOUT) or sys.path[-1] != folder:
-    sys.path = [str(CHECKOUT), *(entry for entry in sys.path if entry not in (str(CHECKOUT), folder)), folder]
+FOLDER = Path(__file__).resolve().parent
+CHECKOUT = str(FOLDER.parent.parent)
+if CHECKOUT not in sys.path:  # as in survey_app/participants/app.py
+    sys.path.append(CHECKOUT)
 
 import streamlit as st  # noqa: E402
 
@@ -25,5 +23,5 @@ if not gc.get_freeze_count():
     gc.freeze()
 
 st.set_page_config(page_title="HueJury", page_icon="🎨", layout="wide", initial_sidebar_state="collapsed")
-check_settings(CHECKOUT / "survey_app" / "dashboard")
+check_settings(FOLDER)
 dashboard_page()

@@ -7,15 +7,15 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from db.answers import Answers
-from db.studies import StudySummary
-from platform.intervals import Share, wilson
+from db.surveys.answers import Answers
+from db.surveys.study import StudySummary
 from platform.results import title_votes
-from platform.tables import Table
+from platform.tables.intervals import Share, wilson
+from platform.tables.table import Table
+from survey_app.analysis.inclusions import inclusions_table
+from survey_app.analysis.inference import bootstrap_shares, contrasts, planning
 from survey_app.dashboard.chosen import Chosen, choose
 from survey_app.dashboard.exhibits import COLOURS, Exhibit, Figure, interval_marks, mark_line, show_exhibits
-from survey_app.inclusions import inclusions_table
-from survey_app.inference import bootstrap_shares, contrasts, planning
 
 POWER = 0.8
 DIFFERENCES = {f"{points} points": points / 100 for points in (5, 10, 15, 20, 30)}

@@ -7,9 +7,9 @@ from typing import Literal
 import streamlit as st
 from sqlalchemy import Engine
 
-from db.answers import Answers, Inclusion
-from db.results import ExperimentSummary
-from db.studies import StudySummary
+from db.surveys.answers import Answers, Inclusion
+from db.surveys.study import StudySummary
+from db.sweeps.trials import ExperimentSummary
 
 SIMULATED_VOTES = "These votes are of simulated participants: an observer model answered, nobody else."
 
@@ -25,7 +25,7 @@ class Chosen:
     inclusion: Inclusion = "all"  # whose of these are counted
     answers: Answers | None = None  # of all of them; None where there is no study, or it hides its outcomes
     hidden: str | None = None  # until when it does
-    version: tuple[object, ...] = ()  # of the answers, see `db.answers.answers_version`
+    version: tuple[object, ...] = ()  # of the answers, see `db.surveys.answers.answers_version`
 
     @property
     def counted(self) -> Answers | None:

@@ -14,7 +14,7 @@ import streamlit as st
 import vl_convert
 
 from platform.results import SIMULATED
-from platform.tables import CSS, Table
+from platform.tables.table import CSS, Table
 
 # Okabe & Ito 2008, "Color Universal Design", without its black and yellow, which vanish on a dark or a white page.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")

@@ -3,7 +3,9 @@
 What is chosen stands in the link. Every view is a function of Chosen, in a module of its own.
 """
 
+import hmac
 import logging
+import os
 from collections.abc import Callable
 
 import streamlit as st
@@ -11,13 +13,12 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from db.answers import Answers, Inclusion, StudyBlinded, answers_version, load_answers
-from db.results import list_experiments
 from db.store import StoreError, read_session
-from db.studies import StudySummary, find_study, studies_of, study_summary
+from db.surveys.answers import Answers, Inclusion, StudyBlinded, answers_version, load_answers
+from db.surveys.study import StudySummary, find_study, studies_of, study_summary
+from db.sweeps.trials import list_experiments
 from platform.results import SIMULATED
 from survey_app.dashboard import (
-    access,
     certainty_view,
     photograph_view,
     pictures_view,
@@ -27,6 +28,7 @@ from survey_app.dashboard import (
 )
 from survey_app.dashboard.chosen import SIMULATED_VOTES, Chosen, choose, describe_choice
 from survey_app.database import database
+from survey_app.settings import TOKEN_PARAMETER, TOKEN_VARIABLE
 
 PEOPLE = "people"
 NO_STUDY = "none yet"
@@ -43,6 +45,11 @@ VIEWS: dict[str, Callable[[Chosen], None]] = {
 FOLLOWING_VOTES = ("Results", "Do scores predict people?", "How sure")  # not Pictures: they would close under readers
 REFRESH_S = 10
 
+WHERE_IT_IS = (
+    "This dashboard opens at its whole address, which ends in a token. The command that serves it, `make survey` or "
+    "`python -m survey_app.serve`, printed that address when it started: copy it from there, or ask whoever started it."
+)
+
 logger = logging.getLogger("huejury.dashboard")
 
 
@@ -58,7 +65,7 @@ STYLE = """<style>
 def dashboard_page() -> None:
     """Draw the dashboard, for whoever may see it."""
     st.html(STYLE)
-    if not access.reader_may_see():
+    if not reader_may_see():
         return
     try:
         chosen = _choose(database())
@@ -75,6 +82,24 @@ def dashboard_page() -> None:
     except SQLAlchemyError:
         logger.exception("The dashboard could not be drawn")
         st.error("The database could not be read just now; the server's log says why. Reload the page to try again.")
+
+
+def reader_may_see() -> bool:
+    """Whether this reader may see the dashboard; if not, where to find the token has been drawn.
+
+    A reader who came with the token stays, whatever becomes of the address later. A server without the variable, which
+    `survey_app.serve` did not start, lets nobody in.
+    """
+    token = os.environ.get(TOKEN_VARIABLE)
+    if token == "" or st.session_state.get("came with the token"):
+        return True
+    given = st.query_params.get(TOKEN_PARAMETER, "")
+    if token is not None and hmac.compare_digest(given.encode(), token.encode()):
+        st.session_state["came with the token"] = True
+        return True
+    st.title("HueJury")
+    st.write(WHERE_IT_IS)
+    return False
 
 
 def _choose(engine: Engine) -> Chosen | None:

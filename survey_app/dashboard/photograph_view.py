@@ -23,11 +23,13 @@ from sqlalchemy.orm import Session
 from torch import Tensor
 
 from db.errors import UserError
-from db.results import Contender, arm_results, best_contenders
 from db.store import read_session
-from platform.compose import Reading, Task
-from platform.models import Colorizer
-from platform.photographs import (
+from db.sweeps.trials import Contender, arm_results, best_contenders
+from platform.arms.compose import Reading, Task
+from platform.data.photos import PHOTOS
+from platform.model.network import Colorizer
+from platform.model.stored import load_trial
+from platform.paint.photographs import (
     SHORT_SIDE,
     Outputs,
     choose_reading,
@@ -39,8 +41,6 @@ from platform.photographs import (
     read_photograph,
     reduce_lightness,
 )
-from platform.photos import PHOTOS
-from platform.stored_models import load_trial
 from survey_app.dashboard.chosen import Chosen, choose
 from survey_app.dashboard.exhibits import save
 
@@ -60,7 +60,7 @@ torch.set_num_threads(1)
 
 
 @dataclass(frozen=True, eq=False)
-class Model:
+class LoadedModel:
     contender: Contender
     task: Task
     network: Colorizer
@@ -158,7 +158,7 @@ def load_model(_session: Session, database: str, trial_id: int) -> tuple[Task, C
     return load_trial(_session, trial_id)
 
 
-def color_by_all(session: Session, opened: Opened, contenders: list[Contender]) -> dict[str, Model]:
+def color_by_all(session: Session, opened: Opened, contenders: list[Contender]) -> dict[str, LoadedModel]:
     """Colour the photograph by every model, as far as that has not been done; returns those whose weights are there."""
     if not contenders:
         st.info("No trial has finished yet: photographs can be coloured as soon as the first has.")
@@ -173,7 +173,7 @@ def color_by_all(session: Session, opened: Opened, contenders: list[Contender]) 
                 st.warning(str(error))
                 continue
             assert network is not None  # a contender is no baseline
-            models[contender.arm] = Model(contender, task, network)
+            models[contender.arm] = LoadedModel(contender, task, network)
             if trial_id not in opened.pictures:
                 outputs = predict_outputs(opened.small, task, network)
                 opened.pictures[trial_id] = paint_preview(opened, outputs, task.readings[contender.arm])
@@ -185,7 +185,7 @@ def paint_preview(opened: Opened, outputs: Outputs, reading: Reading) -> bytes:
     return encode_photograph(paint_lightness(lightness, outputs.small, read_ab(outputs, reading)), ".jpg")
 
 
-def show_all(opened: Opened, models: dict[str, Model]) -> None:
+def show_all(opened: Opened, models: dict[str, LoadedModel]) -> None:
     """Draw the photograph, where it has colours, and what every model makes of it, side by side."""
     pictures = {arm: opened.pictures[model.contender.trial.trial_id] for arm, model in models.items()}
     alternatives = [f"{opened.name}, coloured by {arm}" for arm in pictures]
@@ -196,7 +196,7 @@ def show_all(opened: Opened, models: dict[str, Model]) -> None:
             st.image(picture, arm, width=STRIP_PX, alt=alternative)
 
 
-def find_best_classifier(models: dict[str, Model]) -> str:
+def find_best_classifier(models: dict[str, LoadedModel]) -> str:
     """The arm with the least colour error among those that have settings to try; without any, among all."""
     classifiers = [arm for arm, model in models.items() if model.task.reread is not None]
     scores = {arm: model.contender.trial.scores.get("validation", {}) for arm, model in models.items()}
@@ -204,7 +204,7 @@ def find_best_classifier(models: dict[str, Model]) -> str:
 
 
 @st.fragment
-def try_settings(opened: Opened, model: Model) -> None:
+def try_settings(opened: Opened, model: LoadedModel) -> None:
     """One model's settings, its picture beside the grey one, and the whole to take away; nothing else of the page is
     drawn again."""
     trial_id, arm = model.contender.trial.trial_id, model.contender.arm

@@ -14,15 +14,15 @@ import streamlit as st
 from skimage.color import rgb2lab
 from sqlalchemy.orm import Session
 
-from db.answers import Answers
-from db.gallery import Photograph, photographs, sample_pngs, scores_of_samples, segment_pngs, truth_pngs
-from db.pictures import encode_png, pixels
-from db.results import Contender, ExperimentSummary, arm_names, arm_results, best_contenders, contenders
 from db.store import read_session
-from db.studies import find_study
+from db.surveys.answers import Answers
+from db.surveys.sentinels import encode_png, pixels
+from db.surveys.study import find_study
+from db.sweeps.pictures import Photograph, photographs, sample_pngs, scores_of_samples, segment_pngs, truth_pngs
+from db.sweeps.trials import Contender, ExperimentSummary, arm_names, arm_results, best_contenders, contenders
+from platform.color.scores import JURY
 from platform.contact_sheet import choose_scale, convert_to_grey
 from platform.results import SIMULATED, title_votes
-from platform.scores import JURY
 from survey_app.dashboard.chosen import Chosen, choose
 from survey_app.dashboard.classes_view import class_exhibits
 from survey_app.dashboard.exhibits import Exhibit, draw_heading, file_stem, save, show_exhibits

@@ -11,14 +11,15 @@ import pandas as pd
 import streamlit as st
 from sqlalchemy.orm import Session
 
-from db.answers import Answers
-from db.gallery import scores_of_samples
 from db.store import read_session
-from platform.intervals import wilson
+from db.surveys.answers import Answers
+from db.sweeps.pictures import scores_of_samples
+from platform.color.scores import JURY, SCORES
 from platform.results import jury_note, predictions_note, title_votes
-from platform.scores import JURY, SCORES
-from platform.tables import Table
-from survey_app.agreement import predict_votes
+from platform.tables.intervals import wilson
+from platform.tables.table import Table
+from survey_app.analysis.agreement import predict_votes
+from survey_app.analysis.inference import rank_correlation
 from survey_app.dashboard.chosen import Chosen, choose
 from survey_app.dashboard.exhibits import (
     Exhibit,
@@ -29,7 +30,6 @@ from survey_app.dashboard.exhibits import (
     mark_note,
     show_exhibits,
 )
-from survey_app.inference import rank_correlation
 
 BETTER = {True: "higher", False: "lower", None: "near 1"}
 SCORE_LIMITS = 2.093  # standard errors: the 97.5 % point of Student's t with as many groups of images, 20, less one

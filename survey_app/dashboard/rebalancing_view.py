@@ -6,11 +6,11 @@ from dataclasses import asdict
 import altair as alt
 import pandas as pd
 
-from db.answers import Answers
-from platform.intervals import wilson
+from db.surveys.answers import Answers
 from platform.results import title_votes
-from platform.tables import Table
-from survey_app.curve import Curve, Votes, confirmed_share, curve_of
+from platform.tables.intervals import wilson
+from platform.tables.table import Table
+from survey_app.analysis.curve import Curve, Votes, confirmed_share, curve_of
 from survey_app.dashboard.exhibits import NEUTRAL, Exhibit, Figure, mark_note
 from survey_app.dashboard.prediction_view import votes_against
 

@@ -4,15 +4,15 @@ photograph, also over λ."""
 import streamlit as st
 from sqlalchemy.orm import Session
 
-from db.results import replicate_scores
 from db.store import read_session
+from db.sweeps.trials import replicate_scores
 from platform.results import results_tables
-from platform.seeds import seed_tables
-from survey_app.curve import earlier_votes
+from platform.tables.seeds import seed_tables
+from survey_app.analysis.curve import earlier_votes
+from survey_app.analysis.finding import state_finding, state_no_votes
 from survey_app.dashboard import pictures_view, rebalancing_view
 from survey_app.dashboard.chosen import Chosen
 from survey_app.dashboard.exhibits import Exhibit, show_exhibits
-from survey_app.finding import state_finding, state_no_votes
 
 
 def show(chosen: Chosen) -> None:

@@ -10,10 +10,9 @@ import streamlit as st
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from db.results import ExperimentSummary, best_trials
 from db.schema import Experiment, TrialStatus
 from db.store import read_session
-from db.sweeps import (
+from db.sweeps.course import (
     UNDER_WAY,
     SweepProgress,
     SweptTrial,
@@ -21,11 +20,12 @@ from db.sweeps import (
     sweep_progress,
     swept_trials,
 )
-from platform.config import Range, SweepConfig, recorded_config
+from db.sweeps.trials import ExperimentSummary, best_trials
+from platform.color.scores import SCORES
 from platform.results import STATUSES, short
-from platform.scores import SCORES
-from platform.tables import Table
-from platform.trials import rows_in_all, rungs
+from platform.running.config import Range, SweepConfig, recorded_config
+from platform.running.plan import rows_in_all, rungs
+from platform.tables.table import Table
 from survey_app.dashboard.chosen import Chosen, choose
 from survey_app.dashboard.exhibits import COLOURS, Exhibit, Figure, arm_scale, show_exhibits
 

@@ -1,0 +1,402 @@
+"""Studies: which contenders of which experiment people compare, and how. Created and closed, never changed."""
+
+import json
+import re
+import secrets
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, get_args
+from urllib.parse import urlsplit
+
+from sqlalchemy import Engine, Select, String, cast, func, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from db.errors import UserError
+from db.schema import (
+    Arm,
+    Experiment,
+    Image,
+    Participant,
+    Protocol,
+    Question,
+    Sample,
+    SentinelPicture,
+    Study,
+    StudyArm,
+    StudyStatus,
+    Trial,
+    Vote,
+    values_for,
+)
+from db.store import read_session, write_session
+from db.surveys.answers import ExclusionRule
+from db.surveys.schedule import Plan
+from db.surveys.sentinels import sentinel_pngs
+from db.sweeps.trials import arm_results, best_contenders, experiment_and_dataset, experiment_progress
+
+CONSENT_VERSION = "1"
+QUESTIONS, PRACTICE, SENTINEL_SHARE, EXPOSURE_MS = 40, 10, 0.1, 1000  # Zhang et al. 2016, section 3.1
+PLANNED_PARTICIPANTS = 30
+FEWEST_IMAGES = 5
+ID_PARAMETER = "PROLIFIC_PID"
+
+
+TOKEN_PARAMETER = "huejury"  # of a participant's link: their token; other systems' links say participant, id, ...
+STUDY_PARAMETER = "study"
+
+
+class SurveyError(UserError):
+    """The survey cannot do as asked; the message is one sentence that a page or a command may show."""
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """How a study asks, as its maker says it."""
+
+    name: str | None = None  # by default the experiment's
+    arms: Sequence[str] | None = None  # names, each with its best trial, or "arm=number"; None: all but baselines
+    protocol: Protocol = "pair"
+    question_count: int = QUESTIONS
+    practice_count: int = PRACTICE
+    sentinel_share: float = SENTINEL_SHARE  # of the questions, from 0 to 1/3
+    exposure_ms: int | None = EXPOSURE_MS  # None: until answered
+    seed: int | None = None  # of the sentinels' colours; None: drawn
+    planned_participants: int = PLANNED_PARTICIPANTS
+    sentinels_wrong_at_most: int | None = None  # exclusion rule; None: 1 where there are four sentinels or more, else 0
+    hidden_at_most: int | None = None  # exclusion rule: votes given while the page was hidden; None: any number
+    consent_version: str = CONSENT_VERSION
+    completion_url: str | None = None
+    blinded: bool = False  # outcomes stay hidden until the planned participants have finished, or it is closed
+    id_parameter: str = ID_PARAMETER  # of the link, by which a recruiting system tells its participants apart
+
+    @property
+    def sentinel_count(self) -> int:
+        return round(self.sentinel_share * self.question_count)
+
+    @property
+    def exclusion_rule(self) -> ExclusionRule:
+        wrong = self.sentinels_wrong_at_most
+        if wrong is None and self.sentinel_count:
+            wrong = 1 if self.sentinel_count >= 4 else 0
+        return ExclusionRule(sentinels_wrong_at_most=wrong, hidden_at_most=self.hidden_at_most)
+
+    def check(self) -> None:
+        """Raise SurveyError for what no study can be."""
+        if self.name is not None and not is_name(self.name):
+            raise SurveyError("A study's name has 1 to 100 printable characters.")
+        if self.protocol not in get_args(Protocol):
+            raise SurveyError("The protocol is pair or single.")
+        if min(self.question_count, self.planned_participants) < 1 or min(self.practice_count, self.sentinel_count) < 0:
+            raise SurveyError("A study needs at least one question and one planned participant, no negative numbers.")
+        if min(self.sentinels_wrong_at_most or 0, self.hidden_at_most or 0) < 0:
+            raise SurveyError("An exclusion rule's numbers begin at 0.")
+        if self.seed is not None and not 0 <= self.seed < 2**63:
+            raise SurveyError("A seed is a whole number from 0 to 2^63 - 1.")
+        if self.exposure_ms is not None and not 1 <= self.exposure_ms <= 60_000:
+            raise SurveyError("An exposure is a whole number of milliseconds from 1 to 60000, or none: until answered.")
+        if self.completion_url is not None and urlsplit(self.completion_url).scheme not in ("http", "https"):
+            raise SurveyError(f"The completion link {self.completion_url!r} should begin with https://.")
+        if not self.consent_version.strip() or len(self.consent_version) > 50:
+            raise SurveyError("A consent version has 1 to 50 characters.")
+        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,50}", self.id_parameter):
+            raise SurveyError("A link's parameter has 1 to 50 letters, digits, dots, hyphens and underscores.")
+        if self.id_parameter in (TOKEN_PARAMETER, STUDY_PARAMETER):
+            raise SurveyError(f"The link's parameter {self.id_parameter!r} is HueJury's own; name another one.")
+
+
+@dataclass(frozen=True)
+class StudyView:
+    """What a participant's page may know of a study."""
+
+    name: str
+    status: StudyStatus
+    protocol: Protocol
+    question_count: int
+    practice_count: int
+    exposure_ms: int | None  # None: until answered
+    consent_version: str
+    completion_url: str | None
+    id_parameter: str
+
+
+@dataclass(frozen=True)
+class StudySummary:
+    """A study as its makers see it. Counts of participants and of votes (on main questions) are people's."""
+
+    view: StudyView
+    plan: Plan
+    experiment: str
+    dataset: str
+    created_at: datetime
+    closed_at: datetime | None
+    seed: int
+    planned_participants: int
+    exclusion_rule: ExclusionRule
+    arms: tuple[str, ...]
+    participants: int
+    finished: int
+    without_id: int  # participants in whose link view.id_parameter was missing, or no id
+    votes: int
+    flagged: dict[str, int]  # votes by flag, see `db.surveys.votes.Flag`
+    simulated: int  # participants
+    blinded: bool
+
+    @property
+    def sentinel_count(self) -> int:
+        return self.plan.sentinel_count
+
+    @property
+    def images(self) -> int:
+        return self.plan.images
+
+    @property
+    def under_way(self) -> int:
+        return self.participants - self.finished
+
+
+def create_study(engine: Engine, experiment: str, **options: Any) -> StudySummary:
+    """Create an open study of an experiment; options: the fields of StudyOptions.
+
+    Raises UserError for anything that cannot be, an unknown experiment among it.
+    """
+    wanted = StudyOptions(**options)
+    wanted.check()
+    name = experiment if wanted.name is None else wanted.name
+    with read_session(engine) as session:
+        if session.scalar(select(Study.id).where(Study.name == name)) is not None:
+            raise SurveyError(f"There is a study {name!r} already, and a study never changes; choose another name.")
+        contenders = _contenders(session, experiment, wanted.arms)
+        truths = {image.id: image.truth_png for image in _common_images(session, contenders)}
+        study = _new_study(name, experiment_progress(session, experiment).id, wanted)
+    plan_for(study, len(contenders), len(truths)).check()
+    sentinels = sentinel_pngs(truths, study.seed)  # takes seconds, in which participants go on voting
+    try:
+        with write_session(engine) as session:
+            session.add(study)
+            session.flush()
+            session.add_all(
+                StudyArm(
+                    study_id=study.id,
+                    experiment_id=study.experiment_id,
+                    arm_id=arm_id,
+                    trial_id=trial_id,
+                    position=position,
+                )
+                for position, (arm_id, trial_id) in enumerate(contenders)
+            )
+            session.add_all(
+                SentinelPicture(study_id=study.id, image_id=image, donor_image_id=donor, png=png)
+                for image, (png, donor) in sentinels.items()
+            )
+    except IntegrityError as error:
+        raise SurveyError(
+            f"The study {name!r} could not be stored ({error.orig}); was it created meanwhile?"
+        ) from error
+    return study_summary(engine, name)
+
+
+def _new_study(name: str, experiment_id: int, options: StudyOptions) -> Study:
+    columns = [column.key for column in Study.__table__.columns]
+    chosen = {column: getattr(options, column) for column in columns if hasattr(options, column)}
+    changed = {
+        "name": name,
+        "seed": secrets.randbits(32) if options.seed is None else options.seed,
+        "exclusion_rule": asdict(options.exclusion_rule),
+    }
+    return Study(**chosen | changed, created_at=datetime.now(UTC), status="open", experiment_id=experiment_id)
+
+
+def open_study_of(engine: Engine, experiment: str, *, say: Callable[[str], None] = print) -> StudySummary | None:
+    """The newest study of the experiment; if it has none, one with the default protocol is created, shorter where there
+    are too few pictures for it. None, with a word why, where there is nothing to ask about. Raises UserError if there
+    is no such experiment."""
+    with read_session(engine) as session:
+        experiment_id = experiment_progress(session, experiment).id
+        known = next(iter(studies_of(session, experiment_id)), None)
+        planned = session.get_one(Experiment, experiment_id).config.get("participants", PLANNED_PARTICIPANTS)
+        taken = set(session.scalars(select(Study.name)))
+        contenders = _contenders(session, experiment, None)
+        images = len(_common_images(session, contenders)) if contenders else 0
+    if known is not None:
+        return study_summary(engine, known.name)
+    if images < FEWEST_IMAGES:
+        say(f"No survey was opened: the finished trials share pictures of {images} images, {FEWEST_IMAGES} are needed.")
+        return None
+    practice = PRACTICE if images >= QUESTIONS + PRACTICE else images // 5
+    questions = min(QUESTIONS, images - practice)
+    name = next(name for name in (experiment, *(f"{experiment} {n}" for n in range(2, 10_000))) if name not in taken)
+    try:
+        return create_study(
+            engine,
+            experiment,
+            name=name,
+            question_count=questions,
+            practice_count=practice,
+            planned_participants=planned,
+        )
+    except UserError as error:
+        say(f"No survey was opened: {error}")
+        return None
+
+
+def close_study(engine: Engine, name: str) -> StudySummary:
+    """Close a study: it takes no more participants and no more votes; what was answered counts. Closing it again
+    changes nothing. Raises SurveyError if there is none of that name."""
+    with write_session(engine) as session:
+        session.execute(
+            update(Study)
+            .where(Study.name == name, Study.status == "open")
+            .values(status="closed", closed_at=datetime.now(UTC))
+        )
+    return study_summary(engine, name)
+
+
+def newest_open(session: Session) -> Study | None:
+    return session.scalar(_newest().where(Study.status == "open").limit(1))
+
+
+def find_study(session: Session, name: str | None) -> Study:
+    """The study of that name, or the newest open one, or the newest. Raises SurveyError with the names there are."""
+    if name is None:
+        found = newest_open(session) or session.scalar(_newest().limit(1))
+        if found is None:
+            raise SurveyError(
+                "There is no study yet; finish a sweep, or create one: python -m survey_app.studies create."
+            )
+        return found
+    found = session.scalar(select(Study).where(Study.name == name)) if is_name(name) else None
+    if found is None:
+        names = ", ".join(session.scalars(select(Study.name).order_by(Study.created_at.desc()).limit(5)))
+        raise SurveyError(f"There is no study {name!r}; there is {names or 'none yet'}.")
+    return found
+
+
+def study_summary(engine: Engine, name: str) -> StudySummary:
+    """One study. Raises SurveyError if there is none of that name."""
+    with read_session(engine) as session:
+        return _summary(session, find_study(session, name))
+
+
+def list_studies(engine: Engine) -> list[StudySummary]:
+    """All studies, newest first."""
+    with read_session(engine) as session:
+        return [_summary(session, study) for study in session.scalars(_newest())]
+
+
+def studies_of(session: Session, experiment_id: int) -> list[Study]:
+    """An experiment's studies, newest first."""
+    return list(session.scalars(_newest().where(Study.experiment_id == experiment_id)))
+
+
+def is_name(text: str) -> bool:
+    """Whether a study could be called that; no database could even be asked for every string."""
+    return bool(text.strip()) and len(text) <= 100 and text.isprintable()
+
+
+def view_of(study: Study) -> StudyView:
+    return StudyView(**values_for(StudyView, study))
+
+
+def plan_for(study: Study, arms: int, images: int) -> Plan:
+    """The plan of a study with so many contenders and images."""
+    return Plan(arms=arms, images=images, **values_for(Plan, study))
+
+
+def plan_of(session: Session, study: Study) -> tuple[Plan, list[StudyArm], list[int]]:
+    """The study's plan, its contenders in the plan's order, and its images' ids in the plan's order."""
+    arms = list(session.scalars(select(StudyArm).where(StudyArm.study_id == study.id).order_by(StudyArm.position)))
+    images = list(
+        session.scalars(
+            select(SentinelPicture.image_id)
+            .where(SentinelPicture.study_id == study.id)
+            .order_by(SentinelPicture.image_id)
+        )
+    )
+    return plan_for(study, len(arms), len(images)), arms, images
+
+
+def _newest() -> Select[Study]:
+    return select(Study).order_by(Study.created_at.desc(), Study.id.desc())
+
+
+def _contenders(session: Session, experiment: str, wanted: Sequence[str] | None) -> list[tuple[int, int]]:
+    """The ids of the arms and of the trial that stands for each, in the arms' order."""
+    results = arm_results(session, experiment)
+    if wanted is None:
+        return [(contender.arm_id, contender.trial.trial_id) for contender in best_contenders(results)]
+    by_name = {result.arm: result for result in results}
+    chosen: dict[str, int] = {}
+    for text in wanted:
+        name, equals, number = (text, "", "") if text in by_name else text.rpartition("=")
+        result = by_name.get(name)
+        if result is None:
+            raise SurveyError(f"Experiment {experiment!r} has no arm {text!r}; it has {', '.join(by_name)}.")
+        if name in chosen:
+            raise SurveyError(f"The arm {name!r} is named twice; a study has one trial of an arm.")
+        if equals:
+            finished = (Trial.arm_id == result.arm_id, Trial.status == "finished")
+            numbers = dict(
+                session.execute(select(Trial.number, Trial.id).where(*finished).order_by(Trial.number)).all()
+            )
+            trial_id = numbers.get(int(number)) if number.isdecimal() else None
+            if trial_id is None:
+                listed = ", ".join(str(known) for known in numbers) or "none"
+                raise SurveyError(f"The arm {name!r} has no finished trial {number!r}; finished: {listed}.")
+            chosen[name] = trial_id
+        elif result.best is None:
+            raise SurveyError(f"The arm {name!r} has no finished trial yet.")
+        else:
+            chosen[name] = result.best.trial_id
+    return [(result.arm_id, chosen[result.arm]) for result in results if result.arm in chosen]
+
+
+def _common_images(session: Session, contenders: Sequence[tuple[int, int]]) -> list[Image]:
+    """The images of which every contender has a picture."""
+    trials = [trial_id for _, trial_id in contenders]
+    in_all = (
+        select(Sample.image_id)
+        .where(Sample.trial_id.in_(trials))
+        .group_by(Sample.image_id)
+        .having(func.count() == len(trials))
+    )
+    return list(session.scalars(select(Image).where(Image.id.in_(in_all)).order_by(Image.id)))
+
+
+def _summary(session: Session, study: Study) -> StudySummary:
+    experiment, dataset = experiment_and_dataset(session, study)
+    plan, study_arms, _ = plan_of(session, study)
+    names = dict(session.execute(select(Arm.id, Arm.name).where(Arm.experiment_id == study.experiment_id)).all())
+    people = (Participant.study_id == study.id, Participant.simulated.is_(False))
+    participants, finished, with_id = session.execute(
+        select(func.count(), func.count(Participant.finished_at), func.count(Participant.external_id)).where(*people)
+    ).one()
+    flags = cast(Vote.flags, String)
+    votes_by_flags = session.execute(
+        select(flags, func.count())
+        .join(Question, Question.id == Vote.question_id)
+        .join(Participant, Participant.id == Question.participant_id)
+        .where(*people, Question.phase == "main")
+        .group_by(flags)
+    ).all()
+    flagged: Counter[str] = Counter()
+    for listed, count in votes_by_flags:
+        flagged.update(dict.fromkeys(json.loads(listed), count))
+    simulated = select(func.count()).where(Participant.study_id == study.id, Participant.simulated.is_(True))
+    changed = {"exclusion_rule": ExclusionRule(**study.exclusion_rule)}
+    return StudySummary(
+        view=view_of(study),
+        plan=plan,
+        experiment=experiment,
+        dataset=dataset,
+        arms=tuple(names[arm.arm_id] for arm in study_arms),
+        participants=participants,
+        finished=finished,
+        without_id=participants - with_id,
+        votes=sum(count for _, count in votes_by_flags),
+        flagged=dict(flagged),
+        simulated=session.scalar(simulated) or 0,
+        **values_for(StudySummary, study) | changed,
+    )

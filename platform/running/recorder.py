@@ -1,0 +1,285 @@
+"""Writes what a sweep's driver is told to the database, and nobody else writes a sweep's rows. Knows nothing of Ray.
+
+What the database cannot take at once waits in memory. A trial's older checkpoint is deleted only once the report that
+names the newer one is committed: whenever the driver is killed, the checkpoint that the database names is there.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from db.errors import UserError
+from db.schema import ExperimentStatus, TrialStatus
+from db.store import explain, read_session, shown_name, write_session
+from db.sweeps import recording
+from db.sweeps.drivers import Drive, DrivenElsewhereError
+from platform.arms.options import renderings
+from platform.model.evaluation import Scores
+from platform.model.storage import delete_folder
+from platform.paint.samples import Painted, read_samples
+from platform.running.config import SweepConfig
+from platform.running.plan import History, PlannedTrial, is_replicate, plan_replicates, trials_per_arm
+from platform.running.progress import Progress
+
+RETRY_AFTER_S = 5.0
+LAST_RETRIES_S = 300.0
+
+Report = dict[str, Any]
+"""What a worker reports after an epoch: a `training.EpochReport` in plain values, without the checkpoint, and with each
+arm's scores as `score_columns` of them."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The ids of a sweep's rows."""
+
+    experiment: int
+    run: int  # of the driver
+    arms: dict[str, int]
+    images: dict[int, int]  # the samples, by index in the validation split
+
+
+def score_columns(of_splits: Mapping[str, Scores]) -> dict[str, Any]:
+    """An arm's scores by split, in plain values, as `db.schema.Report` has columns for them."""
+    return {
+        "scores": {split: scores.values for split, scores in of_splits.items()},
+        "standard_errors": {split: scores.standard_errors for split, scores in of_splits.items()},
+        "class_bin_accuracy": {
+            split: scores.class_bin_accuracy for split, scores in of_splits.items() if scores.class_bin_accuracy
+        },
+    }
+
+
+class Recorder:
+    """Writes one sweep's trials, in order, and tells the progress display of them. An arm that renders another has a
+    row for each of that arm's trials, with the same state and from the same reports."""
+
+    def __init__(
+        self,
+        drive: Drive,
+        config: SweepConfig,
+        rows: Rows,
+        histories: dict[str, History],  # by trained arm
+        progress: Progress,
+    ) -> None:
+        self.problems: list[str] = []  # what could not be recorded at all
+        self.unwritten: str | None = None  # after `close`: what is lost, and why
+        self.driven_elsewhere: DrivenElsewhereError | None = None  # once it is, nothing is recorded any more
+        self.histories = histories
+        self.progress = progress
+        self._drive = drive
+        self._config = config
+        self._rows = rows
+        self._begun: dict[tuple[str, int], PlannedTrial] = {}  # those that have not ended
+        self._last: dict[tuple[str, int], Report] = {}
+        self._queue: deque[Callable[[Session], object]] = deque()
+        self._retry_at = 0.0
+        self._reason = ""
+
+    @property
+    def ended(self) -> dict[tuple[str, int], TrialStatus]:
+        """By trained arm and number."""
+        return {
+            (arm, number): status for arm, history in self.histories.items() for number, status in history.ended.items()
+        }
+
+    @property
+    def is_complete(self) -> bool:
+        searched = [number for _, number in self.ended if not is_replicate(self._config, number)]
+        if len(searched) < len(self.histories) * trials_per_arm(self._config):
+            return False
+        replicates = plan_replicates(self._config, self.histories)
+        return all((planned.arm, planned.number) in self.ended for planned in replicates)
+
+    def count_as_ended(self, planned: PlannedTrial, status: TrialStatus) -> None:
+        """From now on it counts as ended, as an earlier run of the driver has recorded."""
+        self.histories[planned.arm].begun[planned.number] = planned.hyperparameters
+        self.histories[planned.arm].ended[planned.number] = status
+
+    def record_plan(self, planned: Sequence[PlannedTrial]) -> None:
+        """These have not ended; all that have were said before."""
+        for trial in planned:
+            self._begin(trial)
+
+        def write(session: Session) -> None:
+            for trial in planned:
+                self._record_trial(session, trial, "pending")
+
+        self._write(write)
+
+    def forget_reports(self, planned: PlannedTrial) -> None:
+        """Its checkpoint is gone, and with it what its reports stand for."""
+
+        def write(session: Session) -> None:
+            recording.forget_reports(session, list(self._record_trial(session, planned, "pending").values()))
+
+        self.histories[planned.arm].forget(planned.number)
+        self._write(write)
+
+    def record_start(self, planned: PlannedTrial) -> None:
+        self._begin(planned)
+        self._write(lambda session: self._record_trial(session, planned, "running"))
+
+    def record_wait(self, planned: PlannedTrial) -> None:
+        """It has come to a rung, and goes on or ends when the arm's others are there."""
+        self._write(lambda session: self._record_trial(session, planned, "pending"))
+
+    def record_report(self, planned: PlannedTrial, report: Report, checkpoint: str) -> None:
+        def write(session: Session) -> str | None:
+            old = recording.checkpoint_of(session, self._rows.arms[planned.arm], planned.number)
+            for arm, trial_id in self._record_trial(session, planned, "running").items():
+                recording.record_report(
+                    session,
+                    trial_id,
+                    run_id=self._rows.run,
+                    **{name: report[name] for name in ("epoch", "images_seen", "seconds", "device", "loss")},
+                    **report["scores"][arm],
+                    checkpoint=checkpoint,
+                )
+            return old if old != checkpoint else None
+
+        before = self._last.get((planned.arm, planned.number))
+        self._last[planned.arm, planned.number] = report
+        self._write(write)
+        if before is not None or report["epoch"] == 1:  # else its first epoch after a resume, begun elsewhere
+            seconds = report["seconds"] - (before["seconds"] if before else 0.0)
+            self.progress.count_epoch(planned, seconds)
+
+    def record_end(
+        self, planned: PlannedTrial, status: TrialStatus, reason: str | None, checkpoint: str | None
+    ) -> None:
+        key = planned.arm, planned.number
+        painted: dict[str, Painted] = {}
+        if status == "finished" and self._rows.images and checkpoint is not None:
+            with suppress(OSError, UserError, ValueError):  # `complete_samples` tries again, and says it
+                painted = read_samples(checkpoint)
+        self._begun.pop(key, None)
+        self.count_as_ended(planned, status)
+
+        def write(session: Session) -> None:
+            for arm, trial_id in self._record_trial(session, planned, status, reason).items():
+                if arm in painted:
+                    record_samples(session, trial_id, self._rows.images, painted[arm], self._config.epochs)
+
+        self._write(write)
+        last = self._last.get(key, {})
+        self.progress.say_end(planned, status, reason, last.get("epoch", 0), last.get("loss"))
+
+    def say_retry(self, planned: PlannedTrial, reason: str) -> None:
+        self.progress.say(f"{planned.name} failed and is tried again from its checkpoint: {reason}")
+
+    def flush(self) -> bool:
+        """Write what waits, in order; return whether nothing waits any more."""
+        if self._queue and time.monotonic() < self._retry_at:
+            return False
+        while self._queue:
+            old_checkpoint: object = None
+            try:
+                with write_session(self._drive.engine) as session:
+                    self._drive.renew(session)
+                    old_checkpoint = self._queue[0](session)
+            except DrivenElsewhereError as error:
+                self.driven_elsewhere = error
+                self._queue.clear()
+                return True
+            except OperationalError as error:  # locked, or the disk is full
+                self._reason = explain(error, shown_name(self._drive.engine.url))
+                if not self._retry_at:
+                    self.progress.say(f"{self._reason} Until then results wait in memory.")
+                self._retry_at = time.monotonic() + RETRY_AFTER_S
+                return False
+            except Exception as error:  # one that Ray met would end the sweep
+                self.problems.append(f"a record was refused ({error})")
+            self._queue.popleft()
+            if isinstance(old_checkpoint, str):
+                delete_folder(old_checkpoint)
+        self._retry_at = 0.0
+        return True
+
+    def close(self) -> ExperimentStatus:
+        """Write what is left, patiently, and how the experiment ended; nothing else may be called any more."""
+        for planned in self._begun.values():
+            self._queue.append(partial(self._record_trial, planned=planned, status="pending"))
+        status: ExperimentStatus = "interrupted"
+        if self.is_complete:
+            status = "failed" if set(self.ended.values()) == {"failed"} else "finished"
+        experiment_id = self._rows.experiment
+        self._queue.append(lambda session: recording.finish_experiment(session, experiment_id, status))
+        give_up_at = time.monotonic() + LAST_RETRIES_S
+        while not self.flush() and time.monotonic() < give_up_at:
+            time.sleep(1)
+        waiting = len(self._queue)
+        self.unwritten = f"{waiting} records could not be written. {self._reason}" if waiting else None
+        return status
+
+    def _begin(self, planned: PlannedTrial) -> None:
+        self._begun[planned.arm, planned.number] = planned
+        self.histories[planned.arm].begun[planned.number] = planned.hyperparameters
+
+    def _write(self, write: Callable[[Session], object]) -> None:
+        self._queue.append(write)
+        self.flush()
+
+    def _record_trial(
+        self, session: Session, planned: PlannedTrial, status: TrialStatus, reason: str | None = None
+    ) -> dict[str, int]:
+        """Record the trial in its arm and in those that render it; return the rows' ids by arm."""
+        return {
+            arm: recording.record_trial(
+                session,
+                experiment_id=self._rows.experiment,
+                arm_id=self._rows.arms[arm],
+                number=planned.number,
+                replicate=is_replicate(self._config, planned.number),
+                hyperparameters=asdict(planned.hyperparameters),
+                seed=planned.hyperparameters.seed,
+                status=status,
+                failure_reason=reason,
+            )
+            for arm in (planned.arm, *renderings(self._config.arms, planned.arm))
+        }
+
+
+def record_samples(session: Session, trial_id: int, image_ids: dict[int, int], painted: Painted, epoch: int) -> None:
+    for index, picture in painted.pictures.items():
+        if index in image_ids:
+            recording.record_sample(
+                session,
+                trial_id=trial_id,
+                image_id=image_ids[index],
+                epoch=epoch,
+                decoding=painted.decoding,
+                png=picture.png,
+                scores=picture.scores,
+                segments_png=picture.segments_png,
+            )
+
+
+def complete_samples(engine: Engine, experiment_id: int) -> list[str]:
+    """Record the sample pictures that finished trials lack, from their checkpoints; return what is still missing."""
+    problems = []
+    with read_session(engine) as session:
+        image_ids = recording.sample_images(session, experiment_id)
+        lacking = recording.trials_without_samples(session, experiment_id, len(image_ids))
+    for trial in lacking:
+        try:
+            if trial.checkpoint is None:
+                raise ValueError("it has no checkpoint")
+            painted = read_samples(trial.checkpoint).get(trial.arm, Painted(None, {}))
+            if missing := image_ids.keys() - painted.pictures.keys():
+                raise ValueError(f"{trial.checkpoint} lacks {len(missing)} of them")
+        except (OSError, UserError, ValueError) as error:
+            reason = str(error).partition("\n")[0]
+            problems.append(f"The sample pictures of {trial.arm} #{trial.number} are missing ({reason}).")
+            continue
+        with write_session(engine) as session:
+            record_samples(session, trial.id, image_ids, painted, trial.epochs_done)
+    return problems
