@@ -21,7 +21,6 @@ from db.errors import UserError, run_command
 from db.store import DATABASE_HELP, default_database, read_session
 from db.surveys.sentinels import encode_png
 from platform.arms.compose import Reading, Task
-from platform.contact_sheet import PICTURE_PX, paste_sheet
 from platform.model.network import Colorizer
 from platform.model.stored import finished_models, load_trial, name_file
 from platform.paint.photographs import (
@@ -33,6 +32,7 @@ from platform.paint.photographs import (
     encode_photograph,
     read_photograph,
 )
+from platform.paint.sheet import PICTURE_PX, paste_sheet
 from platform.tables.experiment import open_experiment
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")

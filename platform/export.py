@@ -32,8 +32,7 @@ from platform.model.network import Colorizer
 from platform.model.stored import finished_models, load_trial, name_file
 from platform.paint import standalone
 from platform.paint.photographs import SHORT_SIDE
-from platform.results import SIMULATED
-from platform.tables.intervals import wilson
+from platform.tables.intervals import SIMULATED, wilson
 
 CARD = """\
 # {experiment}: {arm}

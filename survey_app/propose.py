@@ -27,8 +27,7 @@ from db.surveys.answers import Answers, load_answers
 from db.surveys.study import PLANNED_PARTICIPANTS, StudyOptions, StudySummary, SurveyError, find_study, study_summary
 from db.sweeps.trials import Contender
 from platform.arms.options import ArmOptions, as_configured, read_options
-from platform.results import SIMULATED
-from platform.tables.intervals import range_text
+from platform.tables.intervals import SIMULATED, range_text
 from survey_app.analysis.curve import Curve, curve_of, earlier_votes, incumbent, participants_for_width
 from survey_app.dashboard.rebalancing_view import best_table, how_sure_of_best
 

@@ -25,12 +25,10 @@ from platform.arms.options import BASELINES, ArmOptions, rebalancing_of, trained
 from platform.color.counts import ColourCounts, count_colours
 from platform.color.palettes import centers_as_list
 from platform.data.datasets import Dataset
-from platform.jury import judge
 from platform.model.evaluation import Scores, evaluate_splits
 from platform.model.hyperparameters import Hyperparameters
 from platform.model.storage import CHECKPOINT_FILE, delete_all_but, has_file, join
 from platform.paint.samples import Painted, choose_sample_indices, encode_truths, paint_samples
-from platform.results import print_results, report_failures
 from platform.running.budget import Costs, fit_to_seconds, slots
 from platform.running.config import MAY_CHANGE, SweepConfig, changes_between
 from platform.running.plan import (
@@ -45,6 +43,8 @@ from platform.running.plan import (
 from platform.running.preparation import SweepError, describe_machine, find_code_version, load_data
 from platform.running.progress import Progress, command_for, command_to_ask, command_to_resume, say_on
 from platform.running.recorder import Recorder, Rows, complete_samples, record_samples, score_columns
+from platform.running.verdict import judge
+from platform.tables.outcome import print_results, report_failures
 
 MEASURED_S = 1.0  # of each arm and kind of training, where the sweep is to fit into minutes; else a fifth of it
 ENDED: tuple[TrialStatus, ...] = ("finished", "stopped_early", "failed")

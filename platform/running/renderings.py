@@ -26,13 +26,11 @@ from platform.arms.compose import Reading
 from platform.arms.options import ArmOptions, read_options, rebalancing_of, renderings
 from platform.color.scores import JURY
 from platform.data.datasets import Dataset
-from platform.jury import judge
 from platform.model.evaluation import evaluate_splits
 from platform.model.hyperparameters import Hyperparameters
 from platform.model.stored import load_trial
 from platform.model.training import autocast_dtype, pick_device
 from platform.paint.samples import Painted, paint_samples
-from platform.results import print_results
 from platform.running.config import SweepConfig, arm_mistakes
 from platform.running.preparation import (
     SweepError,
@@ -43,6 +41,8 @@ from platform.running.preparation import (
 )
 from platform.running.progress import Say, say_on
 from platform.running.recorder import record_samples, score_columns
+from platform.running.verdict import judge
+from platform.tables.outcome import print_results
 
 READ: tuple[TrialStatus, ...] = ("finished", "stopped_early")  # trials whose weights are read; pictures: if finished
 

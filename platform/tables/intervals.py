@@ -4,6 +4,8 @@
 
 from dataclasses import dataclass
 
+SIMULATED = "simulated participants"
+
 
 @dataclass(frozen=True)
 class Share:
@@ -50,3 +52,8 @@ def range_text(low: float | None, high: float | None) -> str:
     if low is None or high is None:
         return "–"
     return f"{100 * low:.0f}–{100 * high:.0f}\N{NO-BREAK SPACE}%"
+
+
+def title_votes(text: str, *, simulated: bool) -> str:
+    """A title of what votes are in: it says so where nobody voted."""
+    return f"{text} ({SIMULATED})" if simulated else text

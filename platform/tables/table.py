@@ -112,3 +112,8 @@ class Table:
             f'<span class="interval" aria-hidden="true">{mark}<i style="left:{low:.2f}%;width:{high - low:.2f}%"></i>'
             f'<b style="left:{estimate:.2f}%"></b></span>'
         )
+
+
+def shorten(value: object) -> str:
+    """A setting as it is read, a float with three digits."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from db.surveys.answers import Answers
 from db.sweeps.trials import Contender
 from platform.color.scores import JURY
-from platform.results import SIMULATED
-from platform.tables.intervals import Share, wilson
+from platform.tables.intervals import SIMULATED, Share, wilson
 from survey_app.analysis.inference import contrasts, planning
 
 SIGNIFICANCE = 0.05

@@ -3,8 +3,7 @@
 import pandas as pd
 
 from db.surveys.answers import Answers, Inclusion
-from platform.results import title_votes
-from platform.tables.intervals import range_text, wilson
+from platform.tables.intervals import range_text, title_votes, wilson
 from platform.tables.table import Table
 from survey_app.analysis.inference import bootstrap_shares
 

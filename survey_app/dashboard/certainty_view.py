@@ -9,8 +9,7 @@ import streamlit as st
 
 from db.surveys.answers import Answers
 from db.surveys.study import StudySummary
-from platform.results import title_votes
-from platform.tables.intervals import Share, wilson
+from platform.tables.intervals import Share, title_votes, wilson
 from platform.tables.table import Table
 from survey_app.analysis.inclusions import inclusions_table
 from survey_app.analysis.inference import bootstrap_shares, contrasts, planning

@@ -9,8 +9,7 @@ import pandas as pd
 
 from db.surveys.answers import Answers
 from db.sweeps.trials import Contender, ExperimentSummary
-from platform.results import title_votes
-from platform.tables.intervals import wilson
+from platform.tables.intervals import title_votes, wilson
 from survey_app.dashboard.exhibits import NEUTRAL, Exhibit, Figure, arm_scale, interval_marks, mark_line, mark_note
 
 MOST_CLASSES = 24  # that figures show: the hardest and the easiest

@@ -13,7 +13,7 @@ import pandas as pd
 import streamlit as st
 import vl_convert
 
-from platform.results import SIMULATED
+from platform.tables.intervals import SIMULATED
 from platform.tables.table import CSS, Table
 
 # Okabe & Ito 2008, "Color Universal Design", without its black and yellow, which vanish on a dark or a white page.

@@ -17,7 +17,7 @@ from db.store import StoreError, read_session
 from db.surveys.answers import Answers, Inclusion, StudyBlinded, answers_version, load_answers
 from db.surveys.study import StudySummary, find_study, studies_of, study_summary
 from db.sweeps.trials import list_experiments
-from platform.results import SIMULATED
+from platform.tables.intervals import SIMULATED
 from survey_app.dashboard import (
     certainty_view,
     photograph_view,

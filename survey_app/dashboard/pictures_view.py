@@ -21,8 +21,8 @@ from db.surveys.study import find_study
 from db.sweeps.pictures import Photograph, photographs, sample_pngs, scores_of_samples, segment_pngs, truth_pngs
 from db.sweeps.trials import Contender, ExperimentSummary, arm_names, arm_results, best_contenders, contenders
 from platform.color.scores import JURY
-from platform.contact_sheet import choose_scale, convert_to_grey
-from platform.results import SIMULATED, title_votes
+from platform.paint.sheet import choose_scale, convert_to_grey
+from platform.tables.intervals import SIMULATED, title_votes
 from survey_app.dashboard.chosen import Chosen, choose
 from survey_app.dashboard.classes_view import class_exhibits
 from survey_app.dashboard.exhibits import Exhibit, draw_heading, file_stem, save, show_exhibits

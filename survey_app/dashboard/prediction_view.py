@@ -15,8 +15,8 @@ from db.store import read_session
 from db.surveys.answers import Answers
 from db.sweeps.pictures import scores_of_samples
 from platform.color.scores import JURY, SCORES
-from platform.results import jury_note, predictions_note, title_votes
-from platform.tables.intervals import wilson
+from platform.tables.intervals import title_votes, wilson
+from platform.tables.outcome import jury_note, predictions_note
 from platform.tables.table import Table
 from survey_app.analysis.agreement import predict_votes
 from survey_app.analysis.inference import rank_correlation

@@ -7,8 +7,7 @@ import altair as alt
 import pandas as pd
 
 from db.surveys.answers import Answers
-from platform.results import title_votes
-from platform.tables.intervals import wilson
+from platform.tables.intervals import title_votes, wilson
 from platform.tables.table import Table
 from survey_app.analysis.curve import Curve, Votes, confirmed_share, curve_of
 from survey_app.dashboard.exhibits import NEUTRAL, Exhibit, Figure, mark_note

@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from db.store import read_session
 from db.sweeps.trials import replicate_scores
-from platform.results import results_tables
+from platform.tables.outcome import results_tables
 from platform.tables.seeds import seed_tables
 from survey_app.analysis.curve import earlier_votes
 from survey_app.analysis.finding import state_finding, state_no_votes

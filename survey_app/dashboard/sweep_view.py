@@ -22,10 +22,10 @@ from db.sweeps.course import (
 )
 from db.sweeps.trials import ExperimentSummary, best_trials
 from platform.color.scores import SCORES
-from platform.results import STATUSES, short
 from platform.running.config import Range, SweepConfig, recorded_config
 from platform.running.plan import rows_in_all, rungs
-from platform.tables.table import Table
+from platform.tables.outcome import STATUSES
+from platform.tables.table import Table, shorten
 from survey_app.dashboard.chosen import Chosen, choose
 from survey_app.dashboard.exhibits import COLOURS, Exhibit, Figure, arm_scale, show_exhibits
 
@@ -283,7 +283,7 @@ def _hyperparameters_figure(config: SweepConfig, frame: pd.DataFrame, score: str
         )
         panels.append(base.encode(x=x))
     best = [
-        f"{row['model']} with " + (", ".join(f"{name} {short(row[name])}" for name in searched) or "nothing searched")
+        f"{row['model']} with " + (", ".join(f"{name} {shorten(row[name])}" for name in searched) or "nothing searched")
         for _, row in shown[shown["best"]].iterrows()
     ]
     return [

@@ -13,7 +13,7 @@ from db.surveys.answers import StudyBlinded, load_answers
 from db.surveys.study import create_study, find_study, study_summary
 from db.sweeps.frames import VOTE_COLUMNS, samples_frame, trials_frame, votes_frame
 from db.sweeps.trials import UnknownExperimentError, list_experiments
-from platform.results import results_tables
+from platform.tables.outcome import results_tables
 from platform.tables.table import Table
 from survey_app.dashboard import certainty_view
 from survey_app.dashboard.chosen import Chosen

@@ -13,10 +13,10 @@ from db.surveys.answers import load_answers
 from db.surveys.study import create_study, find_study
 from db.sweeps.recording import record_score, record_verdict
 from db.sweeps.trials import arm_results, experiment_progress
-from platform import jury
+from platform.arms import cross_fit
 from platform.color.lab import rgb_to_lab
 from platform.color.scores import JURY, SCORES
-from platform.results import jury_note, results_tables
+from platform.tables.outcome import jury_note, results_tables
 from survey_app.analysis.finding import state_no_votes
 from survey_app.dashboard import pictures_view
 from tests.survey_data import add_experiment, photographs
@@ -24,7 +24,7 @@ from tests.survey_data import add_experiment, photographs
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jury, "STEPS", 40)
+    monkeypatch.setattr(cross_fit, "STEPS", 40)
 
 
 def lab_pictures(count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -34,16 +34,16 @@ def lab_pictures(count: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_acuities_halve_from_the_whole_picture_to_a_pixel() -> None:
-    assert jury.acuities(32) == [32, 16, 8, 4, 1]
-    assert jury.acuities(16) == [16, 8, 4, 1]
+    assert cross_fit.acuities(32) == [32, 16, 8, 4, 1]
+    assert cross_fit.acuities(16) == [16, 8, 4, 1]
 
 
 def test_a_jury_of_the_whole_picture_sees_its_mean_colour_and_no_texture() -> None:
     lightness, truth = lab_pictures(64)
     texture = truth + 30 * torch.tensor([1.0, -1.0]).repeat(8)[None, None, None, :]  # leaves the mean as it is
     tinted = truth + 40
-    whole = jury.hold_jury(lightness, truth, torch.stack((texture, tinted)), [0, 1], 16)
-    fine = jury.hold_jury(lightness, truth, torch.stack((texture, tinted)), [0, 1], 1)
+    whole = cross_fit.hold_jury(lightness, truth, torch.stack((texture, tinted)), [0, 1], 16)
+    fine = cross_fit.hold_jury(lightness, truth, torch.stack((texture, tinted)), [0, 1], 1)
     assert whole.picked[0] == pytest.approx(0.5, abs=1e-4)
     assert whole.picked[1].mean() < 0.3
     assert fine.picked.mean(axis=1).max() < 0.3
@@ -53,30 +53,40 @@ def test_a_jury_of_the_whole_picture_sees_its_mean_colour_and_no_texture() -> No
 @pytest.mark.long
 def test_pictures_that_are_photographs_are_picked_half_of_the_time_and_the_same_input_gives_the_same() -> None:
     lightness, truth = lab_pictures(24)
-    held = [jury.hold_jury(lightness, truth, truth[None], [0], 4) for _ in range(2)]
+    held = [cross_fit.hold_jury(lightness, truth, truth[None], [0], 4) for _ in range(2)]
     assert held[0].pair_accuracy == 0.5
     assert np.array_equal(held[0].picked, np.full((1, 24), 0.5))
-    assert held[0].fingerprint == held[1].fingerprint
+    assert held[0].temperature == held[1].temperature
     assert held[0].marks() == [(0.5, 0.0)]
 
 
 @pytest.mark.long
 def test_what_a_critic_has_seen_it_does_not_judge(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures that can be told apart by being remembered alone are not told apart."""
-    monkeypatch.setattr(jury, "STEPS", 150)
+    monkeypatch.setattr(cross_fit, "STEPS", 150)
     noise = torch.Generator().manual_seed(0)
     lightness = 100 * torch.rand(60, 1, 16, 16, generator=noise)
     truth, colourized = (40 * torch.randn(60, 2, 16, 16, generator=noise) for _ in range(2))
-    held = jury.hold_jury(lightness, truth, colourized[None], [0], 1)
+    held = cross_fit.hold_jury(lightness, truth, colourized[None], [0], 1)
     assert 0.3 < held.pair_accuracy < 0.7
 
 
-def test_the_finest_undecided_jury_counts() -> None:
-    def held(acuity: int, pair_accuracy: float) -> jury.Jury:
-        return jury.Jury(acuity, pair_accuracy, 1.0, np.zeros((1, 2)), "")
-
-    assert jury.the_jury([held(32, 0.7), held(16, 0.84), held(8, 0.9)]).acuity == 16
-    assert jury.the_jury([held(32, 0.9)]).acuity == 32
+@pytest.mark.parametrize(
+    ("told_apart", "acuity"),
+    [
+        ({16: 0.7, 8: 0.84, 4: 0.9, 1: 0.8}, 8),  # the one after 4 is not held
+        ({16: 0.9}, 16),
+        ({16: 0.5, 8: 0.5, 4: 0.5, 1: 0.5}, 1),
+    ],
+)
+def test_the_last_undecided_jury_counts(
+    told_apart: dict[int, float], acuity: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        cross_fit, "hold_jury", lambda *rest: cross_fit.Jury(rest[-1], told_apart[rest[-1]], 1.0, np.zeros((1, 2)))
+    )
+    picture = torch.zeros(1, 2, 16, 16)
+    assert cross_fit.find_jury(picture[:, :1], picture, picture[None], [0]).acuity == acuity
 
 
 def test_its_word_stands_beside_votes_as_a_machines() -> None:

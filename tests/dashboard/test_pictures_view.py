@@ -20,7 +20,7 @@ from db.surveys.sentinels import encode_png
 from db.surveys.study import create_study, find_study
 from db.sweeps.pictures import photographs, sample_pngs, truth_pngs
 from db.sweeps.trials import arm_results, experiment_progress
-from platform.contact_sheet import convert_to_grey
+from platform.paint.sheet import convert_to_grey
 from survey_app.dashboard import pictures_view
 from survey_app.dashboard.classes_view import class_exhibits
 from survey_app.dashboard.exhibits import COLOURS, Figure, svg

@@ -9,16 +9,8 @@ from PIL import Image
 from db.store import open_database
 from db.surveys.sentinels import encode_png
 from db.sweeps.pictures import Photograph
-from platform.contact_sheet import (
-    GAP_PX,
-    LABEL_PX,
-    MARGIN_PX,
-    PICTURE_PX,
-    choose_varied,
-    convert_to_grey,
-    main,
-    paste_sheet,
-)
+from platform.contact_sheet import choose_varied, main
+from platform.paint.sheet import GAP_PX, LABEL_PX, MARGIN_PX, PICTURE_PX, convert_to_grey, paste_sheet
 from tests.survey_data import ARMS, add_experiment, colourized, photographs
 
 
@@ -61,13 +53,10 @@ def test_pictures_of_several_sizes_are_whole_and_a_missing_one_leaves_its_place(
     assert right > left + 3 * 16
 
 
-def test_the_pictures_take_classes_in_turn_and_lie_far_apart() -> None:
+def test_the_pictures_are_of_every_class_and_lie_far_apart() -> None:
     pictures = [Photograph(image_id, image_id, image_id // 10) for image_id in range(25)]  # 10, 10 and 5 of a class
-    chosen = choose_varied(pictures, 12)
-    assert [picture.class_index for picture in chosen] == [0, 1, 2] * 4
-    assert [picture.image_id for picture in chosen if picture.class_index == 0] == [0, 2, 5, 7]
-    assert sorted(picture.image_id for picture in choose_varied(pictures, 100)) == list(range(25))
-    assert choose_varied(pictures[:3], 2) == [pictures[0], pictures[1]]
+    assert [picture.image_id for picture in choose_varied(pictures, 5)] == [0, 5, 10, 15, 20]
+    assert choose_varied(pictures, 100) == pictures
     assert choose_varied([], 12) == []
 
 

@@ -17,9 +17,9 @@ from db.sweeps.frames import trials_frame
 from db.sweeps.trials import arm_names, arm_results
 from platform.color.scores import JURY
 from platform.data.datasets import load_dataset
-from platform.jury import judge
 from platform.model.storage import CHECKPOINT_FILE
 from platform.running.config import SweepConfig, changes_between
+from platform.running.verdict import judge
 from platform.sweep import main as sweep
 from tests.processes import CHECKOUT
 from tests.running.scripted_sweep import rates, train_here
@@ -199,7 +199,7 @@ def test_weights_data_and_experiments_that_are_not_there_are_one_sentence(
 def test_a_jury_is_held_again_for_what_was_added(
     engine: Engine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("platform.jury.STEPS", 2)
+    monkeypatch.setattr("platform.arms.cross_fit.STEPS", 2)
     judge(engine, "tilts", lambda line: None)
     assert sweep(add(engine, AGAIN[0])) == 0
     assert "The whole jury is held again, as its critics are not kept" in capsys.readouterr().out

@@ -21,8 +21,8 @@ from db.surveys.answers import ExclusionRule
 from db.surveys.study import create_study, find_study
 from db.surveys.votes import progress, record_vote
 from db.sweeps.frames import VOTE_COLUMNS
-from platform.results import print_results
 from platform.tables.intervals import Share, wilson
+from platform.tables.outcome import print_results
 from survey_app import report, studies
 from tests.survey_data import add_experiment, answer_all, arm_votes, to_first_question
 

@@ -14,7 +14,7 @@ from db.surveys.answers import Count, ExclusionRule, StudyBlinded, answers_versi
 from db.surveys.enrolment import withdraw
 from db.surveys.study import close_study, create_study, find_study
 from db.surveys.votes import own_score
-from platform.results import print_results
+from platform.tables.outcome import print_results
 from survey_app.analysis.archive import export_study
 from tests.db.query_plans import query_plans, scans
 from tests.survey_data import ARMS, answer_all
