@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from platform.arms.critic import Adversary
-from platform.arms.hierarchy import Families, families
 from platform.arms.losses import SoftLabels, dense_cross_entropy, l2_loss, soft_label_cross_entropy
 from platform.arms.options import (
     ANNEALED_MEAN_TEMPERATURE,
@@ -26,17 +25,7 @@ from platform.arms.options import (
 from platform.arms.segments import SegmentHead, first_colours, segment_pngs
 from platform.arms.table_prior import TableHead, class_loss, entries_at_places
 from platform.color.counts import ColourCounts, kmeans_centers, rarity_weights
-from platform.color.palettes import (
-    CELL,
-    COARSE_GRIDS,
-    GRID,
-    Palette,
-    ab_to_bin,
-    decode,
-    grid_palette,
-    likeliest,
-    nearest_palette,
-)
+from platform.color.palettes import CELL, Palette, ab_to_bin, decode, grid_palette, likeliest, nearest_palette
 
 SMALLEST_SHARE = 1e-6  # of a colour that no training pixel has, in the first distribution over colours
 
@@ -47,7 +36,6 @@ class Prediction:
 
     ab: Tensor  # float32 (pixels, 2), Lab units
     bins: Tensor  # int64 (pixels,): the bin of the 20x20 grid, of the likeliest entry where there is a distribution
-    coarse_bins: Tensor  # int64 (pixels, 2): the bins of COARSE_GRIDS, the likeliest where there is a distribution
     log_probability: Tensor | None  # float32 (pixels,), nats: of the true bin; None without a distribution over bins
 
 
@@ -139,16 +127,17 @@ def compose(
     palette = _palette_of(options, colours, seed, (centers or {}).get(name)).to(device)
     weights = colours.rarity_weights(palette, options.rebalancing)
     rarity = None if options.rebalancing == 1 else weights.float().to(device)
-    reread = partial(_reading_of, options, palette, families(palette, COARSE_GRIDS), colours.mean_soft_label(palette))
-    coarse = families(palette, options.coarse) if options.coarse else None
+    loss = partial(_classification_loss, palette, rarity)
+    reread = partial(_reading_of, options, palette, colours.mean_soft_label(palette))
+    colour = partial(decode, centers=palette.centers, temperature=options.decoding_temperature)
     return compose_kind(
         outputs=len(palette.centers),
-        loss=partial(_classification_loss, palette, rarity, None),
-        objective=partial(_classification_loss, palette, rarity, coarse),
+        loss=loss,
+        objective=loss,
         readings={other: reread(arms[other]) for other in (name, *renderings(arms, name))},
         reread=reread,
         palette=palette,
-        make_adversary=_adversary_of(options, partial(_decoder(options), centers=palette.centers), device),
+        make_adversary=_adversary_of(options, colour, device),
         **_head_of(options, palette, colours, weights, seed),
     )
 
@@ -184,19 +173,13 @@ def _head_of(
     return {"make_head": partial(_linear_head, len(palette.centers), first_bias)}
 
 
-def _decoder(options: ArmOptions) -> Callable[..., Tensor]:
-    return partial(decode, decoding=options.decoding, temperature=options.temperature)
-
-
-def _reading_of(
-    trained: ArmOptions, palette: Palette, nested: Families, mean_soft_label: Tensor, options: ArmOptions
-) -> Reading:
+def _reading_of(trained: ArmOptions, palette: Palette, mean_soft_label: Tensor, options: ArmOptions) -> Reading:
     """How an arm's options have colours read off logits. mean_soft_label: p̄ of the training pixels."""
     offset = None
     if options.tilt != 1:
         weights = rarity_weights(mean_soft_label, options.tilt, palette.size)
         offset = weights.log().float().to(palette.centers.device)
-    read = partial(_read_distribution, palette, nested, _decoder(options), offset)
+    read = partial(_read_distribution, palette, options.decoding_temperature, offset)
     return Reading(read, _in_words(options, trained.rebalancing), offset)
 
 
@@ -242,11 +225,9 @@ def _regression_objective(head: nn.Module, rows: Tensor, ab: Tensor) -> Tensor:
     return _regression_loss(head, rows, ab) / (ab.shape[1] * ab.shape[2] * CELL**2)
 
 
-def _classification_loss(
-    palette: Palette, rarity: Tensor | None, coarse: Families | None, head: nn.Module, rows: Tensor, ab: Tensor
-) -> Tensor:
+def _classification_loss(palette: Palette, rarity: Tensor | None, head: nn.Module, rows: Tensor, ab: Tensor) -> Tensor:
     entries, weights = palette.soft_labels(ab)
-    labels = SoftLabels(entries, weights, None if rarity is None else rarity[entries[:, 0]], coarse)
+    labels = SoftLabels(entries, weights, None if rarity is None else rarity[entries[:, 0]])
     if isinstance(head, nn.Linear):
         return soft_label_cross_entropy(rows, head.weight, head.bias, labels)
     return dense_cross_entropy(head, rows.to(ab.dtype), labels)
@@ -257,8 +238,7 @@ def _reader_of(kind: str | None, grid: Palette, colours: ColourCounts, device: t
     if kind == "most frequent bin at a place":
         log_share = colours.share_at_places().log().float().to(device)
         grid = grid.to(device)
-        mode = partial(decode, decoding="mode")
-        there = _read_distribution(grid, families(grid, COARSE_GRIDS), mode, None, log_share.flatten(0, 1), None)
+        there = _read_distribution(grid, 0, None, log_share.flatten(0, 1), None)
         return partial(_read_place, log_share, grid, there)
     ab = grid.centers[colours.share(grid).argmax()] if kind == "most frequent bin" else torch.zeros(2)
     return partial(_read_constant, ab.to(device))
@@ -273,7 +253,7 @@ def _read_place(log_share: Tensor, grid: Palette, there: Prediction, known: Tens
     classes, places, _ = log_share.shape
     row = known[:, 0] % classes * places + known[:, 1]  # -1 is the last, of all classes
     log_probability = None if truth is None else log_share.flatten(0, 1)[row, grid.own_entry(truth)]
-    return Prediction(there.ab[row], there.bins[row], there.coarse_bins[row], log_probability)
+    return Prediction(there.ab[row], there.bins[row], log_probability)
 
 
 def _read_ab(outputs: Tensor, truth: Tensor | None) -> Prediction:
@@ -281,28 +261,21 @@ def _read_ab(outputs: Tensor, truth: Tensor | None) -> Prediction:
 
 
 def _of_ab(ab: Tensor) -> Prediction:
-    coarse_bins = torch.stack([ab_to_bin(ab, cells) for cells in COARSE_GRIDS], dim=1)
-    return Prediction(ab, ab_to_bin(ab), coarse_bins, None)
+    return Prediction(ab, ab_to_bin(ab), None)
 
 
 def _read_distribution(
     palette: Palette,
-    coarse: Families,
-    decoder: Callable[..., Tensor],
+    temperature: float,
     offset: Tensor | None,
     outputs: Tensor,
     truth: Tensor | None,
 ) -> Prediction:
     logits = outputs if offset is None else outputs + offset
     logits = logits - logits.amax(-1, keepdim=True)
-    exponentials = logits.exp()
     log_probability = None
-    if truth is not None and palette.cells == GRID:
+    if truth is not None and palette.is_grid:
         own = logits.gather(1, palette.own_entry(truth)[:, None])[:, 0]
-        log_probability = own - exponentials.sum(-1).log()
-    return Prediction(
-        decoder(logits, centers=palette.centers),
-        palette.bins[likeliest(logits)],
-        coarse.likeliest_bins(exponentials),
-        log_probability,
-    )
+        log_probability = own - logits.exp().sum(-1).log()
+    ab = decode(logits, palette.centers, temperature)
+    return Prediction(ab, palette.bins[likeliest(logits)], log_probability)

@@ -8,14 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from platform.arms.hierarchy import Families
-
 # Whole images of 1024 pixels: 4 of 167 bins or 2 of 400 at a time were fastest on two cores with 1 MB of second-level
 # and 32 MB of third-level cache. A GPU wants long kernels.
 CPU_CHUNK_LOGITS = 800 * 1024
 GPU_CHUNK_PIXELS = 1 << 18
 DENSE_CHUNK_PIXELS = 4096
-SMALLEST_SUM = 1e-30  # of a coarse cell's exponentials, the largest of all being 1: its logarithm stays finite
 
 
 def l2_loss(ab_predicted: Tensor, ab: Tensor) -> Tensor:
@@ -33,14 +30,12 @@ class SoftLabels:
     entries: Tensor  # int64 (pixels, k): the non-zero entries of Z, k of them at most
     weights: Tensor  # float (pixels, k): Z there, Σ = 1 for each pixel
     pixel_weights: Tensor | None = None  # v, float (pixels,); None for plain classification, v = 1
-    families: Families | None = None  # coarse grids, whose cross-entropies are added
 
 
 def soft_label_cross_entropy(
     features: Tensor, weight: Tensor, bias: Tensor, labels: SoftLabels, *, chunk_pixels: int | None = None
 ) -> Tensor:
-    """Return the mean over pixels of v · (− Σ_q Z_q log Ẑ_q), with Ẑ = softmax(features weightᵀ + bias); for each
-    coarse grid − Σ_c Z_c log Ẑ_c is added to what v multiplies, Z_c and Ẑ_c being the sums of Z and Ẑ over cell c.
+    """Return the mean over pixels of v · (− Σ_q Z_q log Ẑ_q), with Ẑ = softmax(features weightᵀ + bias).
 
     features: (pixels, channels), of the weights' precision or less: a chunk of them is converted at a time, and their
     gradient comes back in theirs. weight: (heads, channels). bias: (heads,).
@@ -71,11 +66,6 @@ def dense_cross_entropy(head: nn.Module, features: Tensor, labels: SoftLabels) -
         part = slice(start, start + chunk)
         logits, entries, weights = head(features[part]), labels.entries[part], labels.weights[part]
         loss = logits.logsumexp(1) - (logits.gather(1, entries) * weights).sum(1)
-        if labels.families is not None:
-            sums = logits.softmax(1) @ labels.families.membership.to(logits.dtype)
-            coarse = sums.clamp_min(SMALLEST_SUM).log()
-            for cell_of in labels.families.cell:
-                loss = loss - (coarse.gather(1, cell_of[entries]) * weights).sum(1)
         total = total + (loss if labels.pixel_weights is None else loss * labels.pixel_weights[part]).sum()
     return total / len(features)
 
@@ -96,7 +86,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         chunk_pixels: int,
         wants_gradient: bool,
     ) -> Tensor:
-        pixels, families, pixel_weights = len(features), labels.families, labels.pixel_weights
+        pixels, pixel_weights = len(features), labels.pixel_weights
         if wants_gradient:
             features_grad = torch.empty_like(features)
             weight_grad = torch.zeros_like(weight)
@@ -114,11 +104,6 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             total = exponentials.sum(1, keepdim=True)
             v = 1 if pixel_weights is None else pixel_weights[part, None]
             loss += ((total.log2() - labelled) * v).sum(dtype=torch.float64)
-            if families is not None:
-                coarse_loss, factor = _coarser(exponentials, total, index, z, families)
-                loss += (coarse_loss * v).sum(dtype=torch.float64)
-                if wants_gradient:
-                    exponentials *= factor
             if wants_gradient:
                 # The logits' gradient is (Ẑ − Z) v / pixels; what a pixel's entries have in common is multiplied in
                 # later, into the shorter rows of x and of its gradient.
@@ -141,22 +126,6 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         if grad_output.device.type == "cpu" and float(grad_output) == 1:  # as in loss.backward(): spares a copy
             return features_grad, weight_grad, bias_grad, *[None] * 3
         return grad_output * features_grad, grad_output * weight_grad, grad_output * bias_grad, *[None] * 3
-
-
-def _coarser(
-    exponentials: Tensor, total: Tensor, entries: Tensor, weights: Tensor, families: Families
-) -> tuple[Tensor, Tensor]:
-    """Return the coarse grids' cross-entropies to base 2, (pixels, 1), and by what each exponential is to be multiplied
-    for the gradient of all cross-entropies together, (pixels, heads)."""
-    sums = (exponentials @ families.membership.to(exponentials.dtype)).clamp_min(SMALLEST_SUM)
-    loss, ratios = torch.zeros_like(total), torch.zeros_like(sums)
-    for cell_of in families.cell:
-        cell = cell_of[entries]
-        share = sums.gather(1, cell) / total
-        loss -= (share.log2() * weights).sum(1, keepdim=True)
-        ratios.scatter_add_(1, cell, weights / share)
-    # Of one grid the logits' gradient is Ẑ_q (1 − Z_c / Ẑ_c), c being the cell of q.
-    return loss, (1 + len(families.cell)) - ratios @ families.membership.T.to(ratios.dtype)
 
 
 # On a CPU PyTorch computes products of float32 matrices by MKL, which has no AVX-512 for AMD's processors, but

@@ -50,7 +50,6 @@ class ArmOptions:
     rebalancing: Share = 1.0  # λ of the loss (Zhang et al. 2016); 1 is plain classification
     palette: Literal["reachable", "grid"] | KMeans = "reachable"  # the colours that a classifier can name
     soft_label_sigma: Annotated[float, Field(gt=0)] = 5.0  # Lab units
-    coarse: tuple[Literal[5, 10], ...] = ()  # grids whose cross-entropies are descended as well
     prior: SegmentPrior | TablePrior | None = None  # what is known of colours
     adversarial: Annotated[float, Field(ge=0)] = 0.0  # weight of a critic's term in what is descended
     critic: CriticOptions = field(default_factory=CriticOptions)
@@ -58,6 +57,11 @@ class ArmOptions:
     temperature: Annotated[float, Field(ge=0.05, le=2)] = ANNEALED_MEAN_TEMPERATURE  # of the annealed mean
     renders: str | None = None  # the arm whose every trial is decoded anew, without a training of its own
     tilt: Share = 1.0  # λ of the decoding: logits + log w_λ
+
+    @property
+    def decoding_temperature(self) -> float:
+        """At which the mean of a distribution over colours is taken; 0 is the mode."""
+        return {"mode": 0.0, "mean": 1.0, "annealed_mean": self.temperature}[self.decoding]
 
 
 BASELINES = {

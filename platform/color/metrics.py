@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from platform.color.lab import lab_to_rgb
-from platform.color.palettes import BINS, COARSE_GRIDS, ab_to_bin
+from platform.color.palettes import BINS, ab_to_bin
 
 AUC_MAXIMUM_DISTANCE = 150  # Lab units; Zhang et al. 2016, section 3.1
 # The error of rounding to 8 bits, uniform in one step: the smallest that a picture of 8 bits can be said to have.
@@ -18,8 +18,7 @@ MINIMUM_SQUARED_ERROR = 1 / 12
 
 GROUPS = 20  # of images, for standard errors: their own relative error is then about 1 / sqrt(2 · 19), 16 %
 # What ScoreSums keeps: counts of images and pixels, counts by the true bin and by image class, sums over images.
-COARSE_HITS = {f"bin_accuracy_{cells}": cells for cells in COARSE_GRIDS}
-COUNTS = ("images", "exact_pixels", *COARSE_HITS)
+COUNTS = ("images", "exact_pixels")
 BY_BIN = ("bin_pixels", "bin_hits", "bin_areas")
 BY_CLASS = ("class_pixels", "class_hits")
 SUMS = ("delta_e", "log_probability", "psnr_db", "colourfulness_truth", "colourfulness_predicted")
@@ -141,15 +140,13 @@ class ScoreSums:
         *,
         ab_predicted: Tensor,
         bin_predicted: Tensor,
-        coarse_bins_predicted: Tensor,
         log_probability: Tensor | None = None,
     ) -> None:
         """Add a batch of n images.
 
         rgb_truth: uint8 (n, h, w, 3). lab_truth: float32 (n, h, w, 3), its Lab. labels: int64 (n,), the images'
-        classes. ab_predicted: float (n, h, w, 2). bin_predicted: int64 (n, h, w), in [0, 399]. coarse_bins_predicted:
-        int64 (n, h, w, 2), of COARSE_GRIDS. log_probability: float (n, h, w), of the true bin, nats; None where nothing
-        says how likely it is.
+        classes. ab_predicted: float (n, h, w, 2). bin_predicted: int64 (n, h, w), in [0, 399]. log_probability: float
+        (n, h, w), of the true bin, nats; None where nothing says how likely it is.
         """
         # All in planes, as `rgb_to_lab` has them: see color.py.
         lab_planes = lab_truth.movedim(-1, 0)
@@ -166,9 +163,6 @@ class ScoreSums:
 
         self._count("images", group, torch.ones_like(labels))
         self._count("exact_pixels", group, exact.flatten(1).sum(1))
-        for place, (name, cells) in enumerate(COARSE_HITS.items()):
-            right = coarse_bins_predicted[..., place] == ab_to_bin(ab_truth, cells)
-            self._count(name, group, right.flatten(1).sum(1))
         bins = (BINS * group.view(-1, 1, 1) + bin_truth).flatten()
         self._count("bin_pixels", bins, torch.ones_like(bins))
         self._count("bin_hits", bins, hits.flatten())
@@ -198,7 +192,6 @@ class ScoreSums:
 
         exact_accuracy: share of pixels whose a and b, rounded to integers, are both right.
         bin_accuracy: share of pixels whose bin is right; balanced_bin_accuracy: the mean over the true bins of theirs.
-        bin_accuracy_5, bin_accuracy_10: share of pixels whose bin of the 5 x 5 or 10 x 10 grid is right.
         information: entropy of the training pixels' bins less the mean of − log p(true bin), nats per pixel; undefined
         without a distribution over bins.
         raw_auc: share of pixels whose ab is within t of the truth, averaged over t from 0 to 150 Lab units (trapezoids
@@ -253,7 +246,6 @@ class ScoreSums:
             "psnr_db": float(sums["psnr_db"]) / int(sums["images"]),
             "delta_e_2000": float(sums["delta_e"]) / pixels,
         }
-        scores |= {name: int(sums[name]) / pixels for name in COARSE_HITS}
         if self._has_distribution:
             scores["information"] = self._entropy + float(sums["log_probability"]) / pixels
         bin_weights = self._weights[present] * bin_pixels

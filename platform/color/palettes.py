@@ -12,14 +12,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from platform.arms.options import ANNEALED_MEAN_TEMPERATURE, Decoding
 from platform.color.lab import rgb_to_lab
 
 SIDE = 256  # whole values of a and of b, from -128 to 127
 COLOURS = SIDE * SIDE
 GRID = 20  # cells along a and along b
 BINS = GRID * GRID
-COARSE_GRIDS = (5, 10)  # cells along a and along b, of the grids that nest in it
 CELL = SIDE / GRID  # 12.8 Lab units
 NEIGHBOURS = 9  # entries of a soft label
 SOFT_LABEL_SIGMA = 5.0  # Lab units; Zhang et al. 2016
@@ -37,20 +35,20 @@ def all_colours() -> Tensor:
     return torch.stack((axis.repeat_interleave(SIDE), axis.repeat(SIDE)), dim=-1)
 
 
-def ab_to_bin(ab: Tensor, cells: int = GRID) -> Tensor:
-    """Return the bin of ab (..., 2) in a grid of cells x cells, cells * i_a + i_b, as int64 (...).
+def ab_to_bin(ab: Tensor) -> Tensor:
+    """Return the bin of ab (..., 2) in the 20x20 grid, 20 * i_a + i_b, as int64 (...).
 
-    i = floor(cells * v / 256) of v = round(ab) + 128: the grid lies on the whole values, as the study counted them, so
+    i = floor(20 * v / 256) of v = round(ab) + 128: the grid lies on the whole values, as the study counted them, so
     that a pixel whose rounded a and b are right is in the right bin.
     """
-    cell = ab.round().add_(128).clamp_(0, SIDE - 1).long() * cells // SIDE
-    return cell[..., 0] * cells + cell[..., 1]
+    cell = ab.round().add_(128).clamp_(0, SIDE - 1).long() * GRID // SIDE
+    return cell[..., 0] * GRID + cell[..., 1]
 
 
-def bin_centers(cells: int = GRID) -> Tensor:
-    """Return the ab of every cell's centre, float64 (cells², 2)."""
-    axis = (torch.arange(cells, dtype=torch.float64) + 0.5) * (SIDE / cells) - 128
-    return torch.stack((axis.repeat_interleave(cells), axis.repeat(cells)), dim=-1)
+def bin_centers() -> Tensor:
+    """Return the ab of every bin's centre, float64 (400, 2)."""
+    axis = (torch.arange(GRID, dtype=torch.float64) + 0.5) * CELL - 128
+    return torch.stack((axis.repeat_interleave(GRID), axis.repeat(GRID)), dim=-1)
 
 
 @functools.lru_cache
@@ -78,7 +76,7 @@ class Palette:
     centers: Tensor  # float32 (Q, 2): the ab of each entry
     entries: Tensor  # int64 (65536, k): a colour's own entry first, then its neighbours
     weights: Tensor  # float32 (65536, k): of the soft label Z, summing to 1; 0 where there is no such neighbour
-    cells: int | None = None  # along a and b, of a grid; None for other palettes
+    is_grid: bool = False  # of 20x20 cells, all or the reachable ones
 
     def to(self, device: torch.device | str) -> "Palette":
         return replace(
@@ -87,8 +85,8 @@ class Palette:
 
     @property
     def size(self) -> int:
-        """The Q of λ / Q: all cells of a grid, also where only the reachable ones are entries."""
-        return len(self.centers) if self.cells is None else self.cells**2
+        """The Q of λ / Q: all cells of the grid, also where only the reachable ones are entries."""
+        return BINS if self.is_grid else len(self.centers)
 
     @functools.cached_property
     def bins(self) -> Tensor:
@@ -106,29 +104,29 @@ class Palette:
         return self.entries[:, 0].index_select(0, ab_to_colour(ab).flatten())
 
 
-def grid_palette(cells: int = GRID, *, reachable: bool = True, sigma: float = SOFT_LABEL_SIGMA) -> Palette:
-    """Make the palette of a grid over ab: every cell, or those that sRGB reaches (167 of the 400).
+def grid_palette(*, reachable: bool = True, sigma: float = SOFT_LABEL_SIGMA) -> Palette:
+    """Make the palette of the 20x20 grid over ab: every cell, or those that sRGB reaches (167 of the 400).
 
     The soft label has the own cell and the eight around it, Gaussian (sigma, Lab units) in the distance from the
     rounded ab to their centres. Over the reachable cells it is conditioned on being a colour that sRGB has: cells that
     none reaches get no weight. (Colours that sRGB does not have are called by the nearest cell that is there.)
     """
-    centers, colours = bin_centers(cells), all_colours()
-    present = torch.ones(cells * cells, dtype=torch.bool)
+    centers, colours = bin_centers(), all_colours()
+    present = torch.ones(BINS, dtype=torch.bool)
     if reachable:
         present = torch.zeros_like(present)
-        present[ab_to_bin(colours[reachable_colours()], cells).unique()] = True
+        present[ab_to_bin(colours[reachable_colours()]).unique()] = True
     entry_of = torch.where(present, present.cumsum(0) - 1, -1)
-    own = ab_to_bin(colours, cells)
-    around = torch.stack((own // cells, own % cells), dim=-1)[:, None] + torch.tensor(_OWN_AND_AROUND)
-    inside = ((around >= 0) & (around < cells)).all(-1)
-    bins = (around[..., 0] * cells + around[..., 1]).where(inside, own[:, None])
+    own = ab_to_bin(colours)
+    around = torch.stack((own // GRID, own % GRID), dim=-1)[:, None] + torch.tensor(_OWN_AND_AROUND)
+    inside = ((around >= 0) & (around < GRID)).all(-1)
+    bins = (around[..., 0] * GRID + around[..., 1]).where(inside, own[:, None])
     entries = entry_of[bins].masked_fill(~inside, -1)
     lost = entries[:, 0] < 0
     if bool(lost.any()):
         entries[lost] = -1
         entries[lost, 0] = torch.cdist(colours[lost].double(), centers[present]).argmin(1)
-    return _palette(centers[present], entries, sigma, cells)
+    return _palette(centers[present], entries, sigma, is_grid=True)
 
 
 _OWN_AND_AROUND = [(0, 0), (-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]
@@ -143,7 +141,7 @@ def nearest_palette(centers: Tensor, *, sigma: float = SOFT_LABEL_SIGMA) -> Pale
     return _palette(centers, entries, sigma)
 
 
-def _palette(centers: Tensor, entries: Tensor, sigma: float, cells: int | None = None) -> Palette:
+def _palette(centers: Tensor, entries: Tensor, sigma: float, *, is_grid: bool = False) -> Palette:
     """centers: float64, so that what is as near as the own centre gets the same weight. entries: -1 where a colour has
     no such neighbour."""
     missing = entries < 0
@@ -151,30 +149,23 @@ def _palette(centers: Tensor, entries: Tensor, sigma: float, cells: int | None =
     squares = (centers[entries] - all_colours().double()[:, None]).square().sum(-1)
     # Less the own one's, as the exponentials of far colours would all be zero.
     weights = (-(squares - squares[:, :1]) / (2 * sigma**2)).exp().masked_fill(missing, 0)
-    return Palette(centers.float(), entries.contiguous(), (weights / weights.sum(1, keepdim=True)).float(), cells)
+    return Palette(centers.float(), entries.contiguous(), (weights / weights.sum(1, keepdim=True)).float(), is_grid)
 
 
-def likeliest(values: Tensor, dim: int = -1) -> Tensor:
-    """Return the index of the highest value along a dimension, the first of equals: `argmax`, which takes about eight
-    times as long on a CPU where the dimension is not the last in memory."""
-    count = values.shape[dim]
+def likeliest(values: Tensor) -> Tensor:
+    """Return the index of the highest of values (..., Q), the first of equals, int64 (...): `argmax`, which takes about
+    eight times as long on a CPU where the last dimension is not the last in memory."""
+    count = values.shape[-1]
     places = torch.arange(count, 0, -1, device=values.device, dtype=torch.float32)
-    places = places.view([count if axis == dim % values.ndim else 1 for axis in range(values.ndim)])
-    below = (values - values.amax(dim, keepdim=True)).sign_()  # 0 or -1
-    return (count - below.mul_(count).add_(places).amax(dim).long()).clamp_(0, count - 1)  # NaN has none
+    below = (values - values.amax(-1, keepdim=True)).sign_()  # 0 or -1
+    return (count - below.mul_(count).add_(places).amax(-1).long()).clamp_(0, count - 1)  # NaN has none
 
 
-def decode(
-    logits: Tensor, centers: Tensor, decoding: Decoding, temperature: float = ANNEALED_MEAN_TEMPERATURE
-) -> Tensor:
-    """Turn logits (..., Q) into ab (..., 2): the likeliest entry's centre, the mean, or the annealed mean.
-
-    The annealed mean is the mean of the distribution re-normalised at a temperature T > 0 (Zhang et al. 2016, equation
-    5): 1 is the mean, towards 0 the mode.
-    """
-    if decoding == "mode":
+def decode(logits: Tensor, centers: Tensor, temperature: float) -> Tensor:
+    """Turn logits (..., Q) into ab (..., 2): the mean of the distribution re-normalised at a temperature (the annealed
+    mean, Zhang et al. 2016, equation 5). 1 is the mean; 0, the limit, is the likeliest entry's centre."""
+    if temperature == 0:
         return centers[likeliest(logits)]
-    temperature = 1.0 if decoding == "mean" else temperature
     # The softmax, to base 2 (see losses.py), divided by its sum at the end, where a pixel has two numbers.
     scaled = logits * (1 / (temperature * math.log(2)))
     exponentials = scaled.sub_(scaled.detach().amax(-1, keepdim=True)).exp2_()

@@ -35,8 +35,6 @@ SCORES = {
     "loss": Score("loss", "", 1.0, ".4g", False, False),  # its unit differs between kinds of arm and with λ
     "bin_accuracy": Score("bin accuracy", "%", 100.0, ".2f", True, False),
     "balanced_bin_accuracy": Score("class-balanced bin accuracy", "%", 100.0, ".2f", True, False),
-    "bin_accuracy_5": Score("accuracy of 5×5 bins", "%", 100.0, ".2f", True, False),
-    "bin_accuracy_10": Score("accuracy of 10×10 bins", "%", 100.0, ".2f", True, False),
     "information": Score("information", "nats per pixel", 1.0, ".3f", True, False),
     "exact_accuracy": Score("exact accuracy", "%", 100.0, ".3f", True),
     "raw_auc": Score("AuC", "%", 100.0, ".1f", True),

@@ -125,7 +125,6 @@ def _evaluate(
                 label,
                 ab_predicted=found.ab.view(*shape, 2),
                 bin_predicted=found.bins.view(shape),
-                coarse_bins_predicted=found.coarse_bins.view(*shape, -1),
                 log_probability=None if log_probability is None else log_probability.view(shape),
             )
     loss = {} if model is None else {"loss": loss_sum / len(images)}
@@ -145,6 +144,5 @@ def _joined(parts: list[Prediction]) -> Prediction:
     return Prediction(
         torch.cat([part.ab for part in parts]),
         torch.cat([part.bins for part in parts]),
-        torch.cat([part.coarse_bins for part in parts]),
         torch.cat(known) if known else None,
     )

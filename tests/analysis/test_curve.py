@@ -224,16 +224,16 @@ def test_a_curve_joins_what_differs_in_lambda_alone() -> None:
     ]
     sharper = contender("sharper", 0.5, renders="classification", decoding="mode", tilt=0.5)
     trained = [contender(f"trained {share}", share, kind="classification", decoding="mean") for share in (0.25, 0.5)]
-    coarse = contender("hierarchical", 1.0, kind="classification", decoding="mean", coarse=(5,))
+    wider = contender("wider", 1.0, kind="classification", decoding="mean", soft_label_sigma=8.0)
     regression = contender("regression", None, kind="regression")
 
     def joined(*contenders: Contender) -> list[str]:
         return [contenders[place].arm for place in one_family(contenders)]
 
-    everything = (regression, sharper, plain, coarse, *tilted, *trained)
+    everything = (regression, sharper, plain, wider, *tilted, *trained)
     assert joined(*everything) == ["tilted 0.25", "tilted 0.5", "classification"]
-    assert joined(regression, plain, coarse, *trained) == ["trained 0.25", "trained 0.5", "classification"]
-    assert len(joined(regression, coarse)) == 1
+    assert joined(regression, plain, wider, *trained) == ["trained 0.25", "trained 0.5", "classification"]
+    assert len(joined(regression, wider)) == 1
     assert joined(regression) == []
 
 

@@ -45,14 +45,6 @@ class TestKMeans(ClassificationContract):
     arms: ClassVar = {"k-means": ArmOptions(kind="classification", palette=KMeans(16), rebalancing=0.5)}
 
 
-class TestHierarchical(ClassificationContract):
-    arms: ClassVar = {"coarse": ArmOptions(kind="classification", coarse=(5, 10), rebalancing=0.5)}
-
-
-class TestHierarchicalKMeans(ClassificationContract):
-    arms: ClassVar = {"coarse": ArmOptions(kind="classification", coarse=(10,), palette=KMeans(16))}
-
-
 class TestSegments(ClassificationContract):
     arms: ClassVar = {
         "segments": ArmOptions(kind="classification", prior=SegmentPrior(8), rebalancing=0.5),

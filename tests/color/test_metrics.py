@@ -13,14 +13,11 @@ from torch import Tensor
 
 from platform.color.lab import lab_to_rgb, rgb_to_lab
 from platform.color.metrics import ScoreSums, delta_e_2000
-from platform.color.palettes import COARSE_GRIDS, ab_to_bin, bin_centers
+from platform.color.palettes import ab_to_bin, bin_centers
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 CLASSES = 4
-SHARES = (
-    *("exact_accuracy", "bin_accuracy", "bin_accuracy_5", "bin_accuracy_10"),
-    *("balanced_bin_accuracy", "raw_auc", "rebalanced_auc"),
-)
+SHARES = ("exact_accuracy", "bin_accuracy", "balanced_bin_accuracy", "raw_auc", "rebalanced_auc")
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -55,20 +52,7 @@ def empty_sums(weights: Tensor | None = None, device: str = "cpu") -> ScoreSums:
 def add(sums: ScoreSums, batch: Batch, log_probability: Tensor | None = None) -> None:
     device = sums._sums["images"].device
     rgb, lab, ab, bins, labels = (tensor.to(device) for tensor in batch)
-    coarse = torch.stack([nested(bins, cells) for cells in COARSE_GRIDS], dim=-1)
-    sums.add(
-        *(rgb, lab, labels),
-        ab_predicted=ab,
-        bin_predicted=bins,
-        coarse_bins_predicted=coarse,
-        log_probability=log_probability,
-    )
-
-
-def nested(bins: Tensor, cells: int) -> Tensor:
-    """The cell of a coarse grid that each bin of the 20x20 grid lies in."""
-    per_cell = 20 // cells
-    return bins // 20 // per_cell * cells + bins % 20 // per_cell
+    sums.add(rgb, lab, labels, ab_predicted=ab, bin_predicted=bins, log_probability=log_probability)
 
 
 def reference_scores(batch: Batch, weights: Tensor) -> tuple[dict[str, float], list[float | None]]:
@@ -92,8 +76,6 @@ def reference_scores(batch: Batch, weights: Tensor) -> tuple[dict[str, float], l
     scores = {
         "exact_accuracy": np.all(np.rint(ab) == np.rint(ab_truth), axis=-1).mean(),
         "bin_accuracy": hits.mean(),
-        "bin_accuracy_5": (bins // 80 * 5 + bins % 20 // 4 == cells[..., 0] // 4 * 5 + cells[..., 1] // 4).mean(),
-        "bin_accuracy_10": (bins // 40 * 10 + bins % 20 // 2 == cells[..., 0] // 2 * 10 + cells[..., 1] // 2).mean(),
         "balanced_bin_accuracy": np.mean([hits[bin_truth == q].mean() for q in np.unique(bin_truth)]),
         "raw_auc": np.trapezoid(raw, thresholds) / 150,
         "rebalanced_auc": np.trapezoid(rebalanced, thresholds) / 150,

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from skimage.color import rgb2lab
 from torch import Tensor
 
-from platform.arms.options import ANNEALED_MEAN_TEMPERATURE
 from platform.color.counts import PLACES, ColourCounts, kmeans_centers, rarity_weights
 from platform.color.lab import rgb_to_lab
 from platform.color.palettes import (
@@ -38,10 +37,6 @@ class TestReachableGrid(PaletteContract):
 class TestWideSoftLabels(PaletteContract):
     palette = staticmethod(lambda: grid_palette(sigma=12.0))
     sigma = 12.0
-
-
-class TestCoarseGrid(PaletteContract):
-    palette = staticmethod(lambda: grid_palette(5))
 
 
 class TestKMeans(PaletteContract):
@@ -231,8 +226,8 @@ def test_decoding() -> None:
     logits = torch.randn(50, 7, generator=generator, dtype=torch.float64)
     centers = torch.randn(7, 2, generator=generator, dtype=torch.float64) * 50
     z = np.exp(logits.numpy()) / np.exp(logits.numpy()).sum(1, keepdims=True)
-    annealed = np.exp(np.log(z) / ANNEALED_MEAN_TEMPERATURE)  # Zhang et al. 2016, equation 5
+    annealed = np.exp(np.log(z) / 0.38)  # Zhang et al. 2016, equation 5
     annealed /= annealed.sum(1, keepdims=True)
-    assert decode(logits, centers, "mean").numpy() == pytest.approx(z @ centers.numpy())
-    assert decode(logits, centers, "annealed_mean").numpy() == pytest.approx(annealed @ centers.numpy())
-    assert torch.equal(decode(logits, centers, "mode"), centers[logits.argmax(1)])
+    assert decode(logits, centers, 1).numpy() == pytest.approx(z @ centers.numpy())
+    assert decode(logits, centers, 0.38).numpy() == pytest.approx(annealed @ centers.numpy())
+    assert torch.equal(decode(logits, centers, 0), centers[logits.argmax(1)])

@@ -46,8 +46,6 @@ GOLDEN = {
         "exact_accuracy": 0.0116374,
         "bin_accuracy": 0.524984,
         "balanced_bin_accuracy": 0.325831,
-        "bin_accuracy_5": 1,
-        "bin_accuracy_10": 0.806234,
         "information": 0.349525,
         "raw_auc": 0.963447,
         "rebalanced_auc": 0.957664,
