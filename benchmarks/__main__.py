@@ -20,8 +20,6 @@ SECTIONS = (
     "loss",
     "colour",
     "epoch",
-    "step",
-    "scale",
     "database",
     "dashboard",
     "sweep",

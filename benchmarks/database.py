@@ -9,15 +9,10 @@ from pathlib import Path
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from benchmarks.dashboard_database import ARMS, Begun, add_votes, begin, record_report, record_samples, record_trial
+from benchmarks.dashboard_database import ARMS, Begun, begin, record_report, record_samples, record_trial
 from benchmarks.harness import alternate, figure, spread, table
-from db.schema import Experiment
 from db.store import open_database, read_session, write_session
-from db.surveys.answers import answers_version, load_answers
-from db.surveys.study import create_study, find_study, studies_of, study_summary
-from db.sweeps import course, pictures
-from db.sweeps.trials import arm_results, best_contenders, best_trials, experiment_progress, list_experiments
-from platform.running.config import recorded_config
+from db.sweeps.trials import arm_results, best_trials, experiment_progress, list_experiments
 
 TEXT = """\
 ## The database
@@ -27,24 +22,13 @@ of its own: a trial's start, its three epochs with all scores, and its end with 
 The queries are those of `db/sweeps/trials.py`, each in a session of its own.
 """
 
-DASHBOARD_TEXT = """
-What the dashboard asks, on the same databases. Of the sweep (`db/sweeps/course.py`): its config and how far it is,
-every trial with its last scores, the learning curves of all. Of a study of the best trials, with {votes} votes of
-{people} people (`db/surveys/study.py`, `db/surveys/answers.py`): its summary, whether there are new votes, all votes
-with the contenders' scores. Of pictures (`db/sweeps/pictures.py`): of what they are, their colour errors, and the PNG
-files of all.
-"""
-
 NAME = "benchmark"
 EPOCHS = 3
 SAMPLES = 10
 
-Query = Callable[[Session], object]
-
 
 def section(tiny: bool) -> list[str]:
-    people = 2 if tiny else 30
-    rows, dashboard_rows = [], []
+    rows = []
     for trials in (5, 10) if tiny else (10, 100, 1_000):
         with tempfile.TemporaryDirectory() as folder:
             engine = open_database(str(Path(folder) / "benchmark.sqlite"))
@@ -55,20 +39,15 @@ def section(tiny: bool) -> list[str]:
                 for arm in ARMS:
                     _record(engine, begun, arm, number)
             seconds = time.perf_counter() - started
-            create_study(engine, NAME, question_count=SAMPLES, practice_count=0, seed=0)
-            add_votes(engine, NAME, people=people)
-            _check(engine, begun, people)
-            times = _milliseconds(engine, _result_queries(), tiny)
-            dashboard_times = _milliseconds(engine, _dashboard_queries(engine, begun.experiment_id), tiny)
+            with read_session(engine) as session:
+                assert set(best_trials(session, begun.experiment_id)) == {begun.arm_ids[arm] for arm in ARMS}
+            times = _milliseconds(engine, tiny)
             engine.dispose()
         rows.append([f"{trials:,}", figure(seconds), figure(1e3 * seconds / trials), *times.values()])
-        dashboard_rows.append([f"{trials:,}", *dashboard_times.values()])
     bytes_each = [len(png) for arm in ARMS for png in begun.pictures[arm]]
     return [
         TEXT.format(picture_kb=figure(sum(bytes_each) / len(bytes_each) / 1e3, 2)),
         *table(["trials", "recording, s", "ms per trial", *(f"`{name}`, ms" for name in times)], rows),
-        DASHBOARD_TEXT.format(people=people, votes=people * SAMPLES),
-        *table(["trials", *(f"{name}, ms" for name in dashboard_times)], dashboard_rows),
     ]
 
 
@@ -83,53 +62,15 @@ def _record(engine: Engine, begun: Begun, arm: str, number: int) -> None:
         record_samples(session, begun, trial_id, arm, EPOCHS)
 
 
-def _check(engine: Engine, begun: Begun, people: int) -> None:
-    """What the queries return is there."""
-    with read_session(engine) as session:
-        best = best_trials(session, begun.experiment_id)
-        answers = load_answers(session, find_study(session, NAME))
-        assert set(best) == {begun.arm_ids[arm] for arm in ARMS}
-        assert {row[0] for row in course.learning_curves(session, begun.experiment_id, "loss")} >= set(best.values())
-        assert len(answers.votes) == people * SAMPLES > 0
-        assert len(answers.contenders) == len(ARMS)
-        assert len(_pictures(session)) == len(ARMS) * SAMPLES
-
-
-def _result_queries() -> dict[str, Query]:
-    return {
+def _milliseconds(engine: Engine, tiny: bool) -> dict[str, str]:
+    """How long each query of a sweep's tables takes, in a session of its own."""
+    queries: dict[str, Callable[[Session], object]] = {
         "list_experiments": list_experiments,
-        "experiment_progress": lambda session: experiment_progress(session, NAME),
-        "arm_results": lambda session: arm_results(session, NAME),
+        "experiment_progress": partial(experiment_progress, name=NAME),
+        "arm_results": partial(arm_results, experiment=NAME),
     }
 
-
-def _dashboard_queries(engine: Engine, experiment_id: int) -> dict[str, Query]:
-    return {
-        "config and progress": lambda session: (
-            recorded_config(session.get_one(Experiment, experiment_id).config),
-            course.sweep_progress(session, experiment_id),
-        ),
-        "trials": lambda session: course.swept_trials(session, experiment_id),
-        "learning curves": lambda session: course.learning_curves(session, experiment_id, "loss"),
-        "study": lambda session: (studies_of(session, experiment_id), study_summary(engine, NAME)),
-        "new votes?": lambda session: answers_version(session, find_study(session, NAME), simulated=False),
-        "all votes": lambda session: load_answers(session, find_study(session, NAME)),
-        "pictures": _pictures,
-    }
-
-
-def _pictures(session: Session) -> dict[tuple[int, int], bytes]:
-    trials = [contender.trial.trial_id for contender in best_contenders(arm_results(session, NAME))]
-    images = [photograph.image_id for photograph in pictures.photographs(session, trials)]
-    pictures.scores_of_samples(session, trials)
-    pictures.truth_pngs(session, images)
-    return pictures.sample_pngs(session, trials, images)
-
-
-def _milliseconds(engine: Engine, queries: dict[str, Query], tiny: bool) -> dict[str, str]:
-    """How long each query takes, in a session of its own."""
-
-    def ask(query: Query) -> None:
+    def ask(query: Callable[[Session], object]) -> None:
         with read_session(engine) as session:
             query(session)
 

@@ -1,6 +1,5 @@
 """Time contenders side by side, measure their memory, write tables."""
 
-import ctypes
 import gc
 import json
 import math
@@ -8,7 +7,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -86,26 +84,6 @@ def peak_tensor_megabytes(run: Callable[[], object]) -> float:
         held += change
         most = max(most, held)
     return most / 1e6
-
-
-def seconds_and_peak_megabytes(run: Callable[[], object]) -> tuple[float, float | None]:
-    """Return how long `run` took and how far the process's memory grew meanwhile; None where that is not Linux's."""
-    gc.collect()
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)  # what is free goes back, or growing into it would not be seen
-    before: float | None = None
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is held now
-        before = _status_megabytes("VmRSS")
-    started = time.perf_counter()
-    run()
-    seconds = time.perf_counter() - started
-    return seconds, None if before is None else max(0.0, _status_megabytes("VmHWM") - before)
-
-
-def _status_megabytes(key: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:")) * 1024 / 1e6
 
 
 def machine() -> str:

@@ -1,4 +1,4 @@
-"""What a sweep costs beyond its trainings, and what early stopping spares it."""
+"""What a sweep costs beyond its trainings."""
 
 import json
 import statistics
@@ -12,10 +12,9 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from benchmarks.harness import figure, goal, spread, table
+from benchmarks.harness import goal, spread, table
 from db.schema import Arm, Trial
 from db.store import open_database, read_session
-from db.sweeps.trials import arm_results
 from platform.arms.compose import compose
 from platform.color.counts import count_colours
 from platform.data.datasets import load_dataset
@@ -30,38 +29,23 @@ EXPERIMENT = "benchmark"
 TEXT = """\
 ## The sweep
 
-`python -m platform.sweep tune_configs/quick.yaml` with the settings below, on the photographs that come with
-scikit-image.
-
-**What Ray costs per trial.** The same trials, one at a time and on one thread: three times by the sweep, recorded and
-with sample pictures, and bare, `platform.model.training.train` alone one after another in this process, before and
-after each sweep. The sweep's time runs from the end of its first trial to the end of its last, so that Ray's start is
-left out, and the first trial is left out of the other times too. *Trainings in the sweep* is the part of it that its
-trials spent in `train`, by their own clock: Ray runs them in another process, with lower priority (nice 15) than
-whatever else the machine does.
+What Ray and recording cost per trial of `python -m platform.sweep tune_configs/quick.yaml` with the settings below, on
+the photographs that come with scikit-image. The same trials, one at a time and on one thread: three times by the sweep,
+recorded and with sample pictures, and bare, `platform.model.training.train` alone one after another in this process,
+before and after each sweep. The sweep's time runs from the end of its first trial to the end of its last, so that Ray's
+start is left out, and the first trial is left out of the other times too. *Trainings in the sweep* is the part of it
+that its trials spent in `train`, by their own clock: Ray runs them in another process, with lower priority (nice 15)
+than whatever else the machine does.
 """
-HALVING_TEXT = """\
-**What early stopping spares.** Two sweeps per seed, on all cores: every trial to its last epoch, and successive halving
-(first rung after one epoch, a third goes on) with the same trials. The seed decides images, draws, first weights and
-order. Wall time is from the start of the first trial to the end of the last. The validation loss is that of the best
-trial, which is chosen by its loss on the tuning split.
-"""
-
-
-def section(tiny: bool) -> list[str]:
-    return [TEXT, *_overhead(tiny), "", HALVING_TEXT, *_early_stopping(tiny)]
 
 
 @dataclass(frozen=True)
 class Outcome:
     first_ended_to_last_ended_s: float
     trained_s: float  # in trials but the first that ended
-    first_started_to_last_ended_s: float
-    images_seen: int
-    best_validation_loss: float
 
 
-def _overhead(tiny: bool) -> list[str]:
+def section(tiny: bool) -> list[str]:
     trials, images, width = (3, 64, 8) if tiny else (9, 1000, 24)
     settings = {
         "arms": {"classification": {"kind": "classification"}},
@@ -89,6 +73,7 @@ def _overhead(tiny: bool) -> list[str]:
     more = [sweep - mean for sweep, mean in zip(swept, means, strict=True)]
     beyond = [(each - 0.05 * mean) / count for each, mean in zip(more, means, strict=True)]
     return [
+        TEXT,
         f"`{' '.join(_as_settings(settings))}`",
         "",
         *table([f"the last {count} of {trials} trials", "s", "s per trial"], rows),
@@ -125,50 +110,6 @@ def _bare_seconds(config: SweepConfig) -> float:
     return sum(seconds[1:])
 
 
-def _early_stopping(tiny: bool) -> list[str]:
-    trials, epochs, images, seeds = (3, 2, 64, (0,)) if tiny else (16, 27, 96, (0, 1, 2))
-    settings = {
-        "arms": {"classification": {"kind": "classification"}},
-        "search.trials_per_arm": trials,
-        "search.space": {"learning_rate": {"loguniform": [3e-4, 3e-2]}},
-        "epochs": epochs,
-        "train_images": images,
-        "validation_images": 60,
-        "training.width": 8,
-        "samples": {"images": 0},
-    }
-    stopping = {"early_stopping": {"grace_epochs": 1, "reduction_factor": 3}}
-    rows, fewer, shorter, differences, bests = [], [], [], [], []
-    for seed in seeds:
-        full = _swept(settings | {"seed": seed})
-        halving = _swept(settings | stopping | {"seed": seed})
-        fewer.append(full.images_seen / halving.images_seen)
-        shorter.append(full.first_started_to_last_ended_s / halving.first_started_to_last_ended_s)
-        differences.append(halving.best_validation_loss - full.best_validation_loss)
-        bests.append(full.best_validation_loss)
-        for name, outcome in (("to the end", full), ("halving", halving)):
-            rows.append(
-                [
-                    f"seed {seed}, {name}",
-                    f"{outcome.images_seen:,}",
-                    figure(outcome.first_started_to_last_ended_s),
-                    f"{outcome.best_validation_loss:.4f}",
-                ]
-            )
-    higher = ", ".join(f"{value:.4f}" for value in differences)
-    noise = f"{statistics.stdev(bests):.4f}" if len(bests) > 1 else "unknown"
-    return [
-        f"`{' '.join(_as_settings(settings))}`",
-        "",
-        *table(["sweep", "images trained", "s", "validation loss"], rows),
-        "",
-        goal("images that full sweeps train over those of successive halving", [statistics.median(fewer)], at_least=3),
-        "",
-        f"Successive halving trained {spread(fewer)} times fewer images and took {spread(shorter)} times less time. "
-        f"Its validation loss was higher by {higher}; full sweeps have a standard deviation of {noise} between seeds.",
-    ]
-
-
 def _as_settings(settings: dict[str, object]) -> list[str]:
     return [f"{key}={json.dumps(value)}" for key, value in settings.items()]
 
@@ -190,19 +131,10 @@ def _outcome(database: str) -> Outcome:
     engine = open_database(database)
     with read_session(engine) as session:
         trials = session.scalars(select(Trial).join(Arm, Arm.id == Trial.arm_id).where(Arm.baseline.is_(False))).all()
-        starts = [trial.started_at for trial in trials if trial.started_at]
         ends = [trial.ended_at for trial in trials if trial.ended_at]
-        losses = [
-            result.best.scores["validation"]["loss"]
-            for result in arm_results(session, EXPERIMENT)
-            if result.best and not result.baseline
-        ]
         outcome = Outcome(
             first_ended_to_last_ended_s=(max(ends) - min(ends)).total_seconds(),
             trained_s=sum(trial.seconds for trial in trials if trial.ended_at != min(ends)),
-            first_started_to_last_ended_s=(max(ends) - min(starts)).total_seconds(),
-            images_seen=sum(trial.images_seen for trial in trials),
-            best_validation_loss=min(losses),
         )
     engine.dispose()
     return outcome

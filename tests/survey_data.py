@@ -2,19 +2,18 @@
 participants who answer."""
 
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 from PIL import Image
 from skimage.data import chelsea
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, insert, select, update
 from sqlalchemy.orm import Session
 
-from db.schema import Arm, Question, Study, StudyArm
+from db.schema import Arm, Participant, Question, Study, StudyArm, Vote
 from db.store import read_session, write_session
-from db.surveys.answers import Count, Inclusion, load_answers
 from db.surveys.enrolment import enrol
 from db.surveys.votes import finish_instructions, progress, record_check, record_comment, record_vote, take_break
 from db.sweeps.recording import (
@@ -28,7 +27,6 @@ from db.sweeps.recording import (
     record_sample,
     record_trial,
 )
-from db.sweeps.trials import MeasuredTrial
 from platform.running.config import SweepConfig
 
 ARMS = ("regression", "classification", "rebalanced 0.25")
@@ -50,10 +48,9 @@ def photographs(count: int, size: int = 16) -> list[np.ndarray]:
     return [np.ascontiguousarray(cat[y : y + size, x : x + size]) for y, x in corners]
 
 
-def colourized(photograph: np.ndarray, arm: int) -> np.ndarray:
-    """The photograph with its colours weakened, the more the lower the arm: 0 is nearly grey."""
+def colourized(photograph: np.ndarray, share: float) -> np.ndarray:
+    """The photograph with this share of its colours: 0 is grey."""
     grey = photograph.mean(axis=-1, keepdims=True)
-    share = (arm + 1) / (len(ARMS) + 1)
     return np.asarray(np.round(share * photograph + (1 - share) * grey), dtype=np.uint8)
 
 
@@ -66,19 +63,25 @@ def config_with(experiment: str, parts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def begin_experiment(
-    session: Session, name: str, config: dict[str, Any], *, fingerprint: str, images: int
+    session: Session,
+    name: str,
+    config: dict[str, Any],
+    *,
+    fingerprint: str,
+    images: int,
+    class_names: Sequence[str] = ("cat",),
 ) -> tuple[int, int, int]:
-    """Record an experiment on so many validation images of cats; its dataset's id, its own, and its run's."""
+    """Record an experiment on so many validation images of these classes; its dataset's id, its own, its run's."""
     dataset_id = record_dataset(
         session,
         name="cats",
         fingerprint=fingerprint,
         note="Cut-outs of one photograph.",
-        class_names=["cat"],
+        class_names=list(class_names),
         train_count=100,
         tuning_count=20,
         validation_count=images,
-        validation_class_counts=[images],
+        validation_class_counts=np.bincount(np.arange(images) % len(class_names)).tolist(),
         colour_counts=b"",
     )
     experiment_id = record_experiment(
@@ -92,6 +95,23 @@ def begin_experiment(
     return dataset_id, experiment_id, record_run(session, experiment_id, code_version="test", environment={})
 
 
+def record_photographs(session: Session, dataset_id: int, pictures: Sequence[np.ndarray], classes: int) -> list[int]:
+    """Record validation images of so many classes in turn, and return their ids."""
+    return [
+        record_image(
+            session,
+            dataset_id=dataset_id,
+            split="validation",
+            index_in_split=index,
+            class_index=index % classes,
+            truth_png=png(picture),
+            width=picture.shape[1],
+            height=picture.shape[0],
+        )
+        for index, picture in enumerate(pictures)
+    ]
+
+
 def add_experiment(
     engine: Engine, name: str = "cats", *, images: int = 60, arms: Sequence[str] = ARMS, size: int = 16
 ) -> int:
@@ -103,19 +123,7 @@ def add_experiment(
         dataset_id, experiment_id, run_id = begin_experiment(
             session, name, config, fingerprint=f"cats {images} {size}", images=images
         )
-        rows = [
-            record_image(
-                session,
-                dataset_id=dataset_id,
-                split="validation",
-                index_in_split=index,
-                class_index=0,
-                truth_png=png(picture),
-                width=size,
-                height=size,
-            )
-            for index, picture in enumerate(pictures)
-        ]
+        rows = record_photographs(session, dataset_id, pictures, 1)
         for position, arm in enumerate([*arms, "grey"]):
             baseline = arm == "grey"
             arm_id = record_arm(
@@ -127,7 +135,8 @@ def add_experiment(
                 rebalancing=LAMBDAS.get(arm),
                 baseline=baseline,
             )
-            shown = [png(colourized(picture, -1 if baseline else position % len(ARMS))) for picture in pictures]
+            share = 0.0 if baseline else (position % len(ARMS) + 1) / (len(ARMS) + 1)
+            shown = [png(colourized(picture, share)) for picture in pictures]
             pngs = dict(zip(rows, shown, strict=True))
             for number in range(1, 2 if baseline else 3):
                 trial_id = record_trial(
@@ -175,24 +184,18 @@ def _measure(
         )
 
 
-def to_first_question(engine: Engine, study: str, *, link: Mapping[str, str] | None = None) -> str:
-    """Take part in a study up to the first question, and return the token."""
-    token = enrol(engine, study, consent_version="1", link=link)
+def to_first_question(
+    engine: Engine,
+    study: str,
+    *,
+    link: Mapping[str, str] | None = None,
+    simulated: bool = False,
+    flags: Sequence[str] = ("brightness",),
+) -> str:
+    """Take part in a study up to the first question, and return the token. flags: of the display check."""
+    token = enrol(engine, study, consent_version="1", link=link, simulated=simulated)
     finish_instructions(engine, token)
-    record_check(engine, token, {"plates": [74, None]}, ["brightness"])
-    return token
-
-
-def take_part(engine: Engine, study: str, *, link: Mapping[str, str] | None = None, comment: str | None = None) -> str:
-    """Take part in a study of pairs from consent to the end, always with "left", and return the token."""
-    token = to_first_question(engine, study, link=link)
-    while (now := progress(engine, token)) is not None and now.stage not in ("comment", "done"):
-        if now.next is None:
-            take_break(engine, token)
-            continue
-        values = {"response_time_ms": 800.5, "exposure_measured_ms": None, "input": "key", "scale": 9}
-        assert record_vote(engine, token, now.next.public_id, "left", **values).status == "stored"
-    record_comment(engine, token, comment)
+    record_check(engine, token, {"plates": [74, None]}, flags)
     return token
 
 
@@ -200,24 +203,23 @@ def answer_all(
     engine: Engine,
     study: str,
     *,
-    wrong: set[str],
+    wrong: Collection[str] = (),
     questions: int = 100,
+    link: Mapping[str, str] | None = None,
     simulated: bool = False,
-    flags: tuple[str, ...] = (),
+    flags: Sequence[str] = (),
+    comment: str | None = None,
 ) -> str:
-    """Take part and answer all about the arms named, "sentinel" or "real", wrong, and all else right."""
-    token = enrol(engine, study, consent_version="1", simulated=simulated)
-    finish_instructions(engine, token)
-    record_check(engine, token, {}, flags)
-    for _ in range(questions):
-        now = progress(engine, token)
-        assert now is not None
-        if now.stage == "break":
-            take_break(engine, token)
-            now = progress(engine, token)
-            assert now is not None
+    """Take part, answer at most so many questions, all about the arms named, "sentinel" or "real", wrong, and all else
+    right; after the last question leave the comment. Returns the token."""
+    token = to_first_question(engine, study, link=link, simulated=simulated, flags=flags)
+    given = 0
+    while (now := progress(engine, token)) is not None and now.stage != "comment":
         if now.next is None:
-            break
+            take_break(engine, token)
+            continue
+        if given == questions:
+            return token
         with read_session(engine) as session:
             question, arm = session.execute(
                 select(Question, Arm.name)
@@ -226,34 +228,44 @@ def answer_all(
                 .where(Question.public_id == now.next.public_id)
             ).one()
         right = question.right_answer
-        given = WRONG[right] if (arm or question.kind) in wrong else right
-        result = record_vote(
-            engine,
-            token,
-            now.next.public_id,
-            given,
-            response_time_ms=700,
-            exposure_measured_ms=None,
-            input="click",
-            scale=4,
-        )
-        assert result.status == "stored"
+        answer = WRONG[right] if (arm or question.kind) in wrong else right
+        measured = {"response_time_ms": 700, "exposure_measured_ms": None, "input": "click", "scale": 4}
+        assert record_vote(engine, token, now.next.public_id, answer, **measured).status == "stored"
+        given += 1
+    record_comment(engine, token, comment)
     return token
 
 
-@dataclass(frozen=True)
-class ArmVotes:
-    arm: str
-    trial: MeasuredTrial
-    picked_as_real: Count
-
-
-def arm_votes(
-    session: Session, study: Study, *, inclusion: Inclusion = "all", simulated: bool = False
-) -> list[ArmVotes]:
-    """A study's votes on main questions, counted by contender."""
-    answers = load_answers(session, study, simulated=simulated).of(inclusion)
-    return [
-        ArmVotes(contender.arm, contender.trial, count)
-        for contender, count in zip(answers.contenders, answers.picked_as_real(), strict=True)
-    ]
+def answer_at_once(engine: Engine, study: str, people: int, *, simulated: bool = False) -> None:
+    """So many further participants of a study of pairs finish it, written in one go: contenders later in the study are
+    picked as real more often, sentinels hardly ever."""
+    for seed in range(people):
+        enrol(engine, study, consent_version="1", simulated=simulated, seed=seed)
+    chance, now = np.random.default_rng(people), datetime.now(UTC)
+    with write_session(engine) as session:
+        new = select(Participant.id).join(Study, Study.id == Participant.study_id)
+        new = new.where(Study.name == study, Participant.finished_at.is_(None))
+        questions = select(Question).where(Question.participant_id.in_(new)).order_by(Question.id)
+        positions = {arm.id: arm.position for arm in session.scalars(select(StudyArm))}
+        asked = session.scalars(questions).all()
+        votes = []
+        for question, luck in zip(asked, chance.random(len(asked)), strict=True):
+            fooled = luck < (0.05 if question.study_arm_id is None else 0.2 + 0.05 * positions[question.study_arm_id])
+            votes.append(
+                {
+                    "question_id": question.id,
+                    "answered_at": now,
+                    "answer": WRONG[question.right_answer] if fooled else question.right_answer,
+                    "correct": not fooled,
+                    "response_time_ms": float(chance.lognormal(6.8, 0.4)),
+                    "exposure_measured_ms": 1000.0,
+                    "input": "key",
+                    "scale": 9,
+                    "device_pixel_ratio": 1.0,
+                    "flags": [],
+                }
+            )
+        session.execute(insert(Vote), votes)
+        check: dict[str, Any] = {"answers": {}, "flags": []}
+        done = {"instructions_done_at": now, "check": check, "finished_at": now, "ended_at": now}
+        session.execute(update(Participant).where(Participant.id.in_(new)).values(done))

@@ -9,9 +9,7 @@ SECTIONS = {
     "loss": ["ours", "dense, channel order", "dense, pixel rows", "hard labels"],
     "colour": ["ours", "scikit-image and numpy", "scikit-image and our table", "floor"],
     "epoch": ["ours", "the usual script", "bare, float32"],
-    "step": ["convolutions and matrix products, forward and backward"],
-    "scale": ["150", "300"],
-    "database": ["5", "10", "learning curves, ms", "all votes, ms", "pictures, ms"],
+    "database": ["5", "10", "`arm_results`, ms"],
 }
 
 

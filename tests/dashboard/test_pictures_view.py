@@ -115,7 +115,7 @@ def test_disagreement_is_the_distance_from_the_contenders_mean(engine: Engine) -
     with read_session(engine) as session:
         found = pictures_view.measure_disagreement(session, "some", gallery.trial_ids, images)
         same = pictures_view.measure_disagreement(session, "some", [third, third], images[:1])
-    fakes = [colourized(cut_outs(14, 8)[0], arm) for arm in range(3)]
+    fakes = [colourized(cut_outs(14, 8)[0], share) for share in (0.25, 0.5, 0.75)]
     ab = [rgb2lab(fake)[..., 1:].reshape(-1, 2) for fake in fakes]
     squares = [
         sum((one[at] - np.mean([other[at] for other in ab], axis=0)) ** 2) for one in ab for at in range(len(one))

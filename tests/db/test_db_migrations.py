@@ -38,7 +38,7 @@ from db.surveys.enrolment import enrol
 from db.surveys.study import create_study
 from db.sweeps.drivers import Drive
 from tests.postgres import PostgresServer
-from tests.survey_data import add_experiment, take_part
+from tests.survey_data import add_experiment, answer_all
 
 REVISIONS = sorted(path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("*.py"))
 
@@ -50,7 +50,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     add_experiment(engine, images=12)
     create_study(engine, "cats", question_count=6, practice_count=1, sentinel_share=0.2, exposure_ms=500)
     for link in (None, {"PROLIFIC_PID": "ünsound", "STUDY_ID": "s"}, {"PROLIFIC_PID": "5f1e" * 6}):
-        take_part(engine, "cats", link=link, comment="Ein schöner Spaß: 猫 🐈\n'; DROP TABLE votes; --")
+        answer_all(engine, "cats", link=link, comment="Ein schöner Spaß: 猫 🐈\n'; DROP TABLE votes; --")
     enrol(engine, "cats", consent_version="1", simulated=True)
     Drive(engine, "cats").take()
     with engine.connect() as connection:
@@ -143,7 +143,7 @@ def test_triggers_keep_a_study_as_it_is(empty_engine: Engine, statement: Update 
     if empty:
         add_experiment(empty_engine, images=12)
         create_study(empty_engine, "cats", question_count=6, practice_count=1)
-        take_part(empty_engine, "cats")
+        answer_all(empty_engine, "cats")
     refused = pytest.raises(IntegrityError, match=r"can only be closed|keeps its contenders")
     with refused, write_session(empty_engine) as session:
         session.execute(statement)
@@ -164,7 +164,7 @@ def test_a_copy_in_postgresql_has_every_row_and_goes_on(
         assert rows_of(there, Base.metadata) == rows
     for table, content in rows.items():
         assert f"{len(content)} {table}" in printed
-    take_part(copied, "cats")  # ids go on from the highest
+    answer_all(copied, "cats")  # ids go on from the highest
     add_experiment(copied, "dogs", images=12, size=8)
     with pytest.raises(IntegrityError, match="keeps its contenders"), write_session(copied) as session:
         session.execute(delete(StudyArm))

@@ -34,7 +34,7 @@ def test_a_row_is_the_photograph_grey_and_every_arms_best(tmp_path: Path) -> Non
         pictures = [
             photograph,
             convert_to_grey(encode_png(photograph)),
-            *(colourized(photograph, arm) for arm in range(len(ARMS))),
+            *(colourized(photograph, share) for share in (0.25, 0.5, 0.75)),
         ]
         places = [find_picture(sheet, picture, scale) for picture in pictures]
         tops.append(places[0][0][0])

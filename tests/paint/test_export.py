@@ -28,7 +28,7 @@ from platform.model.training import build_model, save_checkpoint
 from platform.paint.photographs import color_photograph
 from survey_app.simulate import Observer, simulate
 from tests.contracts import HYPERPARAMETERS, drawn_colours
-from tests.survey_data import add_experiment, take_part
+from tests.survey_data import add_experiment, answer_all
 
 ARMS = {
     "regression": ArmOptions(kind="regression"),
@@ -154,7 +154,7 @@ def test_the_files_say_what_the_model_is(folders: dict[str, Path]) -> None:
 
 def test_votes_stand_in_the_card_as_far_as_they_may(engine: Engine, tmp_path: Path) -> None:
     create_study(engine, "cats", name="open", arms=["regression", "mode"], question_count=8, practice_count=0)
-    take_part(engine, "open")
+    answer_all(engine, "open")
     simulate(engine, "open", 1, Observer(), seed=0)
     create_study(engine, "cats", name="hidden", arms=["mode"], question_count=8, practice_count=0, blinded=True)
     [folder] = export_models(engine, "cats", "mode", tmp_path)

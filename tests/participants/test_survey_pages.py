@@ -20,7 +20,7 @@ from survey_app.participants.check import check_flags
 from survey_app.settings import settings
 from tests.db.test_db_store import damaged, newer, not_a_database, someone_elses
 from tests.survey_browser import CHECKOUT
-from tests.survey_data import add_experiment, take_part, to_first_question
+from tests.survey_data import add_experiment, answer_all, to_first_question
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_nobody_takes_a_participation_over_by_an_id(engine: Engine) -> None:
     add_experiment(engine, images=12)
     create_study(engine, "cats", question_count=5, practice_count=1)
     theirs = {"PROLIFIC_PID": "5f1e" * 6, "SESSION_ID": "61bb" * 6}
-    token = take_part(engine, "cats", link=theirs)
+    token = answer_all(engine, "cats", link=theirs)
     for link in (theirs, {"PROLIFIC_PID": theirs["PROLIFIC_PID"]}, {**theirs, "SESSION_ID": "62cc" * 6}):
         app = opened(study="cats", **link)
         app.button[0].click().run()

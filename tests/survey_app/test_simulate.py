@@ -60,7 +60,7 @@ def test_colourfulness_is_that_of_hasler_and_suesstrunk() -> None:
 
 def test_evidence_grows_as_colours_go() -> None:
     photograph = photographs(1)[0]
-    against = [evidence(png(photograph), png(colourized(photograph, arm))) for arm in (-1, 0, 1, 2)]
+    against = [evidence(png(photograph), png(colourized(photograph, share))) for share in (0, 0.25, 0.5, 0.75)]
     assert against == sorted(against, reverse=True)
     assert evidence(png(photograph), png(photograph)) == 0
 

@@ -17,14 +17,14 @@ from statsmodels.stats.proportion import proportion_confint
 
 from db.schema import Participant, Study
 from db.store import open_database, read_session
-from db.surveys.answers import ExclusionRule
+from db.surveys.answers import ExclusionRule, load_answers
 from db.surveys.study import create_study, find_study
 from db.surveys.votes import progress, record_vote
 from db.sweeps.frames import VOTE_COLUMNS
 from platform.tables.intervals import Share, wilson
 from platform.tables.outcome import print_results
 from survey_app import report, studies
-from tests.survey_data import add_experiment, answer_all, arm_votes, to_first_question
+from tests.survey_data import add_experiment, answer_all, to_first_question
 
 ROOT = Path(__file__).parents[2]
 
@@ -155,14 +155,11 @@ def test_the_command_creates_shows_exports_and_closes(
         assert re.fullmatch(r"\d{4}-\d\d-\d\d", row["answered_on"])  # a time of day would tell who came when
         assert (row["exposure_ms"], row["response_time_ms"], row["scale"]) == ("1000", "700.0", "4")
     with read_session(engine) as session:
-        results = arm_votes(session, find_study(session, "cats"))
+        answers = load_answers(session, find_study(session, "cats"))
         private = session.scalars(select(Participant.completion_code)).all()
-    for result in results:
-        about = [row for row in main if row["arm"] == result.arm]
-        assert (sum(int(row["picked_as_real"]) for row in about), len(about)) == (
-            result.picked_as_real.count,
-            result.picked_as_real.total,
-        )
+    for contender, picked in zip(answers.contenders, answers.of("all").picked_as_real(), strict=True):
+        about = [row for row in main if row["arm"] == contender.arm]
+        assert (sum(int(row["picked_as_real"]) for row in about), len(about)) == (picked.count, picked.total)
     exported = "".join(file.read_text() for file in (tmp_path / "out").iterdir())
     assert not any(code in exported for code in private)
     definition = json.loads((tmp_path / "out" / "study.json").read_text())
