@@ -30,7 +30,7 @@ survey: $(environment) ## ask people: the survey and the dashboard in a browser
 survey-load: $(environment) ## 30 participants at once on a server of its own, and the time from answer to next question
 	$(python) -m tests.survey_load $(ARGS)
 
-bench: $(environment) ## compare with what people would write and with the floor: docs/benchmarks-*.md, in 16 to 27 minutes
+bench: $(environment) ## compare with what people would write and with the floor: docs/benchmarks-*.md, in about 15 minutes
 	$(python) -m benchmarks $(ARGS)
 
 test: $(environment) ## run the tests, two at a time, but for the long ones

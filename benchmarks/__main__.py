@@ -1,7 +1,7 @@
 """Run the comparisons and write docs/benchmarks-avx2.md, or -avx512.md, as the processor is, or print only the sections
 that are named.
 
-python -m benchmarks                    everything, 16 to 27 minutes on two idle cores
+python -m benchmarks                    everything, about 15 minutes on two idle cores
 python -m benchmarks loss colour        these sections, printed and not written
 python -m benchmarks --tiny             whether everything works: sizes too small for the figures to mean anything
 """
