@@ -9,7 +9,6 @@ import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +22,7 @@ from db.surveys.sentinels import encode_png
 from platform.arms.compose import Reading, Task
 from platform.model.network import Colorizer
 from platform.model.stored import finished_models, load_trial, name_file
-from platform.paint.photographs import (
-    MOST_PIXELS,
-    PILLOWS_MOST_PIXELS,
-    SHORT_SIDE,
-    choose_reading,
-    color_photograph,
-    encode_photograph,
-    read_photograph,
-)
+from platform.paint.photographs import choose_reading, color_photograph, encode_photograph, read_photograph
 from platform.paint.sheet import PICTURE_PX, paste_sheet
 from platform.tables.experiment import open_experiment
 
@@ -53,11 +44,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--all-arms", action="store_true", help="every model, and a sheet of all")
     parser.add_argument("--tilt", type=float, metavar="λ", help="make rare colours likelier: 1 changes nothing, 0 most")
     parser.add_argument("--temperature", type=float, metavar="T", help="of the annealed mean: lower is more colourful")
-    parser.add_argument("--short-side", type=int, default=SHORT_SIDE, metavar="PIXELS", help="that colours are "
-                        "predicted at (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--most-pixels", type=int, default=MOST_PIXELS, metavar="N", help="of a photograph (default: "
-                        "%(default)s)")  # fmt: skip
-    parser.add_argument("--location", action="store_true", help="keep where it was taken, which is left out otherwise")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where to (default: beside each photograph); "
                         "of one photograph by one model the .png or .jpg file, too")  # fmt: skip
     parser.add_argument("--database", default=default_database(), help=DATABASE_HELP)
@@ -67,10 +53,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def color_all(options: argparse.Namespace) -> int:
     """Colour what the command's options say; the exit status. Raises UserError before the first photograph is read."""
-    if options.short_side < 8:
-        raise UserError(f"--short-side is {options.short_side}; give at least 8 pixels.")
-    if not 1 <= options.most_pixels <= PILLOWS_MOST_PIXELS:
-        raise UserError(f"--most-pixels is {options.most_pixels}; give 1 to {PILLOWS_MOST_PIXELS:,}.")
     torch.set_num_threads(1)  # two wait for each other as soon as anything else wants a core
     engine, experiment = open_experiment(options.database, options.experiment)
     painters = load_painters(engine, experiment, options)
@@ -84,17 +66,15 @@ def color_all(options: argparse.Namespace) -> int:
     taken = {path.resolve() for path in options.photographs}  # what is read and what was written, for nothing to cover
     for path in options.photographs:
         try:
-            rgb, exif = read_photograph(
-                path, location=options.location, most_pixels=options.most_pixels, say=partial(print, file=sys.stderr)
-            )
+            rgb = read_photograph(path)
             pictures = {"photograph": rgb}
             for arm, painter in painters.items():
                 name = f"{path.stem}-{name_file(arm)}{'.jpg' if path.suffix.lower() in ('.jpg', '.jpeg') else '.png'}"
                 target = file or (out or path.parent) / name
                 take_path(target, taken)
-                pictures[arm] = color_photograph(rgb, *painter, short_side=options.short_side)
+                pictures[arm] = color_photograph(rgb, *painter)
                 with writing(target):
-                    target.write_bytes(encode_photograph(pictures[arm], target.suffix, exif))
+                    target.write_bytes(encode_photograph(pictures[arm], target.suffix))
                 print(target)
             rows.append((path.stem, {name: shrink(picture) for name, picture in pictures.items()}))
         except UserError as error:

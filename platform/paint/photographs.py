@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, TypeVar
 
 import numpy as np
 import torch
@@ -30,28 +30,19 @@ from platform.model.network import Colorizer
 from platform.running.workers import cores_here
 
 MOST_PIXELS = 50_000_000
-PILLOWS_MOST_PIXELS = 178_956_970  # what it opens
-SHORTEST_PX, MOST_OBLONG = 8, 12  # the shorter side; how many times as long the longer one is
+MOST_OBLONG = 12  # how many times as long as the shorter side the longer one is
 SHORT_SIDE = 64  # pixels, that colours are predicted at
 RADIUS = 4  # pixels at that size, of the guided filter's windows
 SMOOTHNESS = 16.0  # squared Lab units: lightness that varies by less is no edge
 MOST_CORES = 4  # that one photograph is painted on
 ROWS_AT_A_TIME = 128
-PLACE = 0x8825  # the EXIF tag of where a photograph was taken
 
 Part = TypeVar("Part")
 
 
-def read_photograph(
-    path: Path,
-    upload: IO[bytes] | None = None,
-    *,
-    location: bool = False,
-    most_pixels: int = MOST_PIXELS,
-    say: Callable[[str], None] = lambda line: None,
-) -> tuple[np.ndarray, bytes | None]:
-    """Read any picture that Pillow reads: upright, in sRGB, uint8 (height, width, 3), clear pixels on white; and its
-    EXIF data, without the location unless it is asked for. Of an animation the first picture, and it is said.
+def read_photograph(path: Path, upload: IO[bytes] | None = None, *, most_pixels: int = MOST_PIXELS) -> np.ndarray:
+    """Read any picture that Pillow reads: upright, in sRGB, uint8 (height, width, 3), clear pixels on white; of an
+    animation the first picture.
 
     upload: what to read, of the common formats only, where it is not on the disk; `path` is then its name. Raises
     UserError, one sentence, for what is no picture, is damaged, too large, or too oblong.
@@ -62,11 +53,8 @@ def read_photograph(
             with Image.open(upload or path, formats=FORMATS if upload else None) as image:
                 _check_size(path, image, most_pixels)
                 refuse_odd_depth(image)
-                if (count := getattr(image, "n_frames", 1)) > 1:
-                    say(f"{path} holds {count} pictures, of which the first is taken.")
                 image.load()
-                upright, exif = _turn_upright(image, location=location)
-                return np.asarray(lay_on_white(_convert_to_srgb(reduce_to_8_bits(upright)))), exif
+                return np.asarray(lay_on_white(_convert_to_srgb(reduce_to_8_bits(_turn_upright(image)))))
     except UserError:
         raise
     except Image.DecompressionBombError:
@@ -80,26 +68,23 @@ def read_photograph(
 
 
 def _check_size(path: Path, image: Image.Image, most_pixels: int) -> None:
+    """Before it is decoded: a bomb is small until then. Of a ribbon, colours would be predicted at its whole length."""
     shorter, longer = sorted(image.size)
     if shorter * longer > most_pixels:
         raise Image.DecompressionBombError
-    if shorter < SHORTEST_PX or longer > MOST_OBLONG * shorter:
+    if longer > MOST_OBLONG * shorter:
         raise UserError(
-            f"{path} is {image.width} × {image.height} pixels: a photograph has at least {SHORTEST_PX} a side, and is "
-            f"at most {MOST_OBLONG} times as long as wide; cut another part out of it."
+            f"{path} is {image.width} × {image.height} pixels: a photograph is at most {MOST_OBLONG} times as long as "
+            "wide; cut another part out of it."
         )
 
 
-def _turn_upright(image: Image.Image, *, location: bool) -> tuple[Image.Image, bytes | None]:
-    """As it was held, and its EXIF data; damaged data say nothing."""
+def _turn_upright(image: Image.Image) -> Image.Image:
+    """As it was held, which damaged EXIF data do not say."""
     try:
-        upright = ImageOps.exif_transpose(image)
-        exif = upright.getexif() if "exif" in image.info else Image.Exif()
-        if not location:
-            exif.pop(PLACE, None)
-        return upright, exif.tobytes() if exif else None
+        return ImageOps.exif_transpose(image)
     except Exception:  # Pillow raises many kinds
-        return image, None
+        return image
 
 
 def _convert_to_srgb(image: Image.Image) -> Image.Image:
@@ -124,9 +109,9 @@ class Outputs:
 
 
 @torch.no_grad()
-def predict_outputs(lightness: Tensor, task: Task, model: Colorizer, *, short_side: int = SHORT_SIDE) -> Outputs:
-    """Have a model look at L (height, width), at a smaller size if its short side is longer than that."""
-    small = reduce_lightness(lightness, short_side)
+def predict_outputs(lightness: Tensor, task: Task, model: Colorizer) -> Outputs:
+    """Have a model look at L (height, width), at a smaller size if its short side is longer than SHORT_SIDE."""
+    small = reduce_lightness(lightness)
     lab = fill_sides(small, 2 ** len(model.encoder))
     return Outputs(small, lab.shape[2], list(outputs_of(model, known_of(task, model, lab))))
 
@@ -155,12 +140,10 @@ def choose_reading(task: Task, arm: str, options: ArmOptions, asked: Mapping[str
         raise UserError(f"--{first['loc'][0]} is {first['input']}: {first['msg'].lower()}.") from None
 
 
-def color_photograph(
-    rgb: np.ndarray, task: Task, model: Colorizer, reading: Reading, *, short_side: int = SHORT_SIDE
-) -> np.ndarray:
+def color_photograph(rgb: np.ndarray, task: Task, model: Colorizer, reading: Reading) -> np.ndarray:
     """Colour uint8 (height, width, 3), returning the same shape; what colours it has are not looked at."""
     lightness = measure_lightness(rgb)
-    outputs = predict_outputs(lightness, task, model, short_side=short_side)
+    outputs = predict_outputs(lightness, task, model)
     return paint_lightness(lightness, outputs.small, read_ab(outputs, reading))
 
 
@@ -169,9 +152,9 @@ def measure_lightness(rgb: np.ndarray) -> Tensor:
     return torch.cat(_by_rows(lambda rows: rgb_to_lab(torch.from_numpy(rgb[rows].copy()))[..., 0], len(rgb)))
 
 
-def reduce_lightness(lightness: Tensor, short_side: int) -> Tensor:
-    """L (height, width) at the size that colours are predicted at: its own, if its short side is at most so long."""
-    scale = short_side / min(lightness.shape)
+def reduce_lightness(lightness: Tensor) -> Tensor:
+    """L (height, width) at the size that colours are predicted at: its own, if its short side is at most SHORT_SIDE."""
+    scale = SHORT_SIDE / min(lightness.shape)
     if scale >= 1:
         return lightness
     size = [max(1, round(extent * scale)) for extent in lightness.shape]
@@ -241,12 +224,12 @@ def _by_rows(work: Callable[[slice], Part], height: int) -> list[Part]:
         return list(pool.map(work, parts))
 
 
-def encode_photograph(rgb: np.ndarray, suffix: str, exif: bytes | None = None) -> bytes:
-    """uint8 (height, width, 3) as a file: JPEG if the suffix is ".jpg" or ".jpeg", else PNG."""
+def encode_photograph(rgb: np.ndarray, suffix: str) -> bytes:
+    """uint8 (height, width, 3) as a file: JPEG if the suffix is ".jpg" or ".jpeg", else PNG. It says nothing of where
+    and when the photograph was taken."""
     buffer = io.BytesIO()
-    more: dict[str, Any] = {} if exif is None else {"exif": exif}
-    jpeg = suffix.lower() in (".jpg", ".jpeg")
-    if jpeg:
-        more |= {"quality": 95, "subsampling": 0}
-    Image.fromarray(rgb).save(buffer, "JPEG" if jpeg else "PNG", **more)
+    if suffix.lower() in (".jpg", ".jpeg"):
+        Image.fromarray(rgb).save(buffer, "JPEG", quality=95, subsampling=0)
+    else:
+        Image.fromarray(rgb).save(buffer, "PNG")
     return buffer.getvalue()

@@ -1,6 +1,8 @@
 """Colour photographs with the model in this folder: `python colour.py PHOTO ...` adds a PHOTO-coloured.png to each.
 
-It needs torch, safetensors, scikit-image and Pillow, and nothing of HueJury, whose platform/export.py put it there.
+It needs torch, safetensors, scikit-image and Pillow, and nothing of HueJury, whose platform/export.py put it there. In
+Python: `colour(Model(Path(FOLDER)), rgb)`, uint8 (height, width, 3) in and out. HueJury's code is MIT; the data that
+the model learned from are their publishers', whose terms apply to what is made of them.
 """
 
 import json
@@ -22,7 +24,7 @@ class Model:
 
     def __init__(self, folder: Path) -> None:
         self.config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        self.palette = json.loads((folder / "palette.json").read_text(encoding="utf-8"))
+        self.palette = self.config["palette"]  # None where the network gives ab
         self.weights: dict[str, Tensor] = load_file(folder / "model.safetensors")
         self.parts = 2 ** self.config["depth"]
 
@@ -70,9 +72,9 @@ class Model:
         if self.palette is None:
             return outputs * 12.8  # the network's unit, of a regression
         logits, centers = outputs + torch.tensor(self.palette["offset"]), torch.tensor(self.palette["centers"])
-        if self.config["decoding"] == "mode":
-            return centers[logits.argmax(-1)]
         temperature: float = self.config["temperature"]
+        if temperature == 0:
+            return centers[logits.argmax(-1)]
         return (logits / temperature).softmax(-1) @ centers
 
 

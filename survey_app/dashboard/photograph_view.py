@@ -30,7 +30,6 @@ from platform.data.photos import PHOTOS
 from platform.model.network import Colorizer
 from platform.model.stored import load_trial
 from platform.paint.photographs import (
-    SHORT_SIDE,
     Outputs,
     choose_reading,
     encode_photograph,
@@ -127,15 +126,15 @@ def read_example(name: str) -> bytes:
 
 def open_photograph(identity: str, name: str, data: bytes) -> Opened:
     """Read the bytes of a file. Raises UserError, one sentence, for what is no picture, damaged, or too large."""
-    rgb, _ = decode_photograph(name, data)
+    rgb = decode_photograph(name, data)
     preview = Image.fromarray(rgb)
     preview.thumbnail((PREVIEW_PX, PREVIEW_PX), Image.Resampling.BOX, reducing_gap=None)
-    small = reduce_lightness(measure_lightness(rgb), SHORT_SIDE)
+    small = reduce_lightness(measure_lightness(rgb))
     return Opened(identity, name, data, small, np.asarray(preview))
 
 
-def decode_photograph(name: str, data: bytes) -> tuple[np.ndarray, bytes | None]:
-    """uint8 (height, width, 3), and EXIF data: see `read_photograph`. Raises UserError."""
+def decode_photograph(name: str, data: bytes) -> np.ndarray:
+    """uint8 (height, width, 3): see `read_photograph`. Raises UserError."""
     if len(data) > MOST_BYTES:
         raise UserError(f"{name} has more than {MOST_BYTES / 1e6:.0f} MB; make it smaller.")
     return read_photograph(Path(name), io.BytesIO(data), most_pixels=MOST_PIXELS)
@@ -245,6 +244,6 @@ def paint_grey(rgb: np.ndarray) -> np.ndarray:
 def color_whole(opened: Opened, outputs: Outputs, reading: Reading, suffix: str) -> bytes:
     """The file to download, of full size."""
     with COLORING:
-        rgb, exif = decode_photograph(opened.name, opened.data)  # again, as only the file itself is kept
+        rgb = decode_photograph(opened.name, opened.data)  # again, as only the file itself is kept
         painted = paint_lightness(measure_lightness(rgb), outputs.small, read_ab(outputs, reading))
-        return encode_photograph(painted, suffix, exif)
+        return encode_photograph(painted, suffix)

@@ -14,10 +14,8 @@ from PIL import Image
 from sqlalchemy import Engine, select
 
 from db.errors import UserError
-from db.schema import Arm, StoredDataset, Study, Trial
+from db.schema import Arm, StoredDataset, Trial
 from db.store import open_database, read_session, write_session
-from db.surveys.answers import load_answers
-from db.surveys.study import create_study
 from platform.arms.compose import compose
 from platform.arms.options import ArmOptions, KMeans, SegmentPrior, TablePrior
 from platform.color.palettes import centers_as_list
@@ -26,9 +24,8 @@ from platform.export import export_models, main
 from platform.model.stored import load_trial
 from platform.model.training import build_model, save_checkpoint
 from platform.paint.photographs import color_photograph
-from survey_app.simulate import Observer, simulate
 from tests.contracts import HYPERPARAMETERS, drawn_colours
-from tests.survey_data import add_experiment, answer_all
+from tests.survey_data import add_experiment
 
 ARMS = {
     "regression": ArmOptions(kind="regression"),
@@ -138,59 +135,36 @@ def test_every_kind_of_arm_colours_alike_without_this_project(
 
 def test_the_files_say_what_the_model_is(folders: dict[str, Path]) -> None:
     folder = folders["tilted 0.5"]
-    names = ["README.md", "colour.py", "config.json", "model.safetensors", "palette.json"]
-    assert sorted(path.name for path in folder.iterdir()) == names
-    config, palette = (json.loads((folder / f"{name}.json").read_text("utf-8")) for name in ("config", "palette"))
+    assert sorted(path.name for path in folder.iterdir()) == ["colour.py", "config.json", "model.safetensors"]
+    config = json.loads((folder / "config.json").read_text("utf-8"))
     assert (config["tilt"], config["temperature"]) == (0.5, 0.7)
-    assert config["trained"]["kind"] == "classification"
-    shares = np.array(palette["mean_soft_label"])
+    assert (config["trained"]["kind"], config["code_version"]) == ("classification", ["test"])
+    assert config["scores"]["validation"]["bin_accuracy"] == pytest.approx(0.22)
+    palette = compose(ARMS, "classification", drawn_colours()).palette
+    assert palette is not None
+    shares = drawn_colours().mean_soft_label(palette).numpy()
     weights = 1 / (0.5 * shares + 0.5 / 400)  # Zhang et al. 2016, equation 4
-    assert np.allclose(palette["offset"], np.log(weights / (shares @ weights)), atol=1e-5)
-    assert json.loads((folders["regression"] / "palette.json").read_text("utf-8")) is None
-    card = (folder / "README.md").read_text("utf-8")
-    for words in ("bin accuracy (%) | 22.00 | 1.00 |", "Nobody has been asked.", "Code version: test", "MIT"):
-        assert words in card
-
-
-def test_votes_stand_in_the_card_as_far_as_they_may(engine: Engine, tmp_path: Path) -> None:
-    create_study(engine, "cats", name="open", arms=["regression", "mode"], question_count=8, practice_count=0)
-    answer_all(engine, "open")
-    simulate(engine, "open", 1, Observer(), seed=0)
-    create_study(engine, "cats", name="hidden", arms=["mode"], question_count=8, practice_count=0, blinded=True)
-    [folder] = export_models(engine, "cats", "mode", tmp_path)
-    card = (folder / "README.md").read_text("utf-8")
-    with read_session(engine) as session:
-        study = session.scalars(select(Study).where(Study.name == "open")).one()
-        answers = load_answers(session, study)
-    [place] = [place for place, each in enumerate(answers.contenders) if each.arm == "mode"]
-    count = answers.picked_as_real()[place]
-    assert f"'open', 1 participants: {100 * count.count / count.total:.1f}\N{NO-BREAK SPACE}%" in card
-    assert f"({count.count}/{count.total}), 95 % Wilson" in card
-    assert "'open', 1 simulated participants: " in card
-    assert "The study 'hidden' is blinded" in card
-    assert "regression" not in card
+    assert np.allclose(config["palette"]["offset"], np.log(weights / (shares @ weights)), atol=1e-5)
+    assert json.loads((folders["regression"] / "config.json").read_text("utf-8"))["palette"] is None
 
 
 def test_what_cannot_be_exported_is_one_sentence(
     engine: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "regression").mkdir()
-    (tmp_path / "regression" / "notes.txt").write_text("mine")
     (tmp_path / "file").write_text("")
     database = ["--database", str(engine.url.database)]
     for arguments, words in (
         (["dogs", "--to", str(tmp_path / "x")], "There is no experiment 'dogs'"),
         (["cats", "--to", str(tmp_path / "x"), "--arm", "regresion"], "did you mean `regression`?"),
-        (["cats", "--to", str(tmp_path / "x"), "--arm", "grey"], "has no finished model 'grey'"),
-        (["cats", "--to", str(tmp_path)], "regression holds something already, which is not overwritten"),
-        (["cats", "--to", str(tmp_path / "file"), "--arm", "mode"], "cannot be written to (File exists)"),
+        (["cats", "--to", str(tmp_path)], "regression is there already, and is not overwritten"),
+        (["cats", "--to", str(tmp_path / "file"), "--arm", "mode"], "cannot be written (Not a directory)"),
     ):
         assert main([*arguments, *database]) == 2
         message = capsys.readouterr().err
         assert words in message
         assert message.count("\n") == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "regression"]
-    assert [path.name for path in (tmp_path / "regression").iterdir()] == ["notes.txt"]
+    assert list((tmp_path / "regression").iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_colours_that_follow_the_lightness_follow_it_at_full_size(height: int, w
     blocks = generator.integers(40, 220, (5, 7, 1), dtype=np.uint8).repeat(3, axis=2)
     rgb = np.asarray(Image.fromarray(blocks).resize((width, height), Image.Resampling.NEAREST))
     lightness = rgb_to_lab(torch.tensor(rgb))[..., 0]
-    small = reduce_lightness(lightness, 64)
+    small = reduce_lightness(lightness)
     assert min(small.shape) == 64
     found = paint_lightness(lightness, small, by_lightness(small))
     expected = lab_to_rgb(torch.cat((lightness[..., None], by_lightness(lightness)), dim=-1)).numpy()
@@ -81,7 +81,7 @@ def test_a_models_colours_are_painted_of_the_lightness_alone(height: int, width:
     """The small one at its own size, which its sides are filled up for; the large one's colours predicted at 64."""
     rgb = drawn(height, width)
     lightness = rgb_to_lab(torch.tensor(rgb))[..., 0]
-    small = reduce_lightness(lightness, 64)
+    small = reduce_lightness(lightness)
     assert small.shape == ((30, 21) if height == 30 else (128, 64))
     outputs = predict_outputs(lightness, TASK, MODEL)
     ab = read_ab(outputs, TASK.readings["plain"])
@@ -144,9 +144,7 @@ def test_modes_are_read_alike(tmp_path: Path) -> None:
     }
     for name, image in kinds.items():
         image.save(tmp_path / name)
-        rgb, exif = read_photograph(tmp_path / name)
-        assert np.array_equal(rgb, np.repeat(grey[..., None], 3, axis=2)), name
-        assert exif is None, name
+        assert np.array_equal(read_photograph(tmp_path / name), np.repeat(grey[..., None], 3, axis=2)), name
 
 
 def test_it_is_upright_and_forgets_the_place(tmp_path: Path) -> None:
@@ -154,15 +152,10 @@ def test_it_is_upright_and_forgets_the_place(tmp_path: Path) -> None:
     exif[0x0112], exif[0x010F] = 6, "a camera"
     exif.get_ifd(0x8825)[1] = "N"
     Image.fromarray(drawn(20, 30)).save(tmp_path / "turned.jpg", exif=exif)
-    for location, place in ((False, {}), (True, {1: "N"})):
-        rgb, kept = read_photograph(tmp_path / "turned.jpg", location=location)
-        assert rgb.shape == (30, 20, 3)
-        assert kept is not None
-        found = Image.Exif()
-        found.load(kept)
-        assert found[0x010F] == "a camera"
-        assert 0x0112 not in found
-        assert found.get_ifd(0x8825) == place
+    rgb = read_photograph(tmp_path / "turned.jpg")
+    assert rgb.shape == (30, 20, 3)
+    for suffix in (".jpg", ".png"):
+        assert not Image.open(io.BytesIO(encode_photograph(rgb, suffix))).getexif()
 
 
 def test_damaged_exif_data_and_profiles_say_nothing(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
@@ -177,18 +170,8 @@ def test_damaged_exif_data_and_profiles_say_nothing(tmp_path: Path, recwarn: pyt
         for place in generator.integers(start, start + 40, 3):
             changed[place] = generator.integers(256)
         (tmp_path / "changed.jpg").write_bytes(changed)
-        rgb, _ = read_photograph(tmp_path / "changed.jpg")
-        assert sorted(rgb.shape) == [3, 20, 30]
+        assert sorted(read_photograph(tmp_path / "changed.jpg").shape) == [3, 20, 30]
     assert not recwarn.list
-
-
-def test_of_an_animation_it_is_said_that_the_first_picture_is_taken(tmp_path: Path) -> None:
-    frames = [Image.fromarray(np.full((8, 9, 3), value, np.uint8)) for value in (50, 200)]
-    frames[0].save(tmp_path / "moves.gif", save_all=True, append_images=frames[1:])
-    said: list[str] = []
-    rgb, _ = read_photograph(tmp_path / "moves.gif", say=said.append)
-    assert rgb[0, 0].tolist() == [50] * 3
-    assert said == [f"{tmp_path / 'moves.gif'} holds 2 pictures, of which the first is taken."]
 
 
 def png_of(width: int, height: int) -> bytes:
@@ -212,9 +195,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "empty.png": (lambda: b"", "no picture"),
     "cut.png": (lambda: file_of(drawn(64, 64))[:400], "cannot be read as a picture"),
     "cut.jpg": (lambda: file_of(drawn(64, 64), "JPEG")[:700], "cannot be read as a picture"),
-    "dot.png": (lambda: png_of(1, 1), "is 1 × 1 pixels"),
-    "line.png": (lambda: png_of(30_000, 1), "is 30000 × 1 pixels"),
-    "ribbon.png": (lambda: png_of(130, 10), "is at most 12 times as long as wide"),
+    "line.png": (lambda: png_of(30_000, 1), "is at most 12 times as long as wide"),
     "nan.tif": (lambda: file_of(np.full((40, 40), np.nan, np.float32), "TIFF"), "cannot be read as a picture"),
 }
 
@@ -234,7 +215,7 @@ def test_a_file_on_the_disk_may_be_missing_but_have_any_extension(tmp_path: Path
     with pytest.raises(UserError, match="There is no file"):
         read_photograph(tmp_path / "none.png")
     (tmp_path / "photograph.jpg").write_bytes(file_of(drawn(8, 40)))
-    assert np.array_equal(read_photograph(tmp_path / "photograph.jpg")[0], drawn(8, 40))
+    assert np.array_equal(read_photograph(tmp_path / "photograph.jpg"), drawn(8, 40))
 
 
 @pytest.mark.parametrize(("suffix", "kind"), [(".jpg", "JPEG"), (".JPEG", "JPEG"), (".png", "PNG")])

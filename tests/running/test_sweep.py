@@ -29,6 +29,7 @@ from db.sweeps.pictures import scores_of_samples
 from db.sweeps.trials import arm_results
 from platform import jury
 from platform.arms import compose as compose_module
+from platform.arms import cross_fit
 from platform.arms.compose import compose
 from platform.arms.options import BASELINES
 from platform.color.scores import JURY
@@ -435,7 +436,7 @@ def test_another_config_under_the_same_name_is_refused(finished: Finished, capsy
 
 
 def test_a_machine_jury_judges_it(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jury, "STEPS", 2)
+    monkeypatch.setattr(cross_fit, "STEPS", 2)
     database = ["--database", str(finished.folder / "d.sqlite")]
     assert jury.main(database) == 0
     with write_session(finished.engine) as session:
@@ -449,7 +450,7 @@ def test_a_machine_jury_judges_it(finished: Finished, monkeypatch: pytest.Monkey
     with read_session(finished.engine) as session:
         said = session.scalars(select(Experiment.jury)).one() or {}
         assert first is not None
-        assert (said["acuity"], said["fingerprint"]) == (first["acuity"], first["fingerprint"])
+        assert (said["acuity"], said["pair_accuracy"]) == (first["acuity"], first["pair_accuracy"])
         assert all(0 < mark < 1 for mark in marks.values())
         for found in arm_results(session, "tiny"):
             assert found.best is not None
