@@ -36,9 +36,9 @@ def answers() -> dict[str, str]:
     return found
 
 
-def result(process: str, submodule: str) -> dict[str, Any]:
-    """Return this process's answers after importing `platform.<submodule>`."""
-    module = importlib.import_module(f"platform.{submodule}")
+def result(process: str) -> dict[str, Any]:
+    """Return this process's answers after importing a submodule."""
+    module = importlib.import_module("platform.model.hyperparameters")
     return {"process": process, "answers": answers(), "submodule": module.__file__}
 
 
@@ -50,21 +50,25 @@ def ask_worker(process: str, resources: dict[str, float] | None = None) -> None:
     import ray
 
     # result() travels by value, since this module is __main__, and answers() with it.
-    ask = ray.remote(result).options(resources=resources)
-    tell(ray.get(ask.remote(process, "model.training")))
+    tell(ray.get(ray.remote(result).options(resources=resources).remote(process)))
 
 
-def local_ray_and_submitted_job() -> None:
-    """Ask a worker of a local Ray, then submit a job to that Ray."""
+def ask_cluster() -> None:
+    """Ask a worker on each of two nodes of a cluster, then submit a job to it."""
     import ray
+    from ray.cluster_utils import Cluster
 
     from platform.running.workers import ray_runtime_env
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    ray.init("local", num_cpus=2, include_dashboard=True, dashboard_port=port, runtime_env=ray_runtime_env())
-    ask_worker("local worker")
+    head = {"num_cpus": 1, "include_dashboard": True, "dashboard_port": port, "resources": {"first_node": 1}}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster.add_node(num_cpus=1, resources={"second_node": 1})
+    ray.init(address=cluster.address, runtime_env=ray_runtime_env())
+    ask_worker("worker", {"first_node": 1})
+    ask_worker("second node's worker", {"second_node": 1})
     command = [str(Path(sysconfig.get_path("scripts")) / "ray"), "job", "submit"]
     command += ["--address", f"http://127.0.0.1:{port}", "--working-dir", "."]
     command += ["--", sys.executable, "-m", "tests.platform_probe", "job"]
@@ -75,41 +79,25 @@ def local_ray_and_submitted_job() -> None:
         time.sleep(1)  # the dashboard answers a little before the agent that starts jobs
     print(job.stdout, job.stderr, sep="\n")
     ray.shutdown()
-    sys.exit(job.returncode)
-
-
-def second_node() -> None:
-    """Ask a worker on the second node of a cluster."""
-    import ray
-    from ray.cluster_utils import Cluster
-
-    from platform.running.workers import ray_runtime_env
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    cluster.add_node(num_cpus=1, resources={"second_node": 1})
-    ray.init(address=cluster.address, runtime_env=ray_runtime_env())
-    ask_worker("second node's worker", {"second_node": 1})
-    ray.shutdown()
     cluster.shutdown()
+    sys.exit(job.returncode)
 
 
 def main(process: str) -> None:
     if process == "standard":  # the reference, without our package: run with `python -I`
         tell({"process": process, "answers": answers(), "names": dir(platform)})
-    elif process == "local":
-        local_ray_and_submitted_job()
+    elif process == "cluster":
+        ask_cluster()
     elif process == "job":  # what `ray job submit` starts
         import ray
 
         from platform.running.workers import ray_runtime_env
 
-        tell(result("job's driver", "model.training"))
+        tell(result("job's driver"))
         ray.init(runtime_env=ray_runtime_env())
         ask_worker("job's worker")
-    elif process == "second_node":
-        second_node()
     else:
-        tell(result(process, "running.workers"))
+        tell(result(process))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,12 @@
 """Many participants at once, each over Streamlit's own protocol: `make survey-load`, or
 
-    python -m tests.survey_load --participants 100 --questions 20 --postgresql --servers 2
-    python -m tests.survey_load --limit --postgresql
+    python -m tests.survey_load --participants 200 --questions 20 --postgresql --servers 2
     python -m tests.survey_load --reader --votes 50000
 
-A server of its own on a new database; every participant goes from consent to completion code, at people's pace. Prints
-the time from answer to next stimulus (the data's arrival: the browser adds its fixation mark), and checks that the
-database holds exactly the answers given.
-
---limit finds where the server ends: with ever more participants, all of whom have come before the measurement begins,
-until the 95th percentile is above half a second; then with numbers between. Each server then has a core for itself, and
-participants and PostgreSQL the others, so that the limit is the server's; how busy both were is printed.
+A server of its own on a new database; every participant goes from consent to completion code, at people's pace, and
+nobody answers before all have come. Prints the time from answer to next stimulus (the data's arrival: the browser adds
+its fixation mark), and checks that the database holds exactly the answers given. A server is at its end where its core
+is full.
 
 --reader has the same participants come twice: alone, then while somebody on the same machine opens the dashboard again
 and again in a Chromium. --votes: so many are in the database before, in another study of the same models.
@@ -28,7 +24,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
 from threading import Event
@@ -36,26 +31,22 @@ from typing import Any
 
 import numpy as np
 from playwright.sync_api import sync_playwright
-from sqlalchemy import Engine, insert, select, update
+from sqlalchemy import Engine, select
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from db.schema import Participant, Question, Study, Vote
-from db.store import open_database, read_session, write_session
-from db.surveys.enrolment import enrol
+from db.schema import Question, Study, Vote
+from db.store import open_database, read_session
 from db.surveys.study import create_study
 from survey_app.serve import DASHBOARD_NICENESS
 from tests.postgres import PostgresServer
 from tests.survey_browser import CHROMIUM_ARGUMENTS, Server, chromium
-from tests.survey_data import add_experiment
+from tests.survey_data import add_experiment, answer_at_once
 
 PROCESSES = 4  # of participants: threads of one would wait for each other
-LIMIT_MS = 500
-MEASURED_S = 20.0
-MOST_ANSWERS = 60  # more than anybody gives in that time
-COMING_S = 0.1  # for each participant to come, before the measurement
+COMING_S = 0.1  # for each participant to come, before anybody answers
 
 
 class Client:
@@ -145,20 +136,20 @@ class Taken:
     core_share: float
 
 
-def take_part(port: int, questions: int, think_s: float, begin: float, end: float, seconds: list[float]) -> list[str]:
-    """Consent, and from `begin` on answer so many questions, or as many as are possible until `end` (Unix times).
+def take_part(port: int, questions: int, think_s: float, begin: float, seconds: list[float]) -> list[str]:
+    """Consent, from `begin` on (Unix time) answer so many questions, and finish. Returns the answers.
 
-    Returns the answers. seconds: gets those from each answer to the next stimulus.
+    seconds: gets those from each answer to the next stimulus.
     """
     chance = random.Random()
-    time.sleep(chance.uniform(0, 0.8) * max(begin - time.time(), think_s))  # they do not come all at once
+    time.sleep(chance.uniform(0, 0.8) * (begin - time.time()))  # they do not come all at once
     client = Client(port, "study=load")
     client.press("I agree")
     client.press("Next: a short look")
     client.press("Next: practice")
     time.sleep(max(begin - time.time(), 0) + chance.uniform(0, think_s))
     answers: list[str] = []
-    while len(answers) < questions and time.time() < end:
+    while len(answers) < questions:
         if client.stimulus is None:
             client.press("Go on")
             continue
@@ -167,18 +158,17 @@ def take_part(port: int, questions: int, think_s: float, begin: float, end: floa
         if took is not None:
             seconds.append(took)
         time.sleep(chance.uniform(0.5, 1.5) * think_s)
-    if len(answers) == questions:
-        client.press("Finish")
-        assert "completion code" in client.text
+    client.press("Finish")
+    assert "completion code" in client.text
     client.socket.close()
     return answers
 
 
-def crowd(ports: list[int], questions: int, think_s: float, begin: float, end: float) -> Taken:
+def crowd(ports: list[int], questions: int, think_s: float, begin: float) -> Taken:
     """A participant for each port, all at once, in this process."""
     seconds: list[float] = []
     with ThreadPoolExecutor(len(ports)) as threads:
-        taking = [threads.submit(take_part, port, questions, think_s, begin, end, seconds) for port in ports]
+        taking = [threads.submit(take_part, port, questions, think_s, begin, seconds) for port in ports]
         time.sleep(max(begin - time.time(), 0))
         began, before_s = time.monotonic(), time.process_time()
         answers = [each.result() for each in taking]
@@ -197,25 +187,17 @@ def largest_memory(server: Server) -> float:
     return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 1000
 
 
-def step(
-    processes: Executor, servers: list[Server], participants: int, questions: int, think_s: float, seconds: float | None
-) -> tuple[list[list[str]], float]:
-    """Have so many participants at once, and print how it went.
-
-    seconds: how long they answer, after all have come; None has each come and answer all questions. Returns each one's
-    answers, and the 95th percentile of the time from answer to next stimulus, in ms.
-    """
-    coming_s = 0.0 if seconds is None else 5 + COMING_S * participants
-    begin = time.time() + coming_s
+def measure(
+    processes: Executor, servers: list[Server], participants: int, questions: int, think_s: float
+) -> list[list[str]]:
+    """Have so many participants at once, print how it went, and return each one's answers."""
+    begin = time.time() + 5 + COMING_S * participants
     ports = [servers[number % len(servers)].port for number in range(participants)]
-    crowds = [
-        processes.submit(crowd, part, questions, think_s, begin, math.inf if seconds is None else begin + seconds)
-        for part in (ports[number::PROCESSES] for number in range(PROCESSES))
-        if part
-    ]
-    time.sleep(coming_s)
+    parts = filter(None, (ports[number::PROCESSES] for number in range(PROCESSES)))
+    crowds = [processes.submit(crowd, part, questions, think_s, begin) for part in parts]
+    time.sleep(begin - time.time())
     began, before_s = time.monotonic(), [processor_s(server) for server in servers]
-    wait(crowds, seconds)
+    wait(crowds)
     took, after_s = time.monotonic() - began, [processor_s(server) for server in servers]
     taken = [each.result() for each in crowds]
     answers = [each for part in taken for each in part.answers]
@@ -229,31 +211,11 @@ def step(
         f"{' and '.join(f'{largest_memory(server):.0f}' for server in servers)} MB.",
         flush=True,
     )
-    return answers, float(high)
-
-
-def vote_before(engine: Engine, votes: int) -> None:
-    """Have so many votes on main questions in a study of its own, by people who answer at random."""
-    study = create_study(engine, "cats", name="before", question_count=40, practice_count=0)
-    chance, now = random.Random(0), datetime.now(UTC)
-    for _ in range(math.ceil(votes / study.view.question_count)):
-        enrol(engine, "before", consent_version="1")
-    measured = {"response_time_ms": 800.5, "exposure_measured_ms": 1000.0, "input": "key", "scale": 9}
-    with write_session(engine) as session:
-        asked = session.execute(select(Question.id, Question.real_side)).all()
-        rows = []
-        for question, side in asked:
-            answer = chance.choice(["left", "right"])
-            given = {"question_id": question, "answer": answer, "correct": answer == side, "answered_at": now}
-            rows.append({**given, **measured, "device_pixel_ratio": 1.0, "flags": []})
-        session.execute(insert(Vote), rows)
-        check: dict[str, Any] = {"answers": {}, "flags": []}
-        done = {"instructions_done_at": now, "check": check, "finished_at": now, "ended_at": now}
-        session.execute(update(Participant).values(done))
+    return answers
 
 
 def read_on_and_on(url: str, began: Event, stop: Event) -> int:
-    """Open the dashboard in a browser of its own, again and again until told to stop; how often it was drawn."""
+    """Open the dashboard in a browser again and again until told to stop; how often it was drawn."""
     drawn = 0
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=CHROMIUM_ARGUMENTS)
@@ -272,10 +234,9 @@ def reader(database: str, folder: Path, query: str) -> Iterator[Callable[[], int
     """Somebody who reads the dashboard meanwhile, which has a server of its own; how often they had it drawn."""
     dashboard = Server(database, folder / "dashboard", script="survey_app/dashboard/app.py")
     os.setpriority(os.PRIO_PROCESS, dashboard.process.pid, DASHBOARD_NICENESS)
-    context = get_context("spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(1, context) as pool:
-        began, stop = manager.Event(), manager.Event()
-        reading = pool.submit(read_on_and_on, dashboard.url + query, began, stop)
+    began, stop = Event(), Event()
+    with ThreadPoolExecutor(1) as thread:
+        reading = thread.submit(read_on_and_on, dashboard.url + query, began, stop)
         try:
             assert began.wait(180), "the dashboard was not drawn"
             yield reading.result
@@ -285,6 +246,17 @@ def reader(database: str, folder: Path, query: str) -> Iterator[Callable[[], int
             dashboard.stop()
 
 
+def stored_answers(engine: Engine) -> list[list[str]]:
+    """Each participant's answers in the study "load", in the order of their questions."""
+    votes = select(Question.participant_id, Vote.answer).join(Vote).join(Study, Study.id == Question.study_id)
+    votes = votes.where(Study.name == "load").order_by(Question.participant_id, Question.position)
+    stored: dict[int, list[str]] = {}
+    with read_session(engine) as session:
+        for participant, answer in session.execute(votes):
+            stored.setdefault(participant, []).append(answer)
+    return list(stored.values())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--participants", type=int, default=30)
@@ -292,69 +264,38 @@ def main() -> None:
     parser.add_argument("--think", type=float, default=2.0, help="mean seconds until an answer (default: %(default)s)")
     parser.add_argument("--postgresql", action="store_true", help="on a PostgreSQL of its own, not on SQLite")
     parser.add_argument("--servers", type=int, default=1, help="processes; each participant stays with one of them")
-    parser.add_argument("--limit", action="store_true", help="ever more participants: find where the server ends")
     parser.add_argument("--reader", action="store_true", help="alone, then with somebody who reads the dashboard")
     parser.add_argument("--votes", type=int, default=0, help="in the database before (default: %(default)s)")
     arguments = parser.parse_args()
-    cores = sorted(os.sched_getaffinity(0))
-    own, rest = cores[: arguments.servers], cores[arguments.servers :]
-    if arguments.limit and not rest:
-        parser.error(f"--limit needs a core for each server and one for the participants; here are {len(cores)}")
+    crowded = arguments.participants, arguments.questions, arguments.think
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         database = str(Path(folder) / "survey.sqlite")
-        servers = []
         if arguments.postgresql:
-            if arguments.limit:
-                os.sched_setaffinity(0, rest)  # what is started from here inherits it
             postgres = PostgresServer()
             stack.callback(postgres.stop)
             database = postgres.new_database()
         engine = open_database(database)
         stack.callback(engine.dispose)
-        questions = MOST_ANSWERS if arguments.limit else arguments.questions
-        add_experiment(engine, images=max(questions, 40), size=32)
+        add_experiment(engine, images=max(arguments.questions, 40), size=32)
         if arguments.votes:
-            vote_before(engine, arguments.votes)
-        create_study(engine, "cats", name="load", question_count=questions, practice_count=0)
+            create_study(engine, "cats", name="before", question_count=40, practice_count=0)
+            answer_at_once(engine, "before", math.ceil(arguments.votes / 40))
+        create_study(engine, "cats", name="load", question_count=arguments.questions, practice_count=0)
+        servers = []
         for number in range(arguments.servers):
-            if arguments.limit:
-                os.sched_setaffinity(0, own[number : number + 1])
             servers.append(Server(database, Path(folder) / f"log{number}"))
             stack.callback(servers[-1].stop)
-        if arguments.limit:
-            os.sched_setaffinity(0, rest)
         processes = stack.enter_context(ProcessPoolExecutor(PROCESSES, get_context("spawn")))
         list(processes.map(time.sleep, [1.0] * PROCESSES))  # until they have imported all
-        print(
-            f"{'PostgreSQL' if arguments.postgresql else 'SQLite'}, {len(servers)} server process(es); participants "
-            f"think {arguments.think:g} s on average.",
-            flush=True,
-        )
-        given: list[list[str]] = []
-        held, broken, participants = 0, None, arguments.participants
-        while arguments.limit and (broken is None or 0 < held < 0.8 * broken):
-            answers, high = step(processes, servers, participants, questions, arguments.think, MEASURED_S)
-            given += answers
-            held, broken = (participants, broken) if high <= LIMIT_MS else (held, participants)
-            participants = 2 * held if broken is None else (held + broken) // 2
-        if arguments.limit:
-            print(f"Within {LIMIT_MS} ms (95th percentile): {held} participants at once, and no longer {broken}.")
-        else:
-            given, _ = step(processes, servers, participants, questions, arguments.think, None)
+        given = measure(processes, servers, *crowded)
         if arguments.reader:
-            with reader(database, Path(folder), "?study=before" if arguments.votes else "") as drawn:
-                answers, _ = step(processes, servers, participants, questions, arguments.think, None)
-            print(f"So it was while a reader drew the dashboard {drawn()} times.")
-            given += answers
-        stored: dict[int, list[str]] = {}
-        with read_session(engine) as session:
-            votes = select(Question.participant_id, Vote.answer).join(Vote).join(Study, Study.id == Question.study_id)
-            votes = votes.where(Study.name == "load")
-            for participant, answer in session.execute(votes.order_by(Question.participant_id, Question.position)):
-                stored.setdefault(participant, []).append(answer)
+            with reader(database, Path(folder), "?study=before" if arguments.votes else "") as count_drawn:
+                given += measure(processes, servers, *crowded)
+            print(f"So it was while a reader drew the dashboard {count_drawn()} times.")
+        stored = stored_answers(engine)
         for server in servers:
             assert "Traceback" not in server.log.read_text(), server.log.read_text()
-    assert sorted(stored.values()) == sorted(filter(None, given)), "the database holds other answers than were given"
+    assert sorted(stored) == sorted(given), "the database holds other answers than were given"
     print(f"{sum(map(len, given))} votes, each stored once; no page showed an error.")
 
 
