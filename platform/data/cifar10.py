@@ -9,7 +9,16 @@ from pathlib import Path
 import numpy as np
 import pooch
 
-from platform.data.image_source import ROW_BYTES, DatasetError, DatasetUnavailable, Say, Source, keep_in_memory
+from platform.data.image_source import (
+    ROW_BYTES,
+    DatasetError,
+    DatasetUnavailable,
+    Say,
+    Source,
+    Split,
+    join_splits,
+    to_images,
+)
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 ARCHIVE_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
@@ -32,68 +41,57 @@ def open_cifar10(directory: Path, say: Say) -> Source:
 
     Raises DatasetUnavailable where it cannot be downloaded, and DatasetError for files that are not CIFAR-10.
     """
-    for folder in (directory / FOLDER, directory):
-        if any((folder / name).exists() for name in FILES):
-            contents = _read_folder(folder)
-            break
-    else:
-        archive = directory / URL.rsplit("/", 1)[1]
-        if not archive.exists():
-            _download(archive, say)
-        contents = _read_archive(archive)
-    parts = []
-    for path, content in contents.items():
-        if len(content) != FILE_RECORDS * (1 + ROW_BYTES):
-            raise DatasetError(f"{path} has {len(content):,} bytes, not {FILE_RECORDS * (1 + ROW_BYTES):,}; {MEND}.")
-        records = np.frombuffer(content, np.uint8).reshape(FILE_RECORDS, 1 + ROW_BYTES)
-        labels = records[:, 0].astype(np.int64)
-        if labels.max() >= len(CLASSES):
-            raise DatasetError(f"{path}: record {labels.argmax()} has the label {labels.max()}, of 0 to 9; {MEND}.")
-        parts.append(keep_in_memory(records[:, 1:], labels))
+    try:
+        contents = _read_files(directory, say)
+    except OSError as error:
+        raise DatasetError(f"{error.filename} cannot be read ({error.strerror}); {MEND}.") from error
     note = "CIFAR-10 (Krizhevsky 2009), the publisher's test batch as validation split"
     if any(hashlib.sha256(content).hexdigest() != FILES[path.name] for path, content in contents.items()):
         note += "; its files are not byte for byte the publisher's"
-    return Source("cifar10", CLASSES, parts[:-1], parts[-1:], [], note)
+    *train, validation = [_read_records(path, content) for path, content in contents.items()]
+    return Source("cifar10", CLASSES, join_splits(train), validation, note)
 
 
-def _read_folder(folder: Path) -> dict[Path, bytes]:
-    try:
-        return {folder / name: (folder / name).read_bytes() for name in FILES}
-    except OSError as error:
-        raise DatasetError(f"{error.filename} cannot be read ({error.strerror}); {MEND}.") from error
+def _read_files(directory: Path, say: Say) -> dict[Path, bytes]:
+    """The six files. The archive is opened only when it is the publisher's byte for byte."""
+    for folder in (directory / FOLDER, directory):
+        if any((folder / name).exists() for name in FILES):
+            return {folder / name: (folder / name).read_bytes() for name in FILES}
+    archive = directory / URL.rsplit("/", 1)[1]
+    if not archive.exists():
+        _download(archive, say)
+    if pooch.file_hash(archive) != ARCHIVE_SHA256:
+        raise DatasetError(
+            f"{archive} is not the publisher's archive (its sha256 differs); {MEND}, or unpack it there if you know "
+            "that it is good."
+        )
+    with tarfile.open(archive) as tar:
+        members = {name: tar.extractfile(f"{FOLDER}/{name}") for name in FILES}
+        return {archive / name: member.read() for name, member in members.items() if member is not None}
 
 
-def _read_archive(archive: Path) -> dict[Path, bytes]:
-    """The six files, in memory: the archive is opened only when it is the publisher's byte for byte."""
-    try:
-        if pooch.file_hash(archive) != ARCHIVE_SHA256:
-            raise DatasetError(
-                f"{archive} is not the publisher's archive (its sha256 differs); {MEND}, or unpack it there if you "
-                "know that it is good."
-            )
-        with tarfile.open(archive) as tar:
-            members = {name: tar.extractfile(f"{FOLDER}/{name}") for name in FILES}
-            return {archive / name: member.read() for name, member in members.items() if member is not None}
-    except OSError as error:
-        raise DatasetError(f"{archive} cannot be read ({error.strerror}); allow it or move it away.") from error
+def _read_records(path: Path, content: bytes) -> Split:
+    if len(content) != FILE_RECORDS * (1 + ROW_BYTES):
+        raise DatasetError(f"{path} has {len(content):,} bytes, not {FILE_RECORDS * (1 + ROW_BYTES):,}; {MEND}.")
+    records = np.frombuffer(content, np.uint8).reshape(FILE_RECORDS, 1 + ROW_BYTES)
+    labels = records[:, 0].astype(np.int64)
+    if labels.max() >= len(CLASSES):
+        raise DatasetError(f"{path}: record {labels.argmax()} has the label {labels.max()}, of 0 to 9; {MEND}.")
+    return Split(to_images(records[:, 1:]), labels)
 
 
 def _download(archive: Path, say: Say) -> None:
     """Download into a temporary file beside `archive`, which gets its name only with the right checksum."""
     pooch.get_logger().setLevel("WARNING")  # we say it ourselves
     say(f"Downloading CIFAR-10 (162 MiB) from {URL} to {archive.parent}.")
-    downloader = pooch.HTTPDownloader(
-        progressbar=sys.stderr.isatty(),
-        chunk_size=2**18,
-        timeout=(5, 30),  # seconds to connect, and between two chunks
-    )
+    seconds_to_wait = 5, 30  # to connect, and between two chunks
+    downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=2**18, timeout=seconds_to_wait)
     try:
         pooch.retrieve(URL, f"sha256:{ARCHIVE_SHA256}", archive.name, path=archive.parent, downloader=downloader)
     except (OSError, ValueError) as error:  # all of requests' errors are OSErrors; a wrong checksum is a ValueError
+        reason = "what arrived does not have the publisher's checksum"
         if isinstance(error, OSError):
             reason = error.strerror or type(error).__name__
-        else:
-            reason = "what arrived does not have the publisher's checksum"
         raise DatasetUnavailable(
             f"CIFAR-10 is not in {archive.parent} and could not be downloaded from {URL} ({reason}); "
             "run again, or fetch the archive yourself and put it there."

@@ -1,8 +1,6 @@
-"""The four sources of images: CIFAR-10, ImageNet 32x32, crops of bundled photographs, and any folder.
+"""Data by name: the first of several named datasets that can be had, as three splits that share no picture.
 
-`load_dataset` gives the first of several named datasets that can be had, as uint8 RGB arrays of 32 x 32 pixels with
-labels and a fixed split. Training images that also stand in the validation split are left out, bytes are checked
-before they count as data, and the note says what was done.
+Training images that also stand in the validation split are left out, and the note says what was done.
 """
 
 import hashlib
@@ -11,7 +9,6 @@ import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 
@@ -22,15 +19,14 @@ import pooch
 from platform.data.cifar10 import open_cifar10
 from platform.data.folder import open_folder
 from platform.data.image_source import (
-    SIZE,
     Bytes,
     DatasetError,
     DatasetUnavailable,
     Labels,
-    Part,
     Say,
     Source,
-    digest_rows,
+    digest_images,
+    join_splits,
 )
 from platform.data.imagenet32 import open_imagenet32
 from platform.data.photos import open_photos
@@ -109,14 +105,10 @@ def load_dataset(
 
     Raises DatasetError for an unknown name or broken files, DatasetUnavailable when none of the names can be had.
     """
-    if not names:
-        raise DatasetError(f"No dataset is named: name at least one of {_known_names()}.")
     for name in names:
-        _check_name(name)
+        if name not in KNOWN_NAMES and not (name.startswith("folder:") and name != "folder:"):
+            raise DatasetError(f'There is no dataset "{name}": known are {", ".join(KNOWN_NAMES)} and folder:PATH.')
     limits = {"train": train_images, "tuning": tuning_images, "validation": validation_images}
-    for split, limit in limits.items():
-        if limit is not None and limit < 1:
-            raise DatasetError(f"{split}_images is {limit}, but must be at least 1.")
     directory = data_directory if data_directory is not None else default_data_directory()
     reasons = []
     for position, name in enumerate(names):
@@ -127,7 +119,7 @@ def load_dataset(
             if position + 1 < len(names):
                 say(f"{reasons[-1]} Trying {names[position + 1]} instead.")
             continue
-        return _build(source, limits, seed)
+        return _split(source, limits, seed)
     raise DatasetUnavailable(" ".join(reasons))
 
 
@@ -137,18 +129,6 @@ def default_data_directory() -> Path:
         return Path(os.environ.get("HUEJURY_DATA") or pooch.os_cache("huejury")).expanduser()
     except RuntimeError:
         return Path(tempfile.gettempdir()) / "huejury"
-
-
-def _known_names() -> str:
-    return f"{', '.join(KNOWN_NAMES)} and folder:PATH"
-
-
-def _check_name(name: str) -> None:
-    if name in KNOWN_NAMES or (name.startswith("folder:") and name != "folder:"):
-        return
-    nearest = get_close_matches(name.lower(), [*KNOWN_NAMES, "folder:PATH"], n=1, cutoff=0.5)
-    hint = f' Did you mean "{nearest[0]}"?' if nearest else ""
-    raise DatasetError(f'There is no dataset "{name}": known are {_known_names()}.{hint}')
 
 
 def _open_source(name: str, directory: Path, say: Say) -> Source:
@@ -173,46 +153,46 @@ def _open_source(name: str, directory: Path, say: Say) -> Source:
 # From a source to a dataset
 
 
-def _build(source: Source, limits: dict[str, int | None], seed: int) -> Dataset:
-    parts = [*source.train, *source.tuning]
-    labels = np.concatenate([part.labels for part in parts])
-    validation_labels = np.concatenate([part.labels for part in source.validation])
-    digests = np.concatenate([digest_rows(part.read()) for part in parts])
-    taken = np.concatenate([digest_rows(part.read()) for part in source.validation])
+def _split(source: Source, limits: dict[str, int | None], seed: int) -> Dataset:
+    pool = source.train if source.tuning is None else join_splits([source.train, source.tuning])
+    from_train = len(source.train.labels)  # the pool's first images
+    digests, taken = digest_images(pool.images), digest_images(source.validation.images)
     candidates = np.flatnonzero(~np.isin(digests, taken))
-    if not len(candidates):
-        raise DatasetError(
-            f"Every training image of {source.name} also stands in its validation split: use other data."
-        )
-    validation = np.sort(_balanced_sample(validation_labels, limits["validation"], np.random.default_rng([seed, 1])))
-
     # No picture is drawn twice, and no copy of one that was drawn is trained on.
     pictures = candidates[np.unique(digests[candidates], return_index=True)[1]]
     if len(pictures) < 2:
-        raise DatasetError(f"{source.name} has a single picture to train on, and tuning needs another: use more data.")
-    from_train = sum(len(part.labels) for part in source.train)
-    drawn_from = pictures[pictures >= from_train] if source.tuning else pictures[:-1]
+        raise DatasetError(
+            f"{source.name} has {len(pictures)} pictures to train on that its validation split does not have, and "
+            "needs two, one for tuning: use other data."
+        )
+    chosen = _balanced_sample(source.validation.labels, limits["validation"], np.random.default_rng([seed, 1]))
+    validation = np.sort(chosen)
+    drawn_from = pictures[:-1] if source.tuning is None else pictures[pictures >= from_train]
     wanted = limits["tuning"] or max(1, min(len(validation), len(candidates) // 10))
-    tuning = _balanced_sample(labels[drawn_from], wanted, np.random.default_rng([seed, 2]))
-    tuning = np.sort(drawn_from[tuning])
+    tuning = np.sort(drawn_from[_balanced_sample(pool.labels[drawn_from], wanted, np.random.default_rng([seed, 2]))])
     trained = candidates[candidates < from_train]
     left = trained[~np.isin(digests[trained], digests[tuning])]
-    train = left[_balanced_sample(labels[left], limits["train"], np.random.default_rng([seed, 0]))]
+    train = left[_balanced_sample(pool.labels[left], limits["train"], np.random.default_rng([seed, 0]))]
 
     note = source.note
     if dropped := len(digests) - len(candidates):
         note += f"; left out of training because they also stand in the validation split: {dropped:,}"
     note += f"; {len(tuning):,} kept aside of the training split for tuning"
-    if copies := len(trained) - len(left) - (0 if source.tuning else len(tuning)):
+    if copies := len(trained) - len(left) - (len(tuning) if source.tuning is None else 0):
         note += f" and {copies:,} copies of them left out of training"
-    for name, split, whole in (("validation", validation, validation_labels), ("training", train, left)):
-        note += _note_of_subset(name, len(split), len(whole), seed)
-    arrays = (
-        *(_gather(parts, train), labels[train]),
-        *(_gather(parts, tuning), labels[tuning]),
-        *(_gather(source.validation, validation), validation_labels[validation]),
+    note += _note_of_subset("validation", len(validation), len(taken), seed)
+    note += _note_of_subset("training", len(train), len(left), seed)
+    return Dataset(
+        name=source.name,
+        class_names=source.class_names,
+        train_images=pool.images[train],
+        train_labels=pool.labels[train],
+        tuning_images=pool.images[tuning],
+        tuning_labels=pool.labels[tuning],
+        validation_images=source.validation.images[validation],
+        validation_labels=source.validation.labels[validation],
+        note=f"{note}.",
     )
-    return Dataset(source.name, source.class_names, *arrays, f"{note}.")
 
 
 def _note_of_subset(split: str, count: int, whole: int, seed: int) -> str:
@@ -235,17 +215,3 @@ def _first_balanced(labels: Labels, limit: int) -> npt.NDArray[np.intp]:
     rank_in_class = np.empty(len(labels), np.intp)
     rank_in_class[by_class] = np.arange(len(labels)) - np.repeat(starts, counts)
     return np.sort(np.argsort(rank_in_class, kind="stable")[:limit])
-
-
-def _gather(parts: list[Part], indices: npt.NDArray[np.intp]) -> Bytes:
-    """The images at these indices of the concatenated parts, (n, 32, 32, 3)."""
-    images = np.empty((len(indices), SIZE, SIZE, 3), np.uint8)
-    start = 0
-    for part in parts:
-        stop = start + len(part.labels)
-        here = (indices >= start) & (indices < stop)
-        if here.any():
-            rows = part.read()[indices[here] - start]
-            images[here] = rows.reshape(-1, 3, SIZE, SIZE).transpose(0, 2, 3, 1)
-        start = stop
-    return images

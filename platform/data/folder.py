@@ -7,29 +7,37 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from rich.console import Console
 from rich.progress import track
 
-from platform.data.image_source import SIZE, Bytes, DatasetError, Source, digest_rows, keep_in_memory, to_rows
-from platform.data.picture_files import FORMATS, lay_on_white, reduce_to_8_bits, refuse_odd_depth
+from platform.data.image_source import SIZE, Bytes, DatasetError, Source, Split, digest_images
 
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+BITS, PHOTOMETRIC, PLANES = 258, 262, 284  # tags of TIFF
 VALIDATION_SHARE = 0.2
 SPLITS = ("train", "val", "valid", "test")
-MOST_FAULTS = 20  # that are said at once
+MOST_FAULTS = 5  # that are told at once
 
 
 def open_folder(folder: Path) -> Source:
     """Every image of the folder; a fifth of the different pictures, chosen by their content, validates.
 
     Sub-folders are classes, an image outside them belongs to the class "all". Files and folders whose name starts with
-    a dot are passed over. All files that cannot be read are named in one DatasetError.
+    a dot are passed over. Links are followed. What is wrong with files is told in one DatasetError.
     """
-    try:
-        paths, passed_over = _find_images(folder)
-    except OSError as error:
-        raise DatasetError(f"{error.filename} cannot be read ({error.strerror}); allow it or move it away.") from error
+    paths, passed_over, faults = _find_images(folder)
+    images = []
+    bar = track(paths, "Reading images", console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
+    for path in bar:
+        try:
+            images.append(read_image(path))
+        except ValueError as error:
+            faults.append(f"{path} cannot be read as a picture ({error})")
+    if faults:
+        more = f"; and {len(faults) - MOST_FAULTS:,} more" if len(faults) > MOST_FAULTS else ""
+        raise DatasetError(f"{'; '.join(faults[:MOST_FAULTS])}{more}; mend them or move them away.")
     if not paths:
         others = f", only {passed_over:,} other files" if passed_over else ""
         raise DatasetError(
@@ -37,6 +45,52 @@ def open_folder(folder: Path) -> Source:
         )
     class_of = [path.relative_to(folder).parts[0] if path.parent != folder else "all" for path in paths]
     class_names = tuple(sorted(set(class_of)))
+    _check_class_names(folder, class_names)
+    labels = np.array([class_names.index(name) for name in class_of], np.int64)
+    pixels = np.stack(images)
+    digests = digest_images(pixels)
+    pictures = sorted(set(digests))
+    if len(pictures) < 3:
+        raise DatasetError(
+            f"{folder} holds too few different pictures ({len(pictures)} of {len(paths):,} files): training, tuning "
+            "and validation need three."
+        )
+    validates = np.isin(digests, pictures[: max(1, round(VALIDATION_SHARE * len(pictures)))])
+    train, validation = (Split(pixels[side], labels[side]) for side in (~validates, validates))
+    note = f"{len(paths):,} images of the folder {folder.name}, split by content"
+    if copies := len(paths) - len(pictures):
+        note += f", among them {copies:,} exact copies"
+    if passed_over:
+        note += f"; passed over as no images: {passed_over:,} files"
+    return Source(f"folder:{folder}", class_names, train, validation, note)
+
+
+def _find_images(folder: Path) -> tuple[list[Path], int, list[str]]:
+    """The images under the folder, in order, how many other files were passed over, and what is wrong.
+
+    A link that leads nowhere counts as an image, so that it is told among those that cannot be read.
+    """
+    images, passed_over = [], 0
+    unreadable: list[OSError] = []
+    faults = []
+    seen: dict[Path, str] = {}
+    for parent, folders, files in os.walk(folder, onerror=unreadable.append, followlinks=True):
+        first = seen.setdefault(Path(parent).resolve(), parent)
+        if first != parent:
+            faults.append(f"{parent} is the same folder as {first}, by a link")
+            folders.clear()
+            continue
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for path in (Path(parent, name) for name in files if not name.startswith(".")):
+            if path.suffix.lower() in SUFFIXES or not path.exists():
+                images.append(path)
+            else:
+                passed_over += 1
+    faults += [f"{error.filename} cannot be read ({error.strerror})" for error in unreadable]
+    return sorted(images), passed_over, faults
+
+
+def _check_class_names(folder: Path, class_names: tuple[str, ...]) -> None:
     for name in (str(folder), *class_names):
         if re.search("[\ud800-\udfff]", name):
             raise DatasetError(f"The folder name {os.fsencode(name)!r} is not UTF-8: rename the folder.")
@@ -47,78 +101,16 @@ def open_folder(folder: Path) -> Source:
             f"{folder} holds splits, not classes: name one of them, as in folder:{folder / training}; HueJury splits "
             "its pictures itself."
         )
-    labels = np.array([class_names.index(name) for name in class_of], np.int64)
-    rows = to_rows(_read_images(paths))
-    digests = digest_rows(rows)
-    pictures = sorted(set(digests))
-    if len(pictures) < 3:
-        raise DatasetError(
-            f"{folder} holds too few different pictures ({len(pictures)} of {len(paths):,} files): training, tuning "
-            "and validation need three."
-        )
-    chosen = set(pictures[: max(1, round(VALIDATION_SHARE * len(pictures)))])
-    validates = np.array([digest in chosen for digest in digests])
-    train, validation = (keep_in_memory(rows[side], labels[side]) for side in (~validates, validates))
-    note = f"{len(paths):,} images of the folder {folder.name}, split by content"
-    if copies := len(paths) - len(pictures):
-        note += f", among them {copies:,} exact copies"
-    if passed_over:
-        note += f"; passed over as no images: {passed_over:,} files"
-    return Source(f"folder:{folder}", class_names, [train], [validation], [], note)
-
-
-def _find_images(folder: Path) -> tuple[list[Path], int]:
-    """The images under the folder, in order, and how many other files were passed over.
-
-    Links to files are followed, and links that stand for classes; a link to a folder further down is refused. A link
-    that leads nowhere counts as an image, so that it is named among those that cannot be read.
-    """
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    images, passed_over = [], 0
-    tops = [folder]
-    for top in tops:  # links that stand for classes come last
-        for parent, folders, files in os.walk(top, onerror=fail):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            for link in (path for name in folders if (path := Path(parent, name)).is_symlink()):
-                if link.parent != folder:
-                    raise DatasetError(
-                        f"{link} is a link to a folder, which is followed directly under {folder} only; put the folder "
-                        "itself there."
-                    )
-                tops.append(link)
-            for path in (Path(parent, name) for name in files if not name.startswith(".")):
-                if path.suffix.lower() in SUFFIXES or (path.is_symlink() and not path.exists()):
-                    images.append(path)
-                else:
-                    passed_over += 1
-    return sorted(images), passed_over
-
-
-def _read_images(paths: list[Path]) -> Bytes:
-    images, faults = [], []
-    bar = track(paths, "Reading images", console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
-    for path in bar:
-        try:
-            images.append(read_image(path))
-        except DatasetError as error:
-            faults.append(str(error))
-    if faults:
-        more = f"\n... and {len(faults) - MOST_FAULTS:,} more." if len(faults) > MOST_FAULTS else ""
-        raise DatasetError("\n".join(faults[:MOST_FAULTS]) + more)
-    return np.stack(images)
 
 
 def read_image(path: Path) -> Bytes:
     """The upright image, cut to its central square and reduced to 32 x 32 with antialiasing; clear pixels are white.
 
-    Raises DatasetError for what is no picture, is damaged, or has more pixels than Pillow takes for a bomb.
+    Raises ValueError for what is no picture, is damaged, or has more pixels than Pillow takes for a bomb.
     """
+    if not path.is_file():  # opening a pipe would wait for ever
+        raise ValueError("no file is there")
     try:
-        if not path.is_file():  # opening a pipe would wait for ever
-            raise ValueError("no file is there")
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as image:
@@ -126,10 +118,8 @@ def read_image(path: Path) -> Bytes:
                 refuse_odd_depth(image)
                 square = lay_on_white(reduce_to_8_bits(_cut_square(ImageOps.exif_transpose(image))))
                 return np.asarray(square.resize((SIZE, SIZE), Image.Resampling.LANCZOS))
-    except UnidentifiedImageError as error:
-        raise DatasetError(f"{path} is no picture that HueJury reads; get it again or move it away.") from error
     except Exception as error:  # Pillow's decoders raise many kinds on a damaged file
-        raise DatasetError(f"{path} cannot be read as a picture ({error}); mend it or move it away.") from error
+        raise ValueError(str(error).removesuffix(f" {str(path)!r}")) from error
 
 
 def _cut_square(image: Image.Image) -> Image.Image:
@@ -137,3 +127,28 @@ def _cut_square(image: Image.Image) -> Image.Image:
     side = min(image.size)
     left, top = ((extent - side) // 2 for extent in image.size)
     return image.crop((left, top, left + side, top + side))
+
+
+def refuse_odd_depth(image: Image.Image) -> None:
+    """Raise ValueError for what Pillow gives with other greys or colours than it has: of deep pictures only greys and
+    RGB of 16 bits are right, in a TIFF black being zero and a pixel's values side by side."""
+    tags = getattr(image, "tag_v2", {})
+    deepest = max(tags.get(BITS, (8,)))
+    odd = deepest > 8 and (deepest != 16 or tags.get(PHOTOMETRIC) not in (1, 2) or tags.get(PLANES) == 2)
+    if odd or image.mode in ("I", "F"):
+        raise ValueError("of pictures deeper than 8 bits only plain greys and RGB of 16 bits are read")
+
+
+def reduce_to_8_bits(image: Image.Image) -> Image.Image:
+    """Scale greys of 16 bits, which Pillow would clip."""
+    if not image.mode.startswith("I;16"):
+        return image
+    return Image.fromarray(np.rint(np.asarray(image).astype(np.float64) / 257).astype(np.uint8))
+
+
+def lay_on_white(image: Image.Image) -> Image.Image:
+    """As RGB, with white where the image is clear."""
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")

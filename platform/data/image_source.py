@@ -1,7 +1,7 @@
-"""What every source of images gives: parts of splits, read when they are needed."""
+"""What every source of images gives: two splits of pictures, or three."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,39 +22,36 @@ class DatasetUnavailable(UserError):  # noqa: N818 - not an error as long as ano
 
 
 class DatasetError(UserError):
-    """The dataset is there but broken, or the request is wrong: one sentence with what and the mend."""
+    """The dataset is there but broken, or the request is wrong."""
 
 
-@dataclass(frozen=True)
-class Part:
-    """A part of a split that is read when needed, so that ImageNet's 3.9 GB lie in memory only once.
-
-    `read` gives uint8 (n, 3072): 1024 red, 1024 green, 1024 blue values a row, as both publishers store them.
-    """
-
-    labels: Labels
-    read: Callable[[], Bytes]
+@dataclass(frozen=True, eq=False)
+class Split:
+    images: Bytes  # (n, 32, 32, 3), C-contiguous
+    labels: Labels  # (n,), indices into the source's class names
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Source:
     name: str
     class_names: tuple[str, ...]
-    train: list[Part]
-    validation: list[Part]
-    tuning: list[Part]  # where tuning images come from; empty: from `train`
+    train: Split
+    validation: Split
     note: str  # without the full stop
+    tuning: Split | None = None  # where tuning images come from; None: from `train`
 
 
-def digest_rows(rows: Bytes) -> npt.NDArray[np.uint64]:
-    """64 bits that tell pictures apart: among a million some two are mistaken for one once in 10⁷ datasets."""
-    return np.array([int.from_bytes(hashlib.blake2b(row, digest_size=8).digest()) for row in rows], np.uint64)
+def join_splits(parts: Sequence[Split]) -> Split:
+    return Split(np.concatenate([part.images for part in parts]), np.concatenate([part.labels for part in parts]))
 
 
-def to_rows(images: Bytes) -> Bytes:
-    """(n, 32, 32, 3) images as (n, 3072) rows of red, green and blue planes."""
-    return np.ascontiguousarray(images.transpose(0, 3, 1, 2)).reshape(len(images), ROW_BYTES)
+def to_images(rows: Bytes) -> Bytes:
+    """Rows (n, 3072) of 1024 red, 1024 green and 1024 blue values, as both publishers store them, as images."""
+    return np.ascontiguousarray(rows.reshape(-1, 3, SIZE, SIZE).transpose(0, 2, 3, 1))
 
 
-def keep_in_memory(rows: Bytes, labels: Labels) -> Part:
-    return Part(labels, lambda: rows)
+def digest_images(images: Bytes) -> npt.NDArray[np.uint64]:
+    """64 bits of each image, plane by plane, that tell pictures apart: among a million some two are mistaken for one
+    once in 10⁷ datasets."""
+    digests = [hashlib.blake2b(image.transpose(2, 0, 1).tobytes(), digest_size=8).digest() for image in images]
+    return np.array([int.from_bytes(digest) for digest in digests], np.uint64)

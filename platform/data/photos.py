@@ -5,7 +5,7 @@ from importlib.resources import files
 import numpy as np
 from PIL import Image
 
-from platform.data.image_source import SIZE, Bytes, DatasetUnavailable, Part, Source, keep_in_memory, to_rows
+from platform.data.image_source import SIZE, Bytes, DatasetUnavailable, Source, Split, join_splits
 
 # Of the colour pictures inside scikit-image's wheel these are photographs of everyday things; retina.jpg,
 # hubble_deep_field.jpg and ihc.png are scientific pictures of almost one hue, motorcycle_right.png is the stereo twin.
@@ -26,9 +26,9 @@ def open_photos() -> Source:
 
     The photograph is cut before anything is resampled, so that no pixel is in two splits.
     """
-    train: list[Part] = []
-    tuning: list[Part] = []
-    validation: list[Part] = []
+    train: list[Split] = []
+    tuning: list[Split] = []
+    validation: list[Split] = []
     margin = GAP_PX // 2
     for label, file_name in enumerate(PHOTOS.values()):
         try:
@@ -47,13 +47,13 @@ def open_photos() -> Source:
         for parts, region, positions in regions:
             largest = min(region.shape[:2]) // SIZE
             reductions = sorted({max(1, round(scale * largest)) for scale in SCALES})
-            rows = to_rows(np.concatenate([_cut_crops(region, reduction, positions) for reduction in reductions]))
-            parts.append(keep_in_memory(rows, np.full(len(rows), label, np.int64)))
+            crops = np.concatenate([_cut_crops(region, reduction, positions) for reduction in reductions])
+            parts.append(Split(crops, np.full(len(crops), label, np.int64)))
     note = (
         f"32 x 32 crops of {len(PHOTOS)} photographs from scikit-image, each at least half as long as the part that "
         "it is from: left halves training (their lower thirds tuning), right halves validation"
     )
-    return Source("photos", tuple(PHOTOS), train, validation, tuning, note)
+    return Source("photos", tuple(PHOTOS), join_splits(train), join_splits(validation), note, join_splits(tuning))
 
 
 def _cut_crops(photo: Bytes, reduction: int, positions: int) -> Bytes:

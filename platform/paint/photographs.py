@@ -24,7 +24,7 @@ from db.errors import UserError
 from platform.arms.compose import Reading, Task
 from platform.arms.options import ArmOptions, read_options
 from platform.color.lab import lab_to_rgb, rgb_to_lab
-from platform.data.picture_files import FORMATS, lay_on_white, reduce_to_8_bits, refuse_odd_depth
+from platform.data.folder import FORMATS, lay_on_white, reduce_to_8_bits, refuse_odd_depth
 from platform.model.evaluation import known_of, outputs_of
 from platform.model.network import Colorizer
 from platform.running.workers import cores_here

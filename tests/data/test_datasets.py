@@ -198,7 +198,7 @@ def test_validation_images_are_left_out_of_training(cifar10: Path) -> None:
 def test_nothing_left_to_train_on(cifar10: Path) -> None:
     for number in range(1, 6):
         (cifar10 / f"data_batch_{number}.bin").write_bytes(CIFAR10_BYTES["test_batch.bin"])
-    assert "Every training image" in refused("cifar10", cifar10.parent)
+    assert "cifar10 has 0 pictures to train on" in refused("cifar10", cifar10.parent)
 
 
 def test_fingerprint_sees_pixels_labels_and_split(cifar10: Path) -> None:
@@ -217,28 +217,10 @@ def test_fingerprint_sees_pixels_labels_and_split(cifar10: Path) -> None:
 # Names and directories
 
 
-@pytest.mark.parametrize(
-    ("names", "words"),
-    [
-        (
-            ["cifar-10"],
-            'no dataset "cifar-10": known are cifar10, imagenet32, photos and folder:PATH. Did you mean "ci',
-        ),
-        (["photos", "imagenet"], 'Did you mean "imagenet32"?'),
-        (["folder:"], "folder:PATH"),
-        ([], "No dataset is named"),
-    ],
-)
-def test_wrong_names(names: list[str], words: str) -> None:
-    with pytest.raises(DatasetError) as caught:
+@pytest.mark.parametrize("names", [["cifar-10"], ["photos", "imagenet"], ["folder:"]])
+def test_wrong_names(names: list[str]) -> None:
+    with pytest.raises(DatasetError, match=f'"{names[-1]}": known are cifar10, imagenet32, photos and folder:PATH'):
         load_dataset(names)
-    assert words in str(caught.value)
-
-
-@pytest.mark.parametrize("limit", ["train_images", "tuning_images", "validation_images"])
-def test_limits_must_be_positive(limit: str) -> None:
-    with pytest.raises(DatasetError, match=f"{limit} is 0"):
-        load_dataset(["photos"], **{limit: 0})  # type: ignore[arg-type]
 
 
 def test_data_directory(cifar10: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,24 +99,25 @@ def test_folder_images_are_upright_square_and_antialiased(tmp_path: Path) -> Non
     assert len(all_images(load_folder(tmp_path))) == 5
 
 
-def test_links_to_files_and_to_classes_are_followed(tmp_path: Path) -> None:
+def test_links_are_followed(tmp_path: Path) -> None:
     folder = fill(tmp_path / "folder", 10)
     (folder / "inside.png").symlink_to(folder / "0.png")
     for seed, name in enumerate(("cats", "dogs")):
         (folder / name).symlink_to(fill(tmp_path / "elsewhere" / name, 4, seed=seed + 1))
     (tmp_path / "list.csv").touch()
     (folder / "list.csv").symlink_to(tmp_path / "list.csv")
+    (folder / "cats" / "old").symlink_to(fill(tmp_path / "older", 4, seed=3))
     data = load_folder(folder)
-    assert "19 images" in data.note
+    assert "23 images" in data.note
     assert data.class_names == ("all", "cats", "dogs")
 
 
 @pytest.mark.parametrize(
     ("link", "target"),
     [("cats", "gone"), ("x.png", "gone.png"), ("x.png", "x.png"), ("round", "."), ("dogs/old", "../birds")],
-    ids=["no class", "no file", "itself", "circle", "below a class"],
+    ids=["no class", "no file", "itself", "circle", "a folder twice"],
 )
-def test_other_links_are_named(tmp_path: Path, link: str, target: str) -> None:
+def test_links_to_nothing_or_to_the_same_are_named(tmp_path: Path, link: str, target: str) -> None:
     for seed, name in enumerate(("dogs", "birds")):
         fill(tmp_path / name, 3, seed=seed)
     (tmp_path / link).symlink_to(target)
@@ -150,13 +151,12 @@ COMPRESSED = BLACK_IS_ZERO | {"compression": "zlib", "predictor": True}
 @pytest.mark.parametrize(
     ("pixels", "options"),
     [
-        ((GREYS / 255).astype(np.float32), BLACK_IS_ZERO),
         (GREYS_16, BLACK_IS_ZERO | {"byteorder": "<"}),
         (GREYS_16, COMPRESSED | {"byteorder": ">"}),
         (np.dstack([GREYS_16, GREYS_16[::-1], GREYS_16.T]), {"photometric": "rgb", "byteorder": ">"}),
         (GREYS_16, None),
     ],
-    ids=["floats", "little-endian", "big-endian", "RGB", "PNG"],
+    ids=["little-endian", "big-endian", "RGB", "PNG"],
 )
 def test_deep_pictures_look_like_their_8_bit_twin(
     tmp_path: Path, pixels: npt.NDArray[Any], options: dict[str, Any] | None
@@ -165,30 +165,29 @@ def test_deep_pictures_look_like_their_8_bit_twin(
         Image.fromarray(pixels).save(tmp_path / "deep.png")
     else:
         tifffile.imwrite(tmp_path / "deep.png", pixels, **options)  # Pillow goes by what it holds
-    expected = pixels.reshape(32, 32, -1) / np.array(65535 if pixels.dtype == np.uint16 else 1) * 255
+    expected = pixels.reshape(32, 32, -1) / 65535 * 255
     assert np.ptp(expected) == 255
     assert np.abs(read_image(tmp_path / "deep.png") - expected).max() <= 1
 
 
 @pytest.mark.parametrize(
-    ("pixels", "options", "words"),
+    ("pixels", "options"),
     [
-        ((GREYS * 100).astype(np.float32), {}, "from 0 to 25500"),
-        ((GREYS * 100).astype(np.int32), {"photometric": "minisblack"}, "from 0 to 25500"),
-        (65535 - GREYS_16, {"photometric": "miniswhite"}, "of TIFFs of 16 bits"),
-        ((1 - GREYS / 255).astype(np.float32), {"photometric": "miniswhite"}, "of TIFFs of 32 bits"),
-        (np.dstack([GREYS_16] * 4), {"photometric": "separated"}, "of TIFFs of 16 bits"),
-        (np.stack([GREYS_16] * 3), {"photometric": "rgb", "planarconfig": "separate"}, "of TIFFs of 16"),
+        ((GREYS / 255).astype(np.float32), BLACK_IS_ZERO),
+        ((GREYS * 100).astype(np.int32), BLACK_IS_ZERO),
+        (65535 - GREYS_16, {"photometric": "miniswhite"}),
+        (np.dstack([GREYS_16] * 4), {"photometric": "separated"}),
+        (np.stack([GREYS_16] * 3), {"photometric": "rgb", "planarconfig": "separate"}),
     ],
-    ids=["range", "whole numbers", "white is zero", "white is zero, floats", "CMYK", "planes"],
+    ids=["floats", "whole numbers", "white is zero", "CMYK", "planes"],
 )
 def test_deep_tiffs_that_pillow_gives_wrongly_are_refused_by_name(
-    tmp_path: Path, pixels: npt.NDArray[Any], options: dict[str, Any], words: str
+    tmp_path: Path, pixels: npt.NDArray[Any], options: dict[str, Any]
 ) -> None:
     tifffile.imwrite(fill(tmp_path, 3) / "deep.tif", pixels, **options)
     message = refused(f"folder:{tmp_path}", tmp_path)
     assert "deep.tif" in message
-    assert words in message
+    assert "of pictures deeper than 8 bits only plain greys and RGB of 16 bits are read" in message
 
 
 # YCbCr is written as JPEG; LAB and HSV cannot be turned into RGB exactly by Pillow, or not be written at all.
@@ -211,9 +210,9 @@ def test_all_bad_files_are_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(DatasetError) as caught:
         load_folder(tmp_path)
     message = str(caught.value)
-    assert message.count("is no picture") == 20
-    assert "page00.jpg is no picture that HueJury reads" in message
-    assert "and 11 more" in message
+    assert message.count("cannot identify image file") == 5
+    assert "page00.jpg cannot be read as a picture (cannot identify image file)" in message
+    assert "; and 26 more;" in message
 
 
 def huge_png(width: int, height: int) -> bytes:
@@ -236,13 +235,13 @@ def jpeg() -> bytes:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "no picture that HueJury reads"),
-        (b"not an image", "no picture that HueJury reads"),
+        (b"", "cannot identify image file"),
+        (b"not an image", "cannot identify image file"),
         (jpeg()[:-200], "truncated"),
         (huge_png(10_000, 10_000), "could be decompression bomb"),
         (huge_png(100_000, 100_000), "could be decompression bomb"),
         (huge_png(100, 100), "cannot be read as a picture"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no picture that HueJury reads"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "cannot identify image file"),
     ],
     ids=["empty", "text", "short", "bomb", "huge bomb", "too few pixels", "postscript"],
 )
