@@ -85,7 +85,8 @@ class Serving:
 def serving(database: Path, folder: Path, *options: str) -> Iterator[Serving]:
     one = Serving(database, folder, *options)
     try:
-        one.wait_for(*(f"The {door} is at" for door in ("survey", "dashboard") if options[:1] in ((), (door,))))
+        alone = {"survey", "dashboard"} & set(options)
+        one.wait_for(*(f"The {door} is at" for door in alone or ("survey", "dashboard")))
         yield one
     finally:
         if one.process.poll() is None:
@@ -99,32 +100,10 @@ def listens(port: int, address: str = "127.0.0.1") -> bool:
     return False
 
 
-def test_both_are_served_by_doors_of_their_own_and_stopped_together(
-    browser: Browser, database: Path, tmp_path: Path
-) -> None:
-    with serving(database, tmp_path) as both:
-        said = both.said.read_text()
-        assert f"The survey is at http://127.0.0.1:{both.survey}\n" in said
-        context = browser.new_context()
-        page = context.new_page()
-        asked: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(f"http://127.0.0.1:{both.survey}/")
-        button(page, "I agree and take part").wait_for()
-        page.goto(f"http://127.0.0.1:{both.dashboard}/?token={both.token}")
-        page.get_by_label("Experiment").wait_for()
-        # Neither telemetry nor anything else of other hosts.
-        assert [url for url in asked if "127.0.0.1" not in url and not url.startswith(("data:", "blob:"))] == []
-        # There is no dashboard behind the survey's door.
-        page.goto(f"http://127.0.0.1:{both.survey}/dashboard")
-        page.wait_for_timeout(1500)
-        assert page.get_by_label("Experiment").count() == 0
-        context.close()
-        both.process.send_signal(signal.SIGINT)
-        assert both.process.wait(30) == 0
-        assert "Stopped." in both.said.read_text()
-        assert not listens(both.survey)
-        assert not listens(both.dashboard)
+@pytest.fixture(scope="module")
+def both(database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    with serving(database, tmp_path_factory.mktemp("both"), "--dashboard-host", "reader.localhost") as both:
+        yield both
 
 
 def libraries_of(process: int) -> set[str]:
@@ -133,60 +112,83 @@ def libraries_of(process: int) -> set[str]:
     return set(re.findall(r"site-packages/(statsmodels|scipy|torch|vl_convert)/", maps))
 
 
-def test_each_server_has_loaded_what_its_pages_need_before_anybody_comes(database: Path, tmp_path: Path) -> None:
-    with serving(database, tmp_path) as both:
-        assert libraries_of(both.server_of(both.dashboard)) == {"statsmodels", "scipy", "torch", "vl_convert"}
-        assert libraries_of(both.server_of(both.survey)) == {"scipy"}
+def test_each_server_has_loaded_what_its_pages_need_before_anybody_comes(both: Serving) -> None:
+    """The first of the tests that they serve."""
+    assert libraries_of(both.server_of(both.dashboard)) == {"statsmodels", "scipy", "torch", "vl_convert"}
+    assert libraries_of(both.server_of(both.survey)) == {"scipy"}
 
 
-def test_readers_need_the_token_once_and_a_name_that_is_the_dashboards(
-    browser: Browser, database: Path, tmp_path: Path
-) -> None:
-    with serving(database, tmp_path, "dashboard", "--dashboard-host", "reader.localhost") as alone:
-        assert len(alone.token) >= 32
-        assert alone.token.encode() not in Path(f"/proc/{alone.server_of(alone.dashboard)}/cmdline").read_bytes()
-        address = f"http://127.0.0.1:{alone.dashboard}/"
-        context = browser.new_context()
-        page = context.new_page()
-        for path in ("", "?token=", "?token=wrong", f"?token={alone.token[:-1]}", "?view=Sweep"):
-            page.goto(address + path)
-            page.get_by_text("python -m survey_app.serve").wait_for()
-            check_looks(page)
-            assert page.get_by_label("Experiment").count() == 0
+def test_readers_need_the_token_once_and_a_name_that_is_the_dashboards(browser: Browser, both: Serving) -> None:
+    assert len(both.token) >= 32
+    assert both.token.encode() not in Path(f"/proc/{both.server_of(both.dashboard)}/cmdline").read_bytes()
+    address = f"http://127.0.0.1:{both.dashboard}/"
+    context = browser.new_context()
+    page = context.new_page()
+    for path in ("", "?token=", "?token=wrong", f"?token={both.token[:-1]}", "?view=Sweep"):
+        page.goto(address + path)
+        page.get_by_text("python -m survey_app.serve").wait_for()
+        check_looks(page)
+        assert page.get_by_label("Experiment").count() == 0
 
-        page.goto(f"{address}?token={alone.token}")
-        for view in ("Sweep", "Pictures"):
-            page.get_by_role("radio", name=view, exact=True).click()
-            page.wait_for_url(f"**view={view}**")
-            settle(page)
-            assert page.get_by_label("Experiment").count() == 1
-        page.reload()
-        page.get_by_label("Experiment").wait_for()
-        # What the page asks for next is drawn whatever the address has become.
-        page.evaluate("history.replaceState(null, '', '/')")
-        page.get_by_role("radio", name="Sweep", exact=True).click()
-        page.wait_for_url("**view=Sweep**")
+    page.goto(f"{address}?token={both.token}")
+    for view in ("Sweep", "Pictures"):
+        page.get_by_role("radio", name=view, exact=True).click()
+        page.wait_for_url(f"**view={view}**")
         settle(page)
         assert page.get_by_label("Experiment").count() == 1
+    page.reload()
+    page.get_by_label("Experiment").wait_for()
+    # What the page asks for next is drawn whatever the address has become.
+    page.evaluate("history.replaceState(null, '', '/')")
+    page.get_by_role("radio", name="Sweep", exact=True).click()
+    page.wait_for_url("**view=Sweep**")
+    settle(page)
+    assert page.get_by_label("Experiment").count() == 1
 
-        # Chromium leads all names that end in .localhost to this machine, as a hostile site would its own name.
-        page.goto(f"http://reader.localhost:{alone.dashboard}/?token={alone.token}")
-        page.get_by_label("Experiment").wait_for()
-        heard: list[object] = []
-        refused: list[str] = []
+    # Chromium leads all names that end in .localhost to this machine, as a hostile site would its own name.
+    page.goto(f"http://reader.localhost:{both.dashboard}/?token={both.token}")
+    page.get_by_label("Experiment").wait_for()
+    heard: list[object] = []
+    refused: list[str] = []
 
-        def follow(socket: WebSocket) -> None:
-            socket.on("framereceived", lambda data: heard.append(data))
-            socket.on("socketerror", lambda error: refused.append(error))
+    def follow(socket: WebSocket) -> None:
+        socket.on("framereceived", lambda data: heard.append(data))
+        socket.on("socketerror", lambda error: refused.append(error))
 
-        page.on("websocket", follow)
-        page.goto(f"http://hostile.localhost:{alone.dashboard}/?token={alone.token}")
-        while not refused:  # until the test's own limit of time
-            page.wait_for_timeout(100)
-        assert "403" in refused[0]
-        assert heard == []
-        assert page.get_by_label("Experiment").count() == 0
-        context.close()
+    page.on("websocket", follow)
+    page.goto(f"http://hostile.localhost:{both.dashboard}/?token={both.token}")
+    while not refused:  # until the test's own limit of time
+        page.wait_for_timeout(100)
+    assert "403" in refused[0]
+    assert heard == []
+    assert page.get_by_label("Experiment").count() == 0
+    context.close()
+
+
+def test_both_are_served_by_doors_of_their_own_and_stopped_together(browser: Browser, both: Serving) -> None:
+    """The last of the tests that they serve."""
+    said = both.said.read_text()
+    assert f"The survey is at http://127.0.0.1:{both.survey}\n" in said
+    context = browser.new_context()
+    page = context.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"http://127.0.0.1:{both.survey}/")
+    button(page, "I agree and take part").wait_for()
+    page.goto(f"http://127.0.0.1:{both.dashboard}/?token={both.token}")
+    page.get_by_label("Experiment").wait_for()
+    # Neither telemetry nor anything else of other hosts.
+    assert [url for url in asked if "127.0.0.1" not in url and not url.startswith(("data:", "blob:"))] == []
+    # There is no dashboard behind the survey's door.
+    page.goto(f"http://127.0.0.1:{both.survey}/dashboard")
+    page.wait_for_timeout(1500)
+    assert page.get_by_label("Experiment").count() == 0
+    context.close()
+    both.process.send_signal(signal.SIGINT)
+    assert both.process.wait(30) == 0
+    assert "Stopped." in both.said.read_text()
+    assert not listens(both.survey)
+    assert not listens(both.dashboard)
 
 
 def access_page() -> None:
@@ -215,7 +217,7 @@ def test_who_may_see_the_dashboard(monkeypatch: pytest.MonkeyPatch, token: str |
     monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
     if token is not None:
         monkeypatch.setenv(TOKEN_VARIABLE, token)
-    app = AppTest.from_function(access_page)
+    app = AppTest.from_function(access_page, default_timeout=60)
     app.query_params["token"] = given
     assert (app.run().markdown[0].value == "The dashboard") == may
     del app.query_params["token"]
