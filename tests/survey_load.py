@@ -1,36 +1,28 @@
 """Many participants at once, each over Streamlit's own protocol: `make survey-load`, or
 
     python -m tests.survey_load --participants 200 --questions 20 --postgresql --servers 2
-    python -m tests.survey_load --reader --votes 50000
 
 A server of its own on a new database; every participant goes from consent to completion code, at people's pace, and
 nobody answers before all have come. Prints the time from answer to next stimulus (the data's arrival: the browser adds
 its fixation mark), and checks that the database holds exactly the answers given. A server is at its end where its core
 is full.
-
---reader has the same participants come twice: alone, then while somebody on the same machine opens the dashboard again
-and again in a Chromium. --votes: so many are in the database before, in another study of the same models.
 """
 
 import argparse
 import json
-import math
 import os
 import random
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import numpy as np
-from playwright.sync_api import sync_playwright
 from sqlalchemy import Engine, select
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
@@ -40,10 +32,9 @@ from websockets.typing import Subprotocol
 from db.schema import Question, Study, Vote
 from db.store import open_database, read_session
 from db.surveys.study import create_study
-from survey_app.serve import DASHBOARD_NICENESS
 from tests.postgres import PostgresServer
-from tests.survey_browser import CHROMIUM_ARGUMENTS, Server, chromium
-from tests.survey_data import add_experiment, answer_at_once
+from tests.survey_browser import Server
+from tests.survey_data import add_experiment
 
 PROCESSES = 4  # of participants: threads of one would wait for each other
 COMING_S = 0.1  # for each participant to come, before anybody answers
@@ -214,38 +205,6 @@ def measure(
     return answers
 
 
-def read_on_and_on(url: str, began: Event, stop: Event) -> int:
-    """Open the dashboard in a browser again and again until told to stop; how often it was drawn."""
-    drawn = 0
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=CHROMIUM_ARGUMENTS)
-        page = browser.new_page()
-        while not stop.is_set():
-            page.goto(url)
-            page.locator("table").first.wait_for(timeout=120_000)
-            drawn += 1
-            began.set()
-        browser.close()
-    return drawn
-
-
-@contextmanager
-def reader(database: str, folder: Path, query: str) -> Iterator[Callable[[], int]]:
-    """Somebody who reads the dashboard meanwhile, which has a server of its own; how often they had it drawn."""
-    dashboard = Server(database, folder / "dashboard", script="survey_app/dashboard/app.py")
-    os.setpriority(os.PRIO_PROCESS, dashboard.process.pid, DASHBOARD_NICENESS)
-    began, stop = Event(), Event()
-    with ThreadPoolExecutor(1) as thread:
-        reading = thread.submit(read_on_and_on, dashboard.url + query, began, stop)
-        try:
-            assert began.wait(180), "the dashboard was not drawn"
-            yield reading.result
-        finally:
-            stop.set()
-            wait([reading])
-            dashboard.stop()
-
-
 def stored_answers(engine: Engine) -> list[list[str]]:
     """Each participant's answers in the study "load", in the order of their questions."""
     votes = select(Question.participant_id, Vote.answer).join(Vote).join(Study, Study.id == Question.study_id)
@@ -264,10 +223,7 @@ def main() -> None:
     parser.add_argument("--think", type=float, default=2.0, help="mean seconds until an answer (default: %(default)s)")
     parser.add_argument("--postgresql", action="store_true", help="on a PostgreSQL of its own, not on SQLite")
     parser.add_argument("--servers", type=int, default=1, help="processes; each participant stays with one of them")
-    parser.add_argument("--reader", action="store_true", help="alone, then with somebody who reads the dashboard")
-    parser.add_argument("--votes", type=int, default=0, help="in the database before (default: %(default)s)")
     arguments = parser.parse_args()
-    crowded = arguments.participants, arguments.questions, arguments.think
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         database = str(Path(folder) / "survey.sqlite")
         if arguments.postgresql:
@@ -277,9 +233,6 @@ def main() -> None:
         engine = open_database(database)
         stack.callback(engine.dispose)
         add_experiment(engine, images=max(arguments.questions, 40), size=32)
-        if arguments.votes:
-            create_study(engine, "cats", name="before", question_count=40, practice_count=0)
-            answer_at_once(engine, "before", math.ceil(arguments.votes / 40))
         create_study(engine, "cats", name="load", question_count=arguments.questions, practice_count=0)
         servers = []
         for number in range(arguments.servers):
@@ -287,11 +240,7 @@ def main() -> None:
             stack.callback(servers[-1].stop)
         processes = stack.enter_context(ProcessPoolExecutor(PROCESSES, get_context("spawn")))
         list(processes.map(time.sleep, [1.0] * PROCESSES))  # until they have imported all
-        given = measure(processes, servers, *crowded)
-        if arguments.reader:
-            with reader(database, Path(folder), "?study=before" if arguments.votes else "") as count_drawn:
-                given += measure(processes, servers, *crowded)
-            print(f"So it was while a reader drew the dashboard {count_drawn()} times.")
+        given = measure(processes, servers, arguments.participants, arguments.questions, arguments.think)
         stored = stored_answers(engine)
         for server in servers:
             assert "Traceback" not in server.log.read_text(), server.log.read_text()

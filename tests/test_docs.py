@@ -36,7 +36,9 @@ def commands() -> list[tuple[str, str]]:
 
 
 def test_pages_name_files_that_are_there() -> None:
-    file = re.compile(r"(?:`|\]\(|pytest )((?:platform|db|survey_app|tests|docs|deploy|tune_configs|benchmarks)/[\w./-]+\.\w+)")
+    file = re.compile(
+        r"(?:`|\]\(|pytest )((?:platform|db|survey_app|tests|docs|deploy|tune_configs|benchmarks)/[\w./-]+\.\w+)"
+    )
     named = [(page, name) for page in PAGES for name in file.findall(BLOCK.sub("", text_of(page)))]
     assert [found for found in named if not (CHECKOUT / found[1]).exists() and "hues" not in found[1]] == []
 
