@@ -10,7 +10,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from ruamel.yaml import YAML
 
 from platform.sweep import main as sweep
-from tests.running.test_sweep import CHECKOUT
+from tests.processes import CHECKOUT
 
 DEPLOY = CHECKOUT / "deploy"
 IMAGE_TAG = "huejury:0.1.0"
