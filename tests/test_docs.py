@@ -43,6 +43,13 @@ def test_pages_name_files_that_are_there() -> None:
     assert [found for found in named if not (CHECKOUT / found[1]).exists() and "hues" not in found[1]] == []
 
 
+def test_every_picture_of_the_docs_is_shown() -> None:
+    shown = {
+        (CHECKOUT / page).parent / name for page in PAGES for name in re.findall(r"!\[.*?\]\((.+?)\)", text_of(page))
+    }
+    assert shown == {path for ending in ("png", "jpg") for path in (CHECKOUT / "docs").rglob(f"*.{ending}")}
+
+
 def help_of(command: list[str]) -> str:
     """What `python -m MODULE --help` prints."""
     printed = io.StringIO()
