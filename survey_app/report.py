@@ -60,10 +60,8 @@ def report_html(
     study: str | None = None,
     simulated: bool = False,
     inclusion: Inclusion = "all",
-    published: bool = False,
 ) -> str:
-    """The report of an experiment, by default the newest, and a study of it, by default its newest. published: with the
-    original study's figures, marked as such.
+    """The report of an experiment, by default the newest, and a study of it, by default its newest.
 
     Raises UserError: no such experiment or study, or it is another experiment's. A blinded study's outcomes are not in
     it.
@@ -71,7 +69,7 @@ def report_html(
     with read_session(engine) as session:
         experiment = experiment or newest_experiment(session)
         chosen = _chosen(engine, session, experiment, study, inclusion, simulated=simulated)
-        sections: dict[str, list[Exhibit]] = {"Results": [*results_view.exhibits(session, chosen, published=published)]}
+        sections: dict[str, list[Exhibit]] = {"Results": [*results_view.exhibits(session, chosen)]}
         if chosen.answers is not None and chosen.study is not None:
             sections["Do scores predict people?"] = prediction_view.exhibits(session, chosen.answers.of(inclusion))
             sections["How sure"] = certainty_view.exhibits(chosen.answers, chosen, chosen.study)
@@ -162,7 +160,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--study", metavar="NAME", help="default: the experiment's newest")
     parser.add_argument("--simulated", action="store_true", help="votes of simulated participants instead of people's")
     parser.add_argument("--attentive", action="store_true", help="only who counts by the study's exclusion rule")
-    parser.add_argument("--published", action="store_true", help="the original study's figures too, marked as such")
     parser.add_argument("--to", type=Path, metavar="FILE", default=Path("report.html"), help="default: %(default)s")
     parser.add_argument("--database", default=default_database(), help=DATABASE_HELP)
     options = parser.parse_args(arguments)
@@ -174,7 +171,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             study=options.study,
             simulated=options.simulated,
             inclusion="attentive" if options.attentive else "all",
-            published=options.published,
         )
         try:
             options.to.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,6 @@ class Score:
     factor: float  # from the stored value to that unit
     form: str  # as for format(), of the value in its unit
     higher_is_better: bool | None  # None where neither is
-    of_decoded_colour: bool = True  # else of the likeliest entry of the palette, or of the whole distribution
 
     @property
     def heading(self) -> str:
@@ -32,10 +31,10 @@ JURY = "picked_as_real_by_jury"  # a machine's word, see `jury`: of trials that 
 
 
 SCORES = {
-    "loss": Score("loss", "", 1.0, ".4g", False, False),  # its unit differs between kinds of arm and with λ
-    "bin_accuracy": Score("bin accuracy", "%", 100.0, ".2f", True, False),
-    "balanced_bin_accuracy": Score("class-balanced bin accuracy", "%", 100.0, ".2f", True, False),
-    "information": Score("information", "nats per pixel", 1.0, ".3f", True, False),
+    "loss": Score("loss", "", 1.0, ".4g", False),  # its unit differs between kinds of arm and with λ
+    "bin_accuracy": Score("bin accuracy", "%", 100.0, ".2f", True),
+    "balanced_bin_accuracy": Score("class-balanced bin accuracy", "%", 100.0, ".2f", True),
+    "information": Score("information", "nats per pixel", 1.0, ".3f", True),
     "exact_accuracy": Score("exact accuracy", "%", 100.0, ".3f", True),
     "raw_auc": Score("AuC", "%", 100.0, ".1f", True),
     "rebalanced_auc": Score("rebalanced AuC", "%", 100.0, ".1f", True),

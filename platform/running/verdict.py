@@ -20,7 +20,6 @@ from platform.model.evaluation import as_tensor, known_of, predict
 from platform.model.stored import load_trial
 from platform.running.preparation import load_recorded_data
 from platform.running.progress import Say
-from platform.tables.outcome import describe_acuity
 
 FEWEST_PICTURES, MOST_PICTURES = 4, 4_000  # of validation, that are judged
 AT_A_TIME = 250  # pictures
@@ -60,7 +59,7 @@ def judge(engine: Engine, experiment: str, say: Say) -> None:
             by_index = {index: {JURY: share} for index, share in zip(indices.tolist(), picked, strict=True)}
             record_score(session, trial_id, JURY, *mark, by_index)
             say(f"  {arm}: picked as real {SCORES[JURY].write(*mark)} %")
-    say(f"It is a machine's word, and recorded. {describe_acuity(jury.acuity)}")
+    say(f"It is a machine's word, and recorded. It sees chroma averaged over {jury.acuity}×{jury.acuity} pixels.")
 
 
 def _choose_pictures(count: int, sampled: set[int]) -> np.ndarray:

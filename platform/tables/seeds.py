@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import pandas as pd
 
-from platform.color.scores import SCORES
+from platform.color.scores import SCORES, Score
+from platform.tables.columns import Column, make_score_column, tabulate
 from platform.tables.table import Table
 
 ByArm = Mapping[str, Mapping[int, Mapping[str, float]]]
@@ -19,62 +19,59 @@ def seed_tables(scores: ByArm) -> list[Table]:
     if all(len(of_seeds) < 2 for of_seeds in scores.values()):
         return []
     measured = [name for name in SHOWN if any(name in one for of_seeds in scores.values() for one in of_seeds.values())]
-    return [_means_table(scores, measured), *_differences_table(scores, measured)]
+    return [_make_means_table(scores, measured), *_make_differences_table(scores, measured)]
 
 
-def _means_table(scores: ByArm, measured: Sequence[str]) -> Table:
-    rows, texts = [], []
-    for arm, of_seeds in scores.items():
-        row: dict[str, object] = {"model": arm, "seeds": len(of_seeds)}
-        text = {"model": arm, "seeds": str(len(of_seeds))}
-        for name in measured:
-            score = SCORES[name]
-            values = [one[name] for one in of_seeds.values() if name in one]
-            mean = float(np.mean(values)) if values else None
-            deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-            row[score.heading] = score.in_unit(mean)
-            row[f"{score.heading}, standard deviation"] = score.in_unit(deviation)
-            text[score.heading] = score.write(mean, deviation)
-        rows.append(row)
-        texts.append(text)
+def _make_means_table(scores: ByArm, measured: Sequence[str]) -> Table:
+    counts = [len(of_seeds) for of_seeds in scores.values()]
+    columns = [Column("seeds", list(map(str, counts)), {"seeds": counts})]
+    for name in measured:
+        values = [[one[name] for one in of_seeds.values() if name in one] for of_seeds in scores.values()]
+        means = [float(np.mean(each)) if each else None for each in values]
+        deviations = [float(np.std(each, ddof=1)) if len(each) > 1 else None for each in values]
+        columns.append(make_score_column(name, means, deviations, spread="standard deviation"))
+    frame, texts = tabulate(list(scores), columns)
     return Table(
         name="seeds",
         title="Over seeds",
-        frame=pd.DataFrame(rows),
-        shown=pd.DataFrame(texts),
+        frame=frame,
+        shown=texts,
         note="Mean ± one standard deviation over replicates, in validation: each model's best hyperparameters, trained "
         "again with further seeds, the same for all models. What another seed changes is not in the errors over images "
         "above, nor they in this.",
     )
 
 
-def _differences_table(scores: ByArm, measured: Sequence[str]) -> list[Table]:
+def _make_differences_table(scores: ByArm, measured: Sequence[str]) -> list[Table]:
+    """In a list, which is empty where no two models share seeds."""
     reference, *others = scores
-    rows, texts = [], []
-    for arm in others:
-        row: dict[str, object] = {"model": arm}
-        text = {"model": arm}
-        for name in measured:
-            score = SCORES[name]
-            found = paired_difference(scores[arm], scores[reference], name)
-            mean, low, high = (None,) * 3 if found is None else (score.factor * value for value in found)
-            row |= {score.heading: mean, f"{score.heading}, 95 % from": low, f"{score.heading}, 95 % to": high}
-            text[score.heading] = (
-                "–" if found is None else f"{mean:+{score.form}} ({low:+{score.form}} to {high:+{score.form}})"
-            )
-        rows.append(row)
-        texts.append(text)
-    if all(cell == "–" for text in texts for heading, cell in text.items() if heading != "model"):
+    columns = []
+    for name in measured:
+        found = [paired_difference(scores[arm], scores[reference], name) for arm in others]
+        if any(found):
+            columns.append(_make_difference_column(SCORES[name], found))
+    if not columns:
         return []
+    frame, texts = tabulate(others, columns)
     table = Table(
         name="seed-differences",
         title=f"Differences from {reference}, seed by seed",
-        frame=pd.DataFrame(rows),
-        shown=pd.DataFrame(texts),
+        frame=frame,
+        shown=texts,
         note="Mean difference between trainings with the same seed, and its 95 % interval by Student's t over seeds, "
         "not corrected for the number of comparisons.",
     )
     return [table]
+
+
+def _make_difference_column(score: Score, found: Sequence[tuple[float, float, float] | None]) -> Column:
+    rows = [(None, None, None) if each is None else tuple(score.factor * value for value in each) for each in found]
+    texts = [
+        "–" if mean is None else f"{mean:+{score.form}} ({low:+{score.form}} to {high:+{score.form}})"
+        for mean, low, high in rows
+    ]
+    headings = score.heading, f"{score.heading}, 95 % from", f"{score.heading}, 95 % to"
+    return Column(score.heading, texts, dict(zip(headings, map(list, zip(*rows, strict=True)), strict=True)))
 
 
 def paired_difference(

@@ -16,7 +16,7 @@ from db.surveys.answers import Answers
 from db.sweeps.pictures import scores_of_samples
 from platform.color.scores import JURY, SCORES
 from platform.tables.intervals import title_votes, wilson
-from platform.tables.outcome import jury_note, predictions_note
+from platform.tables.outcome import jury_note
 from platform.tables.table import Table
 from survey_app.analysis.agreement import predict_votes
 from survey_app.analysis.inference import rank_correlation
@@ -103,7 +103,7 @@ def ranking_table(ranking: pd.DataFrame, answers: Answers) -> Table:
         note="+1: the models' order by this score is that by votes; −1: the reverse, which where lower is better is "
         "what a good score should give. The interval resamples participants and takes models and scores as they are: "
         "it tells how sure this order is, not what other models would give, and with few models it may be one point."
-        f"{few} {predictions_note([name for name in SCORES if name != 'loss'])}",
+        f"{few}",
     )
 
 

@@ -23,8 +23,7 @@ def show(chosen: Chosen) -> None:
         if gallery.photographs:
             order = pictures_view.TELLING
             pictures_view.show_rows(session, gallery, pictures_view.sort_rows(session, gallery, order)[:1], order)
-        published = st.toggle("Show the original study's figures too", key="published", bind="query-params")
-        show_exhibits(exhibits(session, chosen, published=published))
+        show_exhibits(exhibits(session, chosen))
 
 
 def headline(chosen: Chosen, gallery: pictures_view.Gallery) -> str:
@@ -34,11 +33,11 @@ def headline(chosen: Chosen, gallery: pictures_view.Gallery) -> str:
     return state_finding(chosen.answers.of(chosen.inclusion), chosen.study.plan.questions_per_arm)
 
 
-def exhibits(session: Session, chosen: Chosen, *, published: bool = False) -> list[Exhibit]:
+def exhibits(session: Session, chosen: Chosen) -> list[Exhibit]:
     """The table of accuracies and votes, votes over λ, the other scores, also by seed, and the trials behind them."""
     no_votes = chosen.hidden or "No study asks people about it yet."
     votes, scores, trials = results_tables(
-        *(session, chosen.experiment.name, chosen.answers, chosen.inclusion), no_votes=no_votes, published=published
+        *(session, chosen.experiment.name, chosen.answers, chosen.inclusion), no_votes=no_votes
     )
     curve: list[Exhibit] = []
     if (answers := chosen.counted) is not None:

@@ -115,7 +115,7 @@ def test_its_word_stands_beside_votes_as_a_machines() -> None:
         assert votes.frame[heading].tolist() == pytest.approx([20.0, 40.0, 30.0, 10.0])
         assert votes.text()[heading].tolist()[1] == "40.0 ± 1.0"
         assert "after study 'cats' had opened" in votes.note
-        assert "over 16×16 pixels. It tells 80 % of pairs apart. Its marks are no votes." in votes.note
+        assert "over 16×16 pixels and tells 80 % of pairs apart. Its marks are no votes." in votes.note
         summary = experiment_progress(session, "cats")
         gallery = pictures_view.load_gallery(session, summary, None, None)
         assert pictures_view.sort_rows(session, gallery, pictures_view.BY_JURY)[:2] == [3, 5]

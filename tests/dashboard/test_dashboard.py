@@ -55,7 +55,7 @@ def exhibits(engine: Engine, what: Chosen) -> list[Exhibit]:
     assert what.answers is not None
     assert what.study is not None
     with read_session(engine) as session:
-        shown = results_view.exhibits(session, what, published=True)
+        shown = results_view.exhibits(session, what)
         shown += prediction_view.exhibits(session, what.answers.of(what.inclusion))
     return [*shown, *certainty_view.exhibits(what.answers, what, what.study)]
 
@@ -69,14 +69,13 @@ def figures(shown: list[Exhibit]) -> list[Figure]:
     return [part for part in flat if isinstance(part, Figure)]
 
 
-def test_the_results_table_has_votes_scores_and_published_figures(engine: Engine) -> None:
+def test_the_results_table_has_votes_and_scores(engine: Engine) -> None:
     study(engine)
     answer_all(engine, "cats", wrong={"regression"})
     answer_all(engine, "cats", wrong={"regression", "classification"})
     what = chosen(engine)
     with read_session(engine) as session:
         table = tables(results_view.exhibits(session, what))["results"]
-        with_published = tables(results_view.exhibits(session, what, published=True))["results"]
     assert what.answers is not None
     picked, asked = (counts.sum(0) for counts in what.answers.picked_and_asked())
     rows = table.frame.set_index("model")
@@ -91,12 +90,6 @@ def test_the_results_table_has_votes_scores_and_published_figures(engine: Engine
         assert table.bars[column] == pytest.approx((low, picked[column] / asked[column], high), abs=1e-9)
         assert f"{picked[column]}/{asked[column]}" in table.text()["k/n"].tolist()
     assert rows["times asked"].isna()["grey"]
-    published = with_published.frame[with_published.frame["model"].str.startswith("published")]
-    assert len(published) == 3
-    assert published["times picked"].tolist() == [9, 15, 18]
-    assert published["times asked"].tolist() == [26, 26, 26]
-    assert "not to be ranked" in with_published.note
-    assert "not to be ranked" not in table.note
 
 
 def test_in_protocol_single_the_photographs_have_a_row(engine: Engine) -> None:
@@ -142,17 +135,6 @@ def test_trials_are_called_by_their_planned_numbers_and_by_the_code_that_trained
     assert shown.loc["regression", "shown"] == "#2"
     assert shown.loc["classification", "shown"] == "#1"
     assert set(shown["code"]) == {"test"}
-
-
-def test_scores_say_which_prediction_they_are_of(engine: Engine) -> None:
-    with read_session(engine) as session:
-        experiment = experiment_progress(session, "cats")
-        found = tables(results_view.exhibits(session, Chosen(engine, experiment, None, simulated=False)))
-    assert "Of the decoded colour, which people see: exact accuracy." in found["results"].note
-    assert "Of the likeliest entry of a model's palette, or of its whole distribution: bin accuracy" in (
-        found["results"].note
-    )
-    assert "Of the decoded colour, which people see: AuC" in found["scores"].note
 
 
 def test_console_tables_fit_and_cut_no_name(engine: Engine) -> None:

@@ -49,16 +49,13 @@ def test_what_is_chosen_stays_in_the_link_and_tables_can_be_saved(server: Server
     page.goto(server.url)
     drawn(page)
     assert "simulated" in page.get_by_role("alert").inner_text()  # nobody else has answered
-    page.get_by_text("Show the original study's figures too").click()
-    page.get_by_text("published: regression (L2)").wait_for()
-    drawn(page)
     with page.expect_download() as download:
         page.get_by_role("button", name="Save").first.click()
         page.get_by_role("button", name="CSV, all digits").click()
     assert download.value.suggested_filename == "results-simulated.csv"
     frame = pd.read_csv(download.value.path())
     assert frame["model"].tolist()[:3] == list(ARMS)
-    assert len(frame) == 4 + 3
+    assert len(frame) == 4
     page.keyboard.press("Escape")
     page.get_by_role("button", name="How sure").or_(page.get_by_role("radio", name="How sure")).first.click()
     page.get_by_text("Differences between models").wait_for()
