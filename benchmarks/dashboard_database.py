@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sqlalchemy import Engine, insert, select, update
 from sqlalchemy.orm import Session
 
-from db.schema import TrialStatus
+from db.schema import Participant, Question, Study, StudyArm, TrialStatus, Vote
 from db.store import open_database, write_session
+from db.surveys.enrolment import enrol
 from db.surveys.study import create_study
 from db.sweeps import recording
-from tests.survey_data import answer_at_once, begin_experiment, colourized, photographs, png, record_photographs
+from tests.survey_data import WRONG, begin_experiment, colourized, photographs, png, record_photographs
 
 EXPERIMENT = "large"
 ARMS: dict[str, dict[str, Any]] = {
@@ -188,6 +190,41 @@ def record_samples(session: Session, begun: Begun, trial_id: int, arm: str, epoc
             png=picture,
             scores={"delta_e_2000": error},
         )
+
+
+def answer_at_once(engine: Engine, study: str, people: int, *, simulated: bool = False) -> None:
+    """So many further participants of a study of pairs finish it, written in one go: contenders later in the study are
+    picked as real more often, sentinels hardly ever."""
+    for seed in range(people):
+        enrol(engine, study, consent_version="1", simulated=simulated, seed=seed)
+    chance, now = np.random.default_rng(people), datetime.now(UTC)
+    with write_session(engine) as session:
+        new = select(Participant.id).join(Study, Study.id == Participant.study_id)
+        new = new.where(Study.name == study, Participant.finished_at.is_(None))
+        questions = select(Question).where(Question.participant_id.in_(new)).order_by(Question.id)
+        positions = {arm.id: arm.position for arm in session.scalars(select(StudyArm))}
+        asked = session.scalars(questions).all()
+        votes = []
+        for question, luck in zip(asked, chance.random(len(asked)), strict=True):
+            fooled = luck < (0.05 if question.study_arm_id is None else 0.2 + 0.05 * positions[question.study_arm_id])
+            votes.append(
+                {
+                    "question_id": question.id,
+                    "answered_at": now,
+                    "answer": WRONG[question.right_answer] if fooled else question.right_answer,
+                    "correct": not fooled,
+                    "response_time_ms": float(chance.lognormal(6.8, 0.4)),
+                    "exposure_measured_ms": 1000.0,
+                    "input": "key",
+                    "scale": 9,
+                    "device_pixel_ratio": 1.0,
+                    "flags": [],
+                }
+            )
+        session.execute(insert(Vote), votes)
+        check: dict[str, Any] = {"answers": {}, "flags": []}
+        done = {"instructions_done_at": now, "check": check, "finished_at": now, "ended_at": now}
+        session.execute(update(Participant).where(Participant.id.in_(new)).values(done))
 
 
 if __name__ == "__main__":

@@ -3,16 +3,15 @@ participants who answer."""
 
 import io
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 from PIL import Image
 from skimage.data import chelsea
-from sqlalchemy import Engine, insert, select, update
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from db.schema import Arm, Participant, Question, Study, StudyArm, Vote
+from db.schema import Arm, Question, StudyArm
 from db.store import read_session, write_session
 from db.surveys.enrolment import enrol
 from db.surveys.votes import finish_instructions, progress, record_check, record_comment, record_vote, take_break
@@ -234,38 +233,3 @@ def answer_all(
         given += 1
     record_comment(engine, token, comment)
     return token
-
-
-def answer_at_once(engine: Engine, study: str, people: int, *, simulated: bool = False) -> None:
-    """So many further participants of a study of pairs finish it, written in one go: contenders later in the study are
-    picked as real more often, sentinels hardly ever."""
-    for seed in range(people):
-        enrol(engine, study, consent_version="1", simulated=simulated, seed=seed)
-    chance, now = np.random.default_rng(people), datetime.now(UTC)
-    with write_session(engine) as session:
-        new = select(Participant.id).join(Study, Study.id == Participant.study_id)
-        new = new.where(Study.name == study, Participant.finished_at.is_(None))
-        questions = select(Question).where(Question.participant_id.in_(new)).order_by(Question.id)
-        positions = {arm.id: arm.position for arm in session.scalars(select(StudyArm))}
-        asked = session.scalars(questions).all()
-        votes = []
-        for question, luck in zip(asked, chance.random(len(asked)), strict=True):
-            fooled = luck < (0.05 if question.study_arm_id is None else 0.2 + 0.05 * positions[question.study_arm_id])
-            votes.append(
-                {
-                    "question_id": question.id,
-                    "answered_at": now,
-                    "answer": WRONG[question.right_answer] if fooled else question.right_answer,
-                    "correct": not fooled,
-                    "response_time_ms": float(chance.lognormal(6.8, 0.4)),
-                    "exposure_measured_ms": 1000.0,
-                    "input": "key",
-                    "scale": 9,
-                    "device_pixel_ratio": 1.0,
-                    "flags": [],
-                }
-            )
-        session.execute(insert(Vote), votes)
-        check: dict[str, Any] = {"answers": {}, "flags": []}
-        done = {"instructions_done_at": now, "check": check, "finished_at": now, "ended_at": now}
-        session.execute(update(Participant).where(Participant.id.in_(new)).values(done))
