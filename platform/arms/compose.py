@@ -157,7 +157,7 @@ def _head_of(
     if isinstance(prior, SegmentPrior):
         first = first_colours(palette, colours, prior.segments, seed)
         return {
-            "make_head": partial(SegmentHead, first=first, beside=prior.beside),
+            "make_head": partial(SegmentHead, first=first),
             "segment_pngs": partial(segment_pngs, palette),
         }
     if isinstance(prior, TablePrior):

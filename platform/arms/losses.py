@@ -123,8 +123,6 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         features_grad, weight_grad, bias_grad = ctx.saved_tensors
-        if grad_output.device.type == "cpu" and float(grad_output) == 1:  # as in loss.backward(): spares a copy
-            return features_grad, weight_grad, bias_grad, *[None] * 3
         return grad_output * features_grad, grad_output * weight_grad, grad_output * bias_grad, *[None] * 3
 
 

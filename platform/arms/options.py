@@ -26,7 +26,6 @@ class KMeans:
 @dataclass(frozen=True)
 class SegmentPrior:
     segments: Annotated[int, Field(ge=2, le=64)]  # how many are learned, each with colours of its own
-    beside: bool = False  # the plain head, to whose logits those of segments are added; else they are all there is
 
 
 @dataclass(frozen=True)

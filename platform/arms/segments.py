@@ -1,8 +1,8 @@
 """Learned segments: a pixel belongs softly to one of K segments (sky, grass, skin, …), each with colours of its own.
 
 p(q) = Σ_k s_k P_kq: s is the softmax of what a linear layer makes of a pixel's features, P_k the distribution of
-segment k over the palette, learned with everything else. As a whole head it needs K exponentials per pixel where the
-plain one needs one per colour; as a prior, log p is added to the plain head's logits.
+segment k over the palette, learned with everything else. It needs K exponentials per pixel where the plain
+head needs one per colour.
 """
 
 import io
@@ -21,19 +21,18 @@ SMALLEST = 1e-12  # probability of a colour: its logarithm stays finite
 
 
 class SegmentHead(nn.Module):
-    """Map features (pixels, width) to log p, or to logits with log p added, (pixels, entries)."""
+    """Map features (pixels, width) to log p, (pixels, entries)."""
 
-    def __init__(self, width: int, first: Tensor, *, beside: bool) -> None:
+    def __init__(self, width: int, first: Tensor) -> None:
         """first: log P that learning starts from, float32 (K, entries)."""
         super().__init__()
         self.segment = nn.Linear(width, len(first))
         self.colours = nn.Parameter(first.clone())
-        self.plain = nn.Linear(width, first.shape[1]) if beside else None
 
     def forward(self, rows: Tensor) -> Tensor:
         mixed = self.segment(rows).softmax(-1) @ self.colours.softmax(-1)
         log_p: Tensor = mixed.clamp_min(SMALLEST).log()
-        return log_p if self.plain is None else self.plain(rows) + log_p
+        return log_p
 
 
 @torch.no_grad()

@@ -96,15 +96,8 @@ def rarity_weights(mean_soft_label: Tensor, rebalancing: float, size: int) -> Te
     mean_soft_label: p̄, non-negative, (Q,). rebalancing: λ in [0, 1]; 1 gives 1 everywhere, 0 full inverse frequency.
     Normalised so that Σ p̄ w = 1 (Zhang et al. 2016, equation 4, with the soft labels as the smoothing). At λ = 0 an
     entry that no training pixel touches would get an infinite weight; it gets that of the rarest that was seen.
-
-    Raises ValueError for λ outside [0, 1] or p̄ that is negative or all zero.
     """
-    if not 0 <= rebalancing <= 1:
-        raise ValueError(f"rebalancing (λ) is {rebalancing}, expected a number from 0 to 1")
-    share = mean_soft_label.double()
-    if bool((share < 0).any()) or not float(share.sum()) > 0:
-        raise ValueError("mean_soft_label must be non-negative with a positive sum")
-    share = share / share.sum()
+    share = mean_soft_label.double() / mean_soft_label.double().sum()
     weights = 1 / ((1 - rebalancing) * share + rebalancing / size)
     weights = weights.masked_fill(weights.isinf(), float(weights[weights.isfinite()].max()))
     return weights / (share @ weights)

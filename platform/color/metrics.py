@@ -258,12 +258,8 @@ class ScoreSums:
 
     def class_bin_accuracy(self) -> list[float | None]:
         """Return the bin accuracy over the pixels of each class; None for a class without any."""
-        hits, pixels = self._sums["class_hits"].sum(0).tolist(), self.class_pixels()
+        hits, pixels = (self._sums[name].sum(0).tolist() for name in ("class_hits", "class_pixels"))
         return [hit / count if count else None for hit, count in zip(hits, pixels, strict=True)]
-
-    def class_pixels(self) -> list[int]:
-        """Return the number of pixels of each class."""
-        return [int(count) for count in self._sums["class_pixels"].sum(0).tolist()]
 
 
 def _doubled_auc_area(ab_truth: Tensor, ab_predicted: Tensor) -> Tensor:

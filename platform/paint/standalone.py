@@ -58,8 +58,7 @@ class Model:
             return self.linear("head", features)
         if "head.colours" in self.weights:  # learned segments, each with colours of its own
             segments = self.linear("head.segment", features).softmax(-1)
-            prior = (segments @ self.weights["head.colours"].softmax(-1)).clamp_min(1e-12).log()
-            return prior if "head.plain.weight" not in self.weights else prior + self.linear("head.plain", features)
+            return (segments @ self.weights["head.colours"].softmax(-1)).clamp_min(1e-12).log()
         # A table of colours by the picture's class, and by a pixel's eighth of lightness and quarter of the height.
         classes = self.linear("classify", deepest.mean((2, 3))).softmax(-1)
         height = lightness.shape[2]

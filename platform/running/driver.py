@@ -23,7 +23,6 @@ from db.sweeps.drivers import Drive
 from platform.arms.compose import Centers, Task, compose
 from platform.arms.options import BASELINES, ArmOptions, rebalancing_of, trained_arms
 from platform.color.counts import ColourCounts, count_colours
-from platform.color.palettes import centers_as_list
 from platform.data.datasets import Dataset
 from platform.model.evaluation import Scores, evaluate_splits
 from platform.model.hyperparameters import Hyperparameters
@@ -133,7 +132,7 @@ class Sweep:
     @property
     def centers(self) -> dict[str, Centers]:
         """Of the palettes, by arm that has one."""
-        return {name: centers_as_list(task.palette) for name, task in self.tasks.items() if task.palette}
+        return {name: task.palette.centers.cpu().tolist() for name, task in self.tasks.items() if task.palette}
 
     @cached_property
     def samples(self) -> list[int]:

@@ -52,10 +52,6 @@ class TestSegments(ClassificationContract):
     }
 
 
-class TestSegmentsBeside(ClassificationContract):
-    arms: ClassVar = {"segments": ArmOptions(kind="classification", prior=SegmentPrior(8, beside=True))}
-
-
 class TestTablePrior(ClassificationContract):
     arms: ClassVar = {"table": ArmOptions(kind="classification", prior=TablePrior(0.01), rebalancing=0.5)}
 

@@ -18,7 +18,6 @@ from db.schema import Arm, StoredDataset, Trial
 from db.store import open_database, read_session, write_session
 from platform.arms.compose import compose
 from platform.arms.options import ArmOptions, KMeans, SegmentPrior, TablePrior
-from platform.color.palettes import centers_as_list
 from platform.colorize import main as colorize
 from platform.export import export_models, main
 from platform.model.stored import load_trial
@@ -34,7 +33,6 @@ ARMS = {
     "mode": ArmOptions(kind="classification", decoding="mode", rebalancing=0.5),
     "k-means": ArmOptions(kind="classification", palette=KMeans(16)),
     "segments": ArmOptions(kind="classification", prior=SegmentPrior(8)),
-    "segments beside": ArmOptions(kind="classification", prior=SegmentPrior(8, beside=True)),
     "table": ArmOptions(kind="classification", prior=TablePrior(0.01)),
 }
 # Runs each folder's colour.py, as Python would run it alone, on the photographs in the folder of the arm's name here.
@@ -64,7 +62,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
             task = compose(ARMS, trained, drawn_colours())
             if isinstance(ARMS[row.name].palette, KMeans):
                 assert task.palette is not None
-                row.centers = centers_as_list(task.palette)
+                row.centers = task.palette.centers.tolist()
             checkpoint = folder / trained
             if not checkpoint.exists():
                 checkpoint.mkdir()

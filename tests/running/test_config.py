@@ -221,7 +221,6 @@ MISTAKES = [
     ("rebalancing: 0.25", "palette: {kmean: 64}",
      [f'c.yaml, line 7: arms."rebalanced 0.25".palette.{said}' for said in ("kmeans: is missing", "kmean: unknown")]),
     ("rebalancing: 0.25", "decoding: mode, adversarial: 1", ['c.yaml, line 7: arms."rebalanced 0.25".adversarial: n']),
-    ("rebalancing: 0.25", "prior: {beside: true}", ['c.yaml, line 7: arms."rebalanced 0.25".prior.segments: is miss']),
     ("rebalancing: 0.25", "prior: {table: 2}", ['c.yaml, line 7: arms."rebalanced 0.25".prior.table: should be less']),
     ("{kind: regression}", "5", ["c.yaml, line 6: arms.regression: expected keys and values, found 5"]),
     ("{kind: regression}", "{kind: gray}", ["c.yaml, line 6: arms.regression.kind: should be 'regression' or 'classi"]),
