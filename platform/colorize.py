@@ -7,8 +7,7 @@ A photograph keeps its own lightness: see photographs.py.
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -60,8 +59,6 @@ def color_all(options: argparse.Namespace) -> int:
     file = out if out is not None and out.suffix.lower() in PICTURE_SUFFIXES and not out.is_dir() else None
     if file is not None and len(options.photographs) * len(painters) > 1:
         raise UserError(f"{file} is one file: for several photographs or models give a folder as --out.")
-    if out is not None and file is None:
-        make_folder(out)
     faults, rows = 0, []
     taken = {path.resolve() for path in options.photographs}  # what is read and what was written, for nothing to cover
     for path in options.photographs:
@@ -69,22 +66,18 @@ def color_all(options: argparse.Namespace) -> int:
             rgb = read_photograph(path)
             pictures = {"photograph": rgb}
             for arm, painter in painters.items():
-                name = f"{path.stem}-{name_file(arm)}{'.jpg' if path.suffix.lower() in ('.jpg', '.jpeg') else '.png'}"
-                target = file or (out or path.parent) / name
-                take_path(target, taken)
                 pictures[arm] = color_photograph(rgb, *painter)
-                with writing(target):
-                    target.write_bytes(encode_photograph(pictures[arm], target.suffix))
-                print(target)
+                suffix = ".jpg" if path.suffix.lower() in (".jpg", ".jpeg") else ".png"
+                target = file or (out or path.parent) / f"{path.stem}-{name_file(arm)}{suffix}"
+                write_picture(target, encode_photograph(pictures[arm], target.suffix), taken)
             rows.append((path.stem, {name: shrink(picture) for name, picture in pictures.items()}))
         except UserError as error:
             print(error, file=sys.stderr)
             faults += 1
     if len(painters) > 1 and rows:
-        sheet = (out or options.photographs[0].parent) / f"{name_file(experiment)}-all.png"
-        take_path(sheet, taken)
-        write_sheet(rows, sheet, experiment)
-        print(sheet)
+        lines = [(name, list(pictures.values())) for name, pictures in rows]
+        sheet = encode_png(paste_sheet(experiment, list(rows[0][1]), lines))
+        write_picture((out or options.photographs[0].parent) / f"{name_file(experiment)}-all.png", sheet, taken)
     return 2 if faults else 0
 
 
@@ -106,28 +99,18 @@ def load_painters(engine: Engine, experiment: str, options: argparse.Namespace) 
     return painters
 
 
-def take_path(path: Path, taken: set[Path]) -> None:
-    """Raises UserError where it would cover a photograph or what another has become; then it is taken, too."""
+def write_picture(path: Path, picture: bytes, taken: set[Path]) -> None:
+    """Write a file, and say so. Raises UserError where that fails, or would cover a photograph or what one has become:
+    what is taken."""
     if path.resolve() in taken:
         raise UserError(f"{path} is a photograph or the colours of one, which is not overwritten; give another --out.")
-    taken.add(path.resolve())
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Raises UserError where the file cannot be written."""
     try:
-        yield
-    except (OSError, ValueError) as error:  # ValueError: more EXIF data than a JPEG file can hold
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path} cannot be written ({reason}); give another --out.") from error
-
-
-def make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture)
     except OSError as error:
-        raise UserError(f"{folder} cannot be made ({error.strerror}); give another --out.") from error
+        raise UserError(f"{path} cannot be written ({error.strerror or error}); give another --out.") from error
+    taken.add(path.resolve())
+    print(path)
 
 
 def shrink(picture: np.ndarray) -> np.ndarray:
@@ -135,13 +118,6 @@ def shrink(picture: np.ndarray) -> np.ndarray:
     image = Image.fromarray(picture)
     image.thumbnail((PICTURE_PX, PICTURE_PX))
     return np.asarray(image)
-
-
-def write_sheet(rows: Sequence[tuple[str, Mapping[str, np.ndarray]]], path: Path, title: str) -> None:
-    """The photographs, a row each, and what each model makes of them; rows: their names and small pictures."""
-    lines = [(name, list(pictures.values())) for name, pictures in rows]
-    with writing(path):
-        path.write_bytes(encode_png(paste_sheet(title, list(rows[0][1]), lines)))
 
 
 if __name__ == "__main__":

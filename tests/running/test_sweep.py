@@ -313,7 +313,7 @@ def test_photographs_are_coloured_by_stored_models(
         ([str(photograph.with_suffix(".tif")), "--arm", "tilted"], one_file, "is one file: for several photographs"),
         (["--all-arms"], one_file, "is one file: for several photographs or models give a folder"),
         (["--arm", "tilted"], photograph, "is a photograph or the colours of one, which is not overwritten"),
-        (["--arm", "tilted"], tmp_path / "no" / "folder.png", "cannot be written (No such file or directory)"),
+        (["--arm", "tilted"], photograph / "below.png", "cannot be written (File exists)"),
     ):
         status, _, errors = run(*arguments, to=to)
         assert (status, errors.count("\n")) == (2, 1)
