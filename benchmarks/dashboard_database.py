@@ -196,7 +196,7 @@ def answer_at_once(engine: Engine, study: str, people: int, *, simulated: bool =
     """So many further participants of a study of pairs finish it, written in one go: contenders later in the study are
     picked as real more often, sentinels hardly ever."""
     for seed in range(people):
-        enrol(engine, study, consent_version="1", simulated=simulated, seed=seed)
+        enrol(engine, study, simulated=simulated, seed=seed)
     chance, now = np.random.default_rng(people), datetime.now(UTC)
     with write_session(engine) as session:
         new = select(Participant.id).join(Study, Study.id == Participant.study_id)
@@ -223,7 +223,7 @@ def answer_at_once(engine: Engine, study: str, people: int, *, simulated: bool =
             )
         session.execute(insert(Vote), votes)
         check: dict[str, Any] = {"answers": {}, "flags": []}
-        done = {"instructions_done_at": now, "check": check, "finished_at": now, "ended_at": now}
+        done = {"instructions_done_at": now, "check": check, "finished_at": now}
         session.execute(update(Participant).where(Participant.id.in_(new)).values(done))
 
 

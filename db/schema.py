@@ -350,9 +350,9 @@ class Participant(Base):
     """Somebody who consented; deleting the row deletes their questions and votes.
 
     token_hash: hexadecimal SHA-256 of their token. pseudonym: how exports call them. seed and tally: all that their
-    schedule was drawn from (see `db.surveys.schedule`). finished_at: their last main answer. ended_at: they are past
-    the comment. check: answers and flags of the display check. external_id, external_session_id, external_study_id:
-    what the link of a recruiting system said (Prolific's PROLIFIC_PID, SESSION_ID and STUDY_ID).
+    schedule was drawn from (see `db.surveys.schedule`). finished_at: their last main answer. check:
+    answers and flags of the display check. external_id, external_session_id, external_study_id: what the link of a
+    recruiting system said (Prolific's PROLIFIC_PID, SESSION_ID and STUDY_ID).
     """
 
     __tablename__ = "participants"
@@ -375,10 +375,7 @@ class Participant(Base):
     consented_at: Mapped[datetime] = mapped_column(UtcDateTime)
     instructions_done_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     check: Mapped[dict[str, Any] | None] = mapped_column("display_check", JSON(none_as_null=True))
-    break_taken_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    comment: Mapped[str | None]
-    ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     external_id: Mapped[str | None]
     external_session_id: Mapped[str | None]
     external_study_id: Mapped[str | None]

@@ -24,7 +24,15 @@ from db.errors import UserError, run_command
 from db.schema import Arm, Experiment, Study
 from db.store import DATABASE_HELP, default_database, naming_database, open_existing, read_session
 from db.surveys.answers import Answers, load_answers
-from db.surveys.study import PLANNED_PARTICIPANTS, StudyOptions, StudySummary, SurveyError, find_study, study_summary
+from db.surveys.study import (
+    EXPOSURE_MS,
+    PLANNED_PARTICIPANTS,
+    PRACTICE,
+    QUESTIONS,
+    SurveyError,
+    count_turnout,
+    find_study,
+)
 from db.sweeps.trials import Contender
 from platform.arms.options import ArmOptions, as_configured, read_options
 from platform.tables.intervals import SIMULATED, range_text
@@ -122,9 +130,9 @@ def _run(options: argparse.Namespace) -> int:
         rows = select(Arm).where(Arm.experiment_id == study.experiment_id, Arm.baseline.is_(False))
         configured = {arm.name: read_options(arm.options) for arm in session.scalars(rows)}
         taken = set(session.scalars(select(Study.name)))
-    summary = study_summary(engine, study.name)
+        simulated = count_turnout(session, study).simulated
     if not answers.participants:
-        raise SurveyError(_why_nobody(study.name, summary.simulated, simulated=options.simulated))
+        raise SurveyError(_why_nobody(study.name, simulated, simulated=options.simulated))
     found = curve_of(answers, before)
     if found is None:
         raise SurveyError(
@@ -146,7 +154,7 @@ def _run(options: argparse.Namespace) -> int:
         names, further = next_tilts(members, configured, asked)
         contenders = [f"{name}={trial.number}" for name in names]
         lines = ["It trains nothing: further arms are read from the weights that are there. Then ask about them:"]
-        lines += _commands(engine, summary, further, contenders, participants, taken)
+        lines += _commands(engine, experiment.name, study, further, contenders, participants, taken)
     else:
         config = next_config(experiment.config, members, asked, trial.hyperparameters, participants)
         file = options.to or Path("tune_configs") / f"{config['experiment']}.yaml"
@@ -166,7 +174,8 @@ def _run(options: argparse.Namespace) -> int:
 
 def _commands(
     engine: Engine,
-    study: StudySummary,
+    experiment: str,
+    study: Study,
     further: Mapping[str, ArmOptions],
     contenders: Sequence[str],
     participants: int,
@@ -181,21 +190,18 @@ def _commands(
             f" --add {shlex.quote(in_yaml({name: as_configured(options)}, one_line=True))}"
             for name, options in further.items()
         ]
-        lines.append(
-            f"  python -m platform.sweep --resume {shlex.quote(study.experiment)}{''.join(additions)}{database}"
-        )
-    name = next(name for number in range(2, 10_000) if (name := f"{study.experiment} {number}") not in taken)
-    view, default = study.view, StudyOptions()
+        lines.append(f"  python -m platform.sweep --resume {shlex.quote(experiment)}{''.join(additions)}{database}")
+    name = next(name for number in range(2, 10_000) if (name := f"{experiment} {number}") not in taken)
     asked = {
-        "--protocol": (view.protocol, default.protocol),
-        "--questions": (view.question_count, default.question_count),
-        "--practice": (view.practice_count, default.practice_count),
-        "--exposure": ("none" if view.exposure_ms is None else view.exposure_ms, default.exposure_ms),
-        "--participants": (participants, default.planned_participants),
+        "--protocol": (study.protocol, "pair"),
+        "--questions": (study.question_count, QUESTIONS),
+        "--practice": (study.practice_count, PRACTICE),
+        "--exposure": ("none" if study.exposure_ms is None else study.exposure_ms, EXPOSURE_MS),
+        "--participants": (participants, PLANNED_PARTICIPANTS),
     }
     changed = "".join(f" {option} {value}" for option, (value, usual) in asked.items() if value != usual)
     arms = "".join(f" --arm {shlex.quote(contender)}" for contender in contenders)
-    create = f"create {shlex.quote(study.experiment)} --name {shlex.quote(name)}{arms}{changed}"
+    create = f"create {shlex.quote(experiment)} --name {shlex.quote(name)}{arms}{changed}"
     return [*lines, f"  python -m survey_app.studies{database} {create}"]
 
 

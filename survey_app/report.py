@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from db.errors import UserError, run_command
 from db.store import DATABASE_HELP, default_database, open_existing, read_session
 from db.surveys.answers import Inclusion, StudyBlinded, load_answers
-from db.surveys.study import find_study, studies_of, study_summary
+from db.surveys.study import find_study, studies_of
 from db.sweeps.trials import experiment_progress, newest_experiment
 from platform.tables import table
 from survey_app.dashboard import certainty_view, pictures_view, prediction_view, results_view, sweep_view
@@ -117,7 +117,7 @@ def _chosen(
         answers = load_answers(session, row, simulated=simulated)
     except StudyBlinded as blinded:
         hidden = str(blinded)
-    return Chosen(engine, summary, study_summary(engine, row.name), simulated, inclusion, answers, hidden)
+    return Chosen(engine, summary, row, simulated, inclusion, answers, hidden)
 
 
 def _gallery_html(session: Session, gallery: pictures_view.Gallery, order: str, count: int) -> str:

@@ -24,7 +24,7 @@ from db.store import DATABASE_HELP, default_database, naming_database, open_exis
 from db.surveys import votes
 from db.surveys.enrolment import enrol
 from db.surveys.sentinels import pixels
-from db.surveys.study import SurveyError, find_study, study_summary
+from db.surveys.study import SurveyError, count_turnout, find_study
 
 UNNOTICED = 8.0  # ΔE2000
 CRITERION = 10.0  # of a single picture: the evidence against it at which it is called real half the time
@@ -34,7 +34,7 @@ WRONG: dict[Answer, Answer] = {"left": "right", "right": "left", "real": "fake",
 EXAMPLES = """\
 examples:
   python -m survey_app.simulate --participants 30
-  python -m survey_app.simulate --study rebalance --participants 30 --seed 1
+  python -m survey_app.simulate --study rebalance --participants 30
 
 To see what they answered: python -m survey_app.studies show --simulated
 """
@@ -89,42 +89,37 @@ def colourfulness(rgb: np.ndarray) -> float:
     return math.hypot(*(axis.std() for axis in opponents)) + 0.3 * math.hypot(*(axis.mean() for axis in opponents))
 
 
-def simulate(engine: Engine, study: str, participants: int, observer: Observer, seed: int) -> None:
+def simulate(engine: Engine, study: str, participants: int, observer: Observer, seed: int = 0) -> None:
     """Let so many more simulated participants take part, to the end. The numbers of each come from the seed and from
     how many were there before, so that 30 and again 30 are the same as 60. Raises SurveyError: no such study, or it is
     closed."""
-    summary = study_summary(engine, study)
-    for number in range(summary.simulated, summary.simulated + participants):
+    with read_session(engine) as session:
+        before = count_turnout(session, find_study(session, study)).simulated
+    for number in range(before, before + participants):
         chance = np.random.default_rng([seed, number])
-        schedule = int(chance.integers(2**63))
-        token = enrol(engine, study, consent_version=summary.view.consent_version, simulated=True, seed=schedule)
+        token = enrol(engine, study, simulated=True, seed=int(chance.integers(2**63)))
         _take_part(engine, token, observer.draw_another(chance), chance)
 
 
 def _take_part(engine: Engine, token: str, observer: Observer, chance: np.random.Generator) -> None:
     votes.finish_instructions(engine, token)
     votes.record_check(engine, token, {}, [])
-    while (progress := votes.progress(engine, token)) is not None and progress.stage != "done":
-        if progress.stage == "break":
-            votes.take_break(engine, token)
-        elif progress.stage == "comment":
-            votes.record_comment(engine, token, None)
-        elif progress.next is not None:
-            question, against = _load_question(engine, progress.next.public_id)
-            share = observer.right_probability(against, progress.study.protocol, real=question.kind == "real")
-            right = question.right_answer
-            result = votes.record_vote(
-                engine,
-                token,
-                question.public_id,
-                right if chance.random() < share else WRONG[right],
-                response_time_ms=round(MEDIAN_RESPONSE_MS * math.exp(chance.normal(0.0, RESPONSE_SPREAD)), 1),
-                exposure_measured_ms=progress.study.exposure_ms,
-                input="key",
-                scale=8,
-            )
-            if result.status == "refused":
-                raise SurveyError(f"A simulated vote was refused: {result.reason}")
+    while (progress := votes.progress(engine, token)) is not None and progress.next is not None:
+        question, against = _load_question(engine, progress.next.public_id)
+        share = observer.right_probability(against, progress.study.protocol, real=question.kind == "real")
+        right = question.right_answer
+        result = votes.record_vote(
+            engine,
+            token,
+            question.public_id,
+            right if chance.random() < share else WRONG[right],
+            response_time_ms=round(MEDIAN_RESPONSE_MS * math.exp(chance.normal(0.0, RESPONSE_SPREAD)), 1),
+            exposure_measured_ms=progress.study.exposure_ms,
+            input="key",
+            scale=8,
+        )
+        if result.status == "refused":
+            raise SurveyError(f"A simulated vote was refused: {result.reason}")
 
 
 def _load_question(engine: Engine, public_id: str) -> tuple[Question, float]:
@@ -150,7 +145,6 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--study", metavar="NAME", help="default: the newest open one")
     add("--participants", type=int, default=30, metavar="N", help="default: %(default)s")
-    add("--seed", type=int, default=0, help="default: %(default)s")
     add("--database", default=default_database(), help=DATABASE_HELP)
     return parser
 
@@ -160,7 +154,7 @@ def _run(options: argparse.Namespace) -> int:
     engine = open_existing(options.database)
     with read_session(engine) as session:
         study = find_study(session, options.study).name
-    simulate(engine, study, options.participants, Observer(), options.seed)
+    simulate(engine, study, options.participants, Observer())
     console.print(
         f"{options.participants} simulated participants answered study {study!r}; no result counts them. To "
         f"see what they answered: python -m survey_app.studies show {shlex.quote(study)} --simulated"

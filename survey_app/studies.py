@@ -6,7 +6,7 @@ A finished sweep opens a study by itself; this is for others: another protocol, 
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import get_args
@@ -14,22 +14,27 @@ from typing import get_args
 import pandas as pd
 from rich.console import Console
 from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
 from db.errors import UserError, run_command
-from db.schema import Protocol
+from db.schema import Protocol, Study
 from db.store import DATABASE_HELP, default_database, open_existing, read_session
-from db.surveys.answers import load_answers
+from db.surveys.answers import ExclusionRule, load_answers
 from db.surveys.study import (
+    EXPOSURE_MS,
+    ID_PARAMETER,
+    PRACTICE,
+    QUESTIONS,
     StudyOptions,
-    StudySummary,
     SurveyError,
     close_study,
+    count_turnout,
     create_study,
     find_study,
     list_studies,
-    study_summary,
+    plan_of,
 )
-from db.sweeps.trials import newest_experiment
+from db.sweeps.trials import contenders, experiment_and_dataset, newest_experiment
 from platform.tables.table import Table
 from survey_app.analysis.archive import export_study
 from survey_app.analysis.inclusions import inclusions_table
@@ -53,19 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    console = Console()
     engine = open_existing(options.database)
-    if options.command == "create":
-        return _create(engine, options, console)
-    if options.command == "list":
-        return _list(engine, console)
-    with read_session(engine) as session:
-        name = find_study(session, options.study).name
-    if options.command == "show":
-        return _show(engine, name, console, simulated=options.simulated)
-    if options.command == "close":
-        return _close(engine, name, console)
-    return _export(engine, name, options, console)
+    command: Callable[[Engine, argparse.Namespace, Console], None] = options.run
+    command(engine, options, Console(highlight=False, markup=False))
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -76,25 +72,26 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--database", default=default_database(), help=DATABASE_HELP)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    _add_options(commands.add_parser("create", help="open a study of an experiment"))
-    commands.add_parser("list", help="all studies")
+    create = commands.add_parser("create", help="open a study of an experiment")
+    listed = commands.add_parser("list", help="all studies")
     show = commands.add_parser("show", help="a study and its votes so far")
     close = commands.add_parser("close", help="take no more participants and no more answers")
     export = commands.add_parser("export", help="votes as CSV, the study as JSON")
-    show.add_argument("study", nargs="?", help="its name (default: the newest open one)")
+    for command, run in ((create, _create), (listed, _list), (show, _show), (close, _close), (export, _export)):
+        command.set_defaults(run=run)
+    _add_options(create)
     close.add_argument("study", help="its name")
-    export.add_argument("study", nargs="?", help="its name (default: the newest open one)")
-    export.add_argument("--to", type=Path, metavar="FOLDER", help="default: a folder of the study's name")
     for command in (show, export):
+        command.add_argument("study", nargs="?", help="its name (default: the newest open one)")
         command.add_argument("--simulated", action="store_true", help="of simulated participants instead of people")
+    export.add_argument("--to", type=Path, metavar="FOLDER", help="default: a folder of the study's name")
     return parser
 
 
 def _add_options(create: argparse.ArgumentParser) -> None:
-    """Of a study: how it asks. They go to StudyOptions under their names there."""
-    default = StudyOptions()
+    """Of a study: how it asks. What is given goes to StudyOptions under its name there."""
     add = create.add_argument
     add("experiment", nargs="?", help="its name (default: the newest)")
     add("--name", help="of the study (default: the experiment's)")
@@ -108,48 +105,28 @@ def _add_options(create: argparse.ArgumentParser) -> None:
     add(
         "--protocol",
         choices=get_args(Protocol),
-        default=default.protocol,
+        default="pair",
         help="pair: which of two is real; single: is this one real (default: %(default)s)",
     )
-
-    def number(option: str, name: str, words: str = "default: %(default)s", kind: type = int) -> None:
-        metavar = "N" if kind is int else "SHARE"
-        add(option, dest=name, type=kind, default=getattr(default, name), metavar=metavar, help=words)
-
-    number("--questions", "question_count")
-    number("--practice", "practice_count")
-    number("--sentinels", "sentinel_share", "of the questions (default: %(default)s)", float)
+    for option, name, words in (
+        ("--questions", "question_count", f"default: {QUESTIONS}, fewer where there are few pictures"),
+        ("--practice", "practice_count", f"default: {PRACTICE}, fewer where there are few pictures"),
+        ("--participants", "planned_participants", "planned (default: as the sweep's config says)"),
+    ):
+        add(option, dest=name, type=int, metavar="N", help=words)
     add(
         "--exposure",
         dest="exposure_ms",
-        default=str(default.exposure_ms),
+        type=milliseconds,
+        default=EXPOSURE_MS,
         metavar="MS",
         help="milliseconds, or none: until answered (default: %(default)s)",
     )
-    number("--seed", "seed", "of the sentinels' colours (default: drawn)")
-    number("--participants", "planned_participants", "planned (default: %(default)s)")
-    number(
-        "--sentinels-wrong",
-        "sentinels_wrong_at_most",
-        "exclusion rule: the attentive have at most so many wrong (default: 1 of four or more, else 0)",
-    )
-    number(
-        "--hidden",
-        "hidden_at_most",
-        "exclusion rule: the attentive gave at most so many answers with the page hidden (default: any number)",
-    )
     add(
         "--id-parameter",
-        default=default.id_parameter,
+        default=ID_PARAMETER,
         metavar="NAME",
         help="of the link, in which a recruiting system tells who comes (default: %(default)s)",
-    )
-    add(
-        "--consent",
-        dest="consent_version",
-        default=default.consent_version,
-        metavar="VERSION",
-        help="of its text (default: %(default)s)",
     )
     add(
         "--blinded",
@@ -159,84 +136,84 @@ def _add_options(create: argparse.ArgumentParser) -> None:
     add("--completion-url", metavar="URL", help="link at the end, such as Prolific's")
 
 
-def _create(engine: Engine, options: argparse.Namespace, console: Console) -> int:
+def milliseconds(text: str) -> int | None:
+    """Of an exposure; None: until answered."""
+    return None if text == "none" else int(text)
+
+
+def _create(engine: Engine, options: argparse.Namespace, console: Console) -> None:
     with read_session(engine) as session:
         experiment = options.experiment or newest_experiment(session)
-    values = {field.name: getattr(options, field.name) for field in fields(StudyOptions)}
-    values["exposure_ms"] = _read_exposure(options.exposure_ms)
-    _describe(create_study(engine, experiment, **values), console)
-    return 0
-
-
-def _list(engine: Engine, console: Console) -> int:
-    studies = list_studies(engine)
-    if not studies:
-        raise SurveyError("There is no study yet; finish a sweep, or create one: python -m survey_app.studies create.")
-    rows = [
-        {
-            "study": study.view.name,
-            "is": study.view.status,
-            "experiment": study.experiment,
-            "protocol": study.view.protocol,
-            "finished": study.finished,
-            "planned": study.planned_participants,
-            "votes": study.votes,
-        }
-        for study in studies
-    ]
-    console.print(Table("studies", "Studies", pd.DataFrame(rows)).for_console(), crop=False)
-    return 0
-
-
-def _show(engine: Engine, name: str, console: Console, *, simulated: bool) -> int:
-    study = study_summary(engine, name)
-    _describe(study, console)
+    given = {field.name: getattr(options, field.name) for field in fields(StudyOptions) if field.name in options}
+    study = create_study(engine, experiment, **given)
     with read_session(engine) as session:
-        answers = load_answers(session, find_study(session, name), simulated=simulated)
+        _describe(session, study, console)
+
+
+def _list(engine: Engine, _options: argparse.Namespace, console: Console) -> None:
+    with read_session(engine) as session:
+        rows = [
+            {
+                "study": study.name,
+                "is": study.status,
+                "experiment": experiment_and_dataset(session, study)[0],
+                "protocol": study.protocol,
+                "finished": turnout.finished,
+                "planned": study.planned_participants,
+                "votes": turnout.votes,
+            }
+            for study in list_studies(session)
+            for turnout in [count_turnout(session, study)]
+        ]
+    if not rows:
+        raise SurveyError("There is no study yet; finish a sweep, or create one: python -m survey_app.studies create.")
+    console.print(Table("studies", "Studies", pd.DataFrame(rows)).for_console(), crop=False)
+
+
+def _show(engine: Engine, options: argparse.Namespace, console: Console) -> None:
+    with read_session(engine) as session:
+        study = find_study(session, options.study)
+        _describe(session, study, console)
+        answers = load_answers(session, study, simulated=options.simulated)
     console.print(inclusions_table(answers).for_console())
-    return 0
 
 
-def _describe(study: StudySummary, console: Console) -> None:
-    view = study.view
-    exposure = "until answered" if view.exposure_ms is None else f"for {view.exposure_ms} ms"
-    lines = [
-        f"Study {view.name!r} is {view.status}: protocol {view.protocol}, {view.question_count} questions "
-        f"({study.sentinel_count} of them sentinels) after {view.practice_count} for practice, shown {exposure}.",
-        f"Contenders of experiment {study.experiment!r} ({study.dataset}): {', '.join(study.arms)}; {study.images} "
-        f"images, seed {study.seed}.",
-        f"{study.participants} participants so far, {study.finished} of them finished, {study.planned_participants} "
-        f"planned; {study.votes} votes{_count_flags(study)}; {study.simulated} simulated participants, never counted "
-        "with people.",
-        f"{study.without_id} of them came without an id in their link's {view.id_parameter}."
-        if study.participants
-        else f"Who comes is told by the link's {view.id_parameter}, where there is one.",
-        f"Attentive: {study.exclusion_rule}. Consent text {view.consent_version}."
-        + (f" Completion link {view.completion_url}" if view.completion_url else "")
+def _describe(session: Session, study: Study, console: Console) -> None:
+    experiment, dataset = experiment_and_dataset(session, study)
+    plan, _, _ = plan_of(session, study)
+    arms = ", ".join(contender.arm for contender in contenders(session, study))
+    turnout = count_turnout(session, study)
+    exposure = "until answered" if study.exposure_ms is None else f"for {study.exposure_ms} ms"
+    flagged = ", ".join(f"{count} {flag}" for flag, count in sorted(turnout.flagged.items()))
+    for line in (
+        f"Study {study.name!r} is {study.status}: protocol {study.protocol}, {study.question_count} questions "
+        f"({study.sentinel_count} of them sentinels) after {study.practice_count} for practice, shown {exposure}.",
+        f"Contenders of experiment {experiment!r} ({dataset}): {arms}; {plan.images} images, seed {study.seed}.",
+        f"{turnout.participants} participants so far, {turnout.finished} of them finished, "
+        f"{study.planned_participants} planned; {turnout.votes} votes{f' ({flagged})' if flagged else ''}; "
+        f"{turnout.simulated} simulated participants, never counted with people.",
+        f"{turnout.without_id} of them came without an id in their link's {study.id_parameter}."
+        if turnout.participants
+        else f"Who comes is told by the link's {study.id_parameter}, where there is one.",
+        f"Attentive: {ExclusionRule(**study.exclusion_rule)}. Consent text {study.consent_version}."
+        + (f" Completion link {study.completion_url}" if study.completion_url else "")
         + (" Blinded: outcomes stay hidden until the planned participants have finished." if study.blinded else ""),
-    ]
-    for line in lines:
-        console.print(line, markup=False, highlight=False)
+    ):
+        console.print(line)
 
 
-def _count_flags(study: StudySummary) -> str:
-    """How many of the votes were given with the page hidden, edited (by a translator, say), or left open for long."""
-    counts = ", ".join(f"{count} {flag}" for flag, count in sorted(study.flagged.items()))
-    return f" ({counts})" if counts else ""
+def _close(engine: Engine, options: argparse.Namespace, console: Console) -> None:
+    study = close_study(engine, options.study)
+    with read_session(engine) as session:
+        turnout = count_turnout(session, study)
+    under_way = turnout.participants - turnout.finished
+    way = f" {under_way} under way are thanked; what they answered counts." if under_way else ""
+    console.print(f"Study {study.name!r} is closed: it takes no more participants and no more answers.{way}")
 
 
-def _close(engine: Engine, name: str, console: Console) -> int:
-    study = close_study(engine, name)
-    way = f" {study.under_way} under way are thanked; what they answered counts." if study.under_way else ""
-    console.print(
-        f"Study {name!r} is closed: it takes no more participants and no more answers.{way}",
-        markup=False,
-        highlight=False,
-    )
-    return 0
-
-
-def _export(engine: Engine, name: str, options: argparse.Namespace, console: Console) -> int:
+def _export(engine: Engine, options: argparse.Namespace, console: Console) -> None:
+    with read_session(engine) as session:
+        name = find_study(session, options.study).name
     folder = options.to or Path(name_folder(name))
     try:
         rows = export_study(engine, name, folder, simulated=options.simulated)
@@ -245,25 +222,13 @@ def _export(engine: Engine, name: str, options: argparse.Namespace, console: Con
     console.print(
         f"{rows} votes are in {folder / 'votes.csv'}, the study's definition in {folder / 'study.json'}; "
         "docs/data-dictionary.md explains the columns.",
-        markup=False,
-        highlight=False,
         soft_wrap=True,
     )
-    return 0
 
 
 def name_folder(study: str) -> str:
     """A study's name as that of a folder inside the one where the command runs, on any system."""
     return re.sub(r"[^\w ,-]", "_", study)[:40]
-
-
-def _read_exposure(text: str) -> int | None:
-    if text == "none":
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        raise SurveyError(f"The exposure {text!r} is neither a number of milliseconds nor none.") from None
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ from sqlalchemy import Engine, select
 from db.schema import Participant, Question, Vote
 from db.store import open_database, read_session
 from db.surveys.study import create_study
-from db.surveys.votes import SHORTEST_BREAK_STUDY
 from survey_app.settings import TOKEN_VARIABLE
 from tests.survey_data import add_experiment
 
@@ -88,16 +87,15 @@ class Server:
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """A database of studies of pairs: "short" and the like, and "whole", with a break and a link at the end."""
+    """A database of studies of pairs: "short" and the like, and "whole", longer and with a link at the end."""
     engine = open_database(tmp_path_factory.mktemp("survey") / "survey.sqlite")
     add_experiment(engine, images=24, size=32)
     short: dict[str, Any] = {"practice_count": 1, "question_count": 5, "exposure_ms": 50, "sentinel_share": 0.2}
     differences: dict[str, dict[str, Any]] = {
         "short": {},
-        "closes": {},
         "untimed": {"exposure_ms": None},
         "single": {"protocol": "single"},
-        "whole": {"practice_count": 2, "question_count": SHORTEST_BREAK_STUDY, "completion_url": COMPLETION_URL},
+        "whole": {"practice_count": 2, "question_count": 10, "completion_url": COMPLETION_URL},
     }
     for name, different in differences.items():
         create_study(engine, "cats", name=name, **short | different)
@@ -155,6 +153,10 @@ def go(page: Page) -> None:
     at(page, "before")
     page.wait_for_timeout(400)  # presses right after it appears may belong to the last question
     page.locator(".go").press("Enter")
+
+
+def wait_for_end(page: Page) -> None:
+    page.locator("#completion-code").wait_for()
 
 
 def wait_for_question(page: Page) -> str:

@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session
 from db.schema import Arm, Question, StudyArm
 from db.store import read_session, write_session
 from db.surveys.enrolment import enrol
-from db.surveys.votes import finish_instructions, progress, record_check, record_comment, record_vote, take_break
+from db.surveys.study import Turnout, count_turnout, find_study
+from db.surveys.votes import finish_instructions, progress, record_check, record_vote
 from db.sweeps.recording import (
     finish_experiment,
     record_arm,
@@ -192,7 +193,7 @@ def to_first_question(
     flags: Sequence[str] = ("brightness",),
 ) -> str:
     """Take part in a study up to the first question, and return the token. flags: of the display check."""
-    token = enrol(engine, study, consent_version="1", link=link, simulated=simulated)
+    token = enrol(engine, study, link=link, simulated=simulated)
     finish_instructions(engine, token)
     record_check(engine, token, {"plates": [74, None]}, flags)
     return token
@@ -207,18 +208,14 @@ def answer_all(
     link: Mapping[str, str] | None = None,
     simulated: bool = False,
     flags: Sequence[str] = (),
-    comment: str | None = None,
 ) -> str:
     """Take part, answer at most so many questions, all about the arms named, "sentinel" or "real", wrong, and all else
-    right; after the last question leave the comment. Returns the token."""
+    right. Returns the token."""
     token = to_first_question(engine, study, link=link, simulated=simulated, flags=flags)
-    given = 0
-    while (now := progress(engine, token)) is not None and now.stage != "comment":
-        if now.next is None:
-            take_break(engine, token)
-            continue
-        if given == questions:
-            return token
+    for _ in range(questions):
+        now = progress(engine, token)
+        if now is None or now.next is None:
+            break
         with read_session(engine) as session:
             question, arm = session.execute(
                 select(Question, Arm.name)
@@ -230,6 +227,9 @@ def answer_all(
         answer = WRONG[right] if (arm or question.kind) in wrong else right
         measured = {"response_time_ms": 700, "exposure_measured_ms": None, "input": "click", "scale": 4}
         assert record_vote(engine, token, now.next.public_id, answer, **measured).status == "stored"
-        given += 1
-    record_comment(engine, token, comment)
     return token
+
+
+def turnout(engine: Engine, study: str) -> Turnout:
+    with read_session(engine) as session:
+        return count_turnout(session, find_study(session, study))

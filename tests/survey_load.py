@@ -141,15 +141,11 @@ def take_part(port: int, questions: int, think_s: float, begin: float, seconds: 
     time.sleep(max(begin - time.time(), 0) + chance.uniform(0, think_s))
     answers: list[str] = []
     while len(answers) < questions:
-        if client.stimulus is None:
-            client.press("Go on")
-            continue
         answers.append(chance.choice(["left", "right"]))
         took = client.answer(answers[-1])
         if took is not None:
             seconds.append(took)
         time.sleep(chance.uniform(0.5, 1.5) * think_s)
-    client.press("Finish")
     assert "completion code" in client.text
     client.socket.close()
     return answers

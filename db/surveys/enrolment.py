@@ -27,15 +27,10 @@ NO_ID = r"(?i)test|demo|example|preview|dummy|sample|undefined|null|-?0+$|-1$|(.
 CODE_LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32: no I, L, O, U to be misread
 
 
-class AlreadyTakenPartError(SurveyError):
-    """Somebody with the id in the link takes part already, or has finished; they go on by the link that they had."""
-
-
 def enrol(
     engine: Engine,
     study: str,
     *,
-    consent_version: str,
     link: Mapping[str, str] | None = None,
     simulated: bool = False,
     seed: int | None = None,
@@ -45,8 +40,8 @@ def enrol(
     link: the parameters of their link, see `read_ids`. Who comes again with the same id and the same SESSION_ID
     goes on where they were, with a new token; the old one is forgotten. seed: of the schedule (drawn if None).
 
-    Raises SurveyError: no such study, it is closed, or consent_version is not the study's. Raises
-    AlreadyTakenPartError where the id is a participant's with another SESSION_ID or none, or one's who has finished.
+    Raises SurveyError: no such study, it is closed, or the id is a participant's with another SESSION_ID or none, or
+    one's who has finished.
     """
     token = secrets.token_urlsafe(24)
     with write_session(engine) as session:
@@ -54,11 +49,6 @@ def enrol(
         session.refresh(row, with_for_update=True)  # schedules are drawn one after the other, each from the last tally
         if row.status != "open":
             raise SurveyError(f"The study {study!r} is closed: it takes no more participants.")
-        if consent_version != row.consent_version:
-            raise SurveyError(
-                f"The study {study!r} asks for consent to its text in version {row.consent_version}, not "
-                f"{consent_version}; load the page again."
-            )
         ids = read_ids(link or {}, row.id_parameter)
         earlier = ids["external_id"] and session.scalar(
             select(Participant).where(Participant.study_id == row.id, Participant.external_id == ids["external_id"])
@@ -67,7 +57,7 @@ def enrol(
             # The id alone proves nothing: recruiting systems show it in links, files and messages.
             same_session = ids["external_session_id"] and ids["external_session_id"] == earlier.external_session_id
             if not same_session or earlier.finished_at is not None:
-                raise AlreadyTakenPartError(
+                raise SurveyError(
                     "Somebody takes part with the id of your link already. If it was you, please go on in the window "
                     "where you began, or by the address that it showed."
                 )
@@ -83,7 +73,7 @@ def enrol(
             simulated=simulated,
             seed=secrets.randbits(63) if seed is None else seed,
             tally=asdict(tally),
-            consent_version=consent_version,
+            consent_version=row.consent_version,
             consented_at=datetime.now(UTC),
             **ids,
         )

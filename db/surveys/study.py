@@ -16,7 +16,6 @@ from sqlalchemy.orm import Session
 
 from db.errors import UserError
 from db.schema import (
-    Arm,
     Experiment,
     Image,
     Participant,
@@ -26,16 +25,14 @@ from db.schema import (
     SentinelPicture,
     Study,
     StudyArm,
-    StudyStatus,
     Trial,
     Vote,
-    values_for,
 )
 from db.store import read_session, write_session
 from db.surveys.answers import ExclusionRule
 from db.surveys.schedule import Plan
 from db.surveys.sentinels import sentinel_pngs
-from db.sweeps.trials import arm_results, best_contenders, experiment_and_dataset, experiment_progress
+from db.sweeps.trials import arm_results, best_contenders, experiment_progress
 
 CONSENT_VERSION = "1"
 QUESTIONS, PRACTICE, SENTINEL_SHARE, EXPOSURE_MS = 40, 10, 0.1, 1000  # Zhang et al. 2016, section 3.1
@@ -54,125 +51,86 @@ class SurveyError(UserError):
 
 @dataclass(frozen=True)
 class StudyOptions:
-    """How a study asks, as its maker says it."""
+    """How a study asks, as its maker says it; what is None is decided as it is created."""
 
-    name: str | None = None  # by default the experiment's
+    name: str | None = None  # by default the experiment's, with a number where that is taken
     arms: Sequence[str] | None = None  # names, each with its best trial, or "arm=number"; None: all but baselines
     protocol: Protocol = "pair"
-    question_count: int = QUESTIONS
-    practice_count: int = PRACTICE
+    question_count: int | None = None  # by default QUESTIONS, or as many as the pictures allow
+    practice_count: int | None = None  # by default PRACTICE, or a fifth of the pictures where they are few
     sentinel_share: float = SENTINEL_SHARE  # of the questions, from 0 to 1/3
     exposure_ms: int | None = EXPOSURE_MS  # None: until answered
     seed: int | None = None  # of the sentinels' colours; None: drawn
-    planned_participants: int = PLANNED_PARTICIPANTS
+    planned_participants: int | None = None  # by default what the sweep's config says
     sentinels_wrong_at_most: int | None = None  # exclusion rule; None: 1 where there are four sentinels or more, else 0
     hidden_at_most: int | None = None  # exclusion rule: votes given while the page was hidden; None: any number
-    consent_version: str = CONSENT_VERSION
     completion_url: str | None = None
     blinded: bool = False  # outcomes stay hidden until the planned participants have finished, or it is closed
     id_parameter: str = ID_PARAMETER  # of the link, by which a recruiting system tells its participants apart
 
-    @property
-    def sentinel_count(self) -> int:
-        return round(self.sentinel_share * self.question_count)
-
-    @property
-    def exclusion_rule(self) -> ExclusionRule:
-        wrong = self.sentinels_wrong_at_most
-        if wrong is None and self.sentinel_count:
-            wrong = 1 if self.sentinel_count >= 4 else 0
-        return ExclusionRule(sentinels_wrong_at_most=wrong, hidden_at_most=self.hidden_at_most)
-
     def check(self) -> None:
         """Raise SurveyError for what no study can be."""
-        if self.name is not None and not is_name(self.name):
-            raise SurveyError("A study's name has 1 to 100 printable characters.")
-        if self.protocol not in get_args(Protocol):
-            raise SurveyError("The protocol is pair or single.")
-        if min(self.question_count, self.planned_participants) < 1 or min(self.practice_count, self.sentinel_count) < 0:
-            raise SurveyError("A study needs at least one question and one planned participant, no negative numbers.")
-        if min(self.sentinels_wrong_at_most or 0, self.hidden_at_most or 0) < 0:
-            raise SurveyError("An exclusion rule's numbers begin at 0.")
-        if self.seed is not None and not 0 <= self.seed < 2**63:
-            raise SurveyError("A seed is a whole number from 0 to 2^63 - 1.")
-        if self.exposure_ms is not None and not 1 <= self.exposure_ms <= 60_000:
-            raise SurveyError("An exposure is a whole number of milliseconds from 1 to 60000, or none: until answered.")
-        if self.completion_url is not None and urlsplit(self.completion_url).scheme not in ("http", "https"):
-            raise SurveyError(f"The completion link {self.completion_url!r} should begin with https://.")
-        if not self.consent_version.strip() or len(self.consent_version) > 50:
-            raise SurveyError("A consent version has 1 to 50 characters.")
-        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,50}", self.id_parameter):
-            raise SurveyError("A link's parameter has 1 to 50 letters, digits, dots, hyphens and underscores.")
-        if self.id_parameter in (TOKEN_PARAMETER, STUDY_PARAMETER):
-            raise SurveyError(f"The link's parameter {self.id_parameter!r} is HueJury's own; name another one.")
+        counts = (self.question_count, self.planned_participants)
+        for possible, sentence in (
+            (self.name is None or is_name(self.name), "A study's name has 1 to 100 printable characters."),
+            (self.protocol in get_args(Protocol), "The protocol is pair or single."),
+            (
+                all(count is None or count >= 1 for count in counts)
+                and min(self.practice_count or 0, self.sentinel_share) >= 0,
+                "A study needs at least one question and one planned participant, no negative numbers.",
+            ),
+            (
+                min(self.sentinels_wrong_at_most or 0, self.hidden_at_most or 0) >= 0,
+                "An exclusion rule's numbers begin at 0.",
+            ),
+            (self.seed is None or 0 <= self.seed < 2**63, "A seed is a whole number from 0 to 2^63 - 1."),
+            (
+                self.exposure_ms is None or 1 <= self.exposure_ms <= 60_000,
+                "An exposure is a whole number of milliseconds from 1 to 60000, or none: until answered.",
+            ),
+            (
+                self.completion_url is None or urlsplit(self.completion_url).scheme in ("http", "https"),
+                f"The completion link {self.completion_url!r} should begin with https://.",
+            ),
+            (
+                re.fullmatch(r"[A-Za-z0-9_.-]{1,50}", self.id_parameter),
+                "A link's parameter has 1 to 50 letters, digits, dots, hyphens and underscores.",
+            ),
+            (
+                self.id_parameter not in (TOKEN_PARAMETER, STUDY_PARAMETER),
+                f"The link's parameter {self.id_parameter!r} is HueJury's own; name another one.",
+            ),
+        ):
+            if not possible:
+                raise SurveyError(sentence)
 
 
 @dataclass(frozen=True)
-class StudyView:
-    """What a participant's page may know of a study."""
+class Turnout:
+    """Who took part in a study so far, and the votes on main questions; people's, but for `simulated`."""
 
-    name: str
-    status: StudyStatus
-    protocol: Protocol
-    question_count: int
-    practice_count: int
-    exposure_ms: int | None  # None: until answered
-    consent_version: str
-    completion_url: str | None
-    id_parameter: str
-
-
-@dataclass(frozen=True)
-class StudySummary:
-    """A study as its makers see it. Counts of participants and of votes (on main questions) are people's."""
-
-    view: StudyView
-    plan: Plan
-    experiment: str
-    dataset: str
-    created_at: datetime
-    closed_at: datetime | None
-    seed: int
-    planned_participants: int
-    exclusion_rule: ExclusionRule
-    arms: tuple[str, ...]
     participants: int
     finished: int
-    without_id: int  # participants in whose link view.id_parameter was missing, or no id
+    without_id: int  # participants in whose link the study's id_parameter was missing, or no id
     votes: int
     flagged: dict[str, int]  # votes by flag, see `db.surveys.votes.Flag`
     simulated: int  # participants
-    blinded: bool
-
-    @property
-    def sentinel_count(self) -> int:
-        return self.plan.sentinel_count
-
-    @property
-    def images(self) -> int:
-        return self.plan.images
-
-    @property
-    def under_way(self) -> int:
-        return self.participants - self.finished
 
 
-def create_study(engine: Engine, experiment: str, **options: Any) -> StudySummary:
+def create_study(engine: Engine, experiment: str, **options: Any) -> Study:
     """Create an open study of an experiment; options: the fields of StudyOptions.
 
     Raises UserError for anything that cannot be, an unknown experiment among it.
     """
     wanted = StudyOptions(**options)
     wanted.check()
-    name = experiment if wanted.name is None else wanted.name
     with read_session(engine) as session:
-        if session.scalar(select(Study.id).where(Study.name == name)) is not None:
-            raise SurveyError(f"There is a study {name!r} already, and a study never changes; choose another name.")
-        contenders = _contenders(session, experiment, wanted.arms)
+        contenders = _choose_contenders(session, experiment, wanted.arms)
         truths = {image.id: image.truth_png for image in _common_images(session, contenders)}
-        study = _new_study(name, experiment_progress(session, experiment).id, wanted)
-    plan_for(study, len(contenders), len(truths)).check()
+        study = _decide(session, experiment, wanted, images=len(truths))
+    plan_for(study, arms=len(contenders), images=len(truths)).check()
     sentinels = sentinel_pngs(truths, study.seed)  # takes seconds, in which participants go on voting
+    name = study.name
     try:
         with write_session(engine) as session:
             session.add(study)
@@ -195,54 +153,62 @@ def create_study(engine: Engine, experiment: str, **options: Any) -> StudySummar
         raise SurveyError(
             f"The study {name!r} could not be stored ({error.orig}); was it created meanwhile?"
         ) from error
-    return study_summary(engine, name)
+    return load_study(engine, name)
 
 
-def _new_study(name: str, experiment_id: int, options: StudyOptions) -> Study:
-    columns = [column.key for column in Study.__table__.columns]
-    chosen = {column: getattr(options, column) for column in columns if hasattr(options, column)}
-    changed = {
-        "name": name,
-        "seed": secrets.randbits(32) if options.seed is None else options.seed,
-        "exclusion_rule": asdict(options.exclusion_rule),
-    }
-    return Study(**chosen | changed, created_at=datetime.now(UTC), status="open", experiment_id=experiment_id)
+def _decide(session: Session, experiment: str, wanted: StudyOptions, *, images: int) -> Study:
+    """The study that is wanted, with what its maker left open; images: how many all contenders have pictures of."""
+    of = session.get_one(Experiment, experiment_progress(session, experiment).id)
+    taken = set(session.scalars(select(Study.name)))
+    if wanted.name in taken:
+        raise SurveyError(f"There is a study {wanted.name!r} already, and a study never changes; choose another name.")
+    free = (name for name in (experiment, *(f"{experiment} {n}" for n in range(2, 10_000))) if name not in taken)
+    practice, questions = wanted.practice_count, wanted.question_count
+    if practice is None:
+        practice = PRACTICE if images >= (questions or QUESTIONS) + PRACTICE else images // 5
+    if questions is None:
+        questions = min(QUESTIONS, images - practice)
+        if 0 < images < FEWEST_IMAGES:
+            raise SurveyError(f"The finished trials share pictures of {images} images; {FEWEST_IMAGES} are needed.")
+    sentinels = round(wanted.sentinel_share * questions)
+    most_wrong = wanted.sentinels_wrong_at_most
+    if most_wrong is None and sentinels:
+        most_wrong = 1 if sentinels >= 4 else 0
+    return Study(
+        name=wanted.name or next(free),
+        created_at=datetime.now(UTC),
+        status="open",
+        experiment_id=of.id,
+        protocol=wanted.protocol,
+        question_count=questions,
+        practice_count=practice,
+        sentinel_count=sentinels,
+        exposure_ms=wanted.exposure_ms,
+        seed=secrets.randbits(32) if wanted.seed is None else wanted.seed,
+        planned_participants=wanted.planned_participants or of.config.get("participants", PLANNED_PARTICIPANTS),
+        exclusion_rule=asdict(ExclusionRule(sentinels_wrong_at_most=most_wrong, hidden_at_most=wanted.hidden_at_most)),
+        consent_version=CONSENT_VERSION,
+        completion_url=wanted.completion_url,
+        blinded=wanted.blinded,
+        id_parameter=wanted.id_parameter,
+    )
 
 
-def open_study_of(engine: Engine, experiment: str, *, say: Callable[[str], None] = print) -> StudySummary | None:
-    """The newest study of the experiment; if it has none, one with the default protocol is created, shorter where there
-    are too few pictures for it. None, with a word why, where there is nothing to ask about. Raises UserError if there
-    is no such experiment."""
+def open_first_study(engine: Engine, experiment: str, *, say: Callable[[str], None] = print) -> Study | None:
+    """The newest study of the experiment; if it has none, one with the default protocol is created. None, with a word
+    why, where there is nothing to ask about. Raises UserError if there is no such experiment."""
     with read_session(engine) as session:
-        experiment_id = experiment_progress(session, experiment).id
-        known = next(iter(studies_of(session, experiment_id)), None)
-        planned = session.get_one(Experiment, experiment_id).config.get("participants", PLANNED_PARTICIPANTS)
-        taken = set(session.scalars(select(Study.name)))
-        contenders = _contenders(session, experiment, None)
-        images = len(_common_images(session, contenders)) if contenders else 0
-    if known is not None:
-        return study_summary(engine, known.name)
-    if images < FEWEST_IMAGES:
-        say(f"No survey was opened: the finished trials share pictures of {images} images, {FEWEST_IMAGES} are needed.")
-        return None
-    practice = PRACTICE if images >= QUESTIONS + PRACTICE else images // 5
-    questions = min(QUESTIONS, images - practice)
-    name = next(name for name in (experiment, *(f"{experiment} {n}" for n in range(2, 10_000))) if name not in taken)
+        known = studies_of(session, experiment_progress(session, experiment).id)
+    if known:
+        return known[0]
     try:
-        return create_study(
-            engine,
-            experiment,
-            name=name,
-            question_count=questions,
-            practice_count=practice,
-            planned_participants=planned,
-        )
+        return create_study(engine, experiment)
     except UserError as error:
         say(f"No survey was opened: {error}")
         return None
 
 
-def close_study(engine: Engine, name: str) -> StudySummary:
+def close_study(engine: Engine, name: str) -> Study:
     """Close a study: it takes no more participants and no more votes; what was answered counts. Closing it again
     changes nothing. Raises SurveyError if there is none of that name."""
     with write_session(engine) as session:
@@ -251,7 +217,7 @@ def close_study(engine: Engine, name: str) -> StudySummary:
             .where(Study.name == name, Study.status == "open")
             .values(status="closed", closed_at=datetime.now(UTC))
         )
-    return study_summary(engine, name)
+    return load_study(engine, name)
 
 
 def newest_open(session: Session) -> Study | None:
@@ -274,16 +240,15 @@ def find_study(session: Session, name: str | None) -> Study:
     return found
 
 
-def study_summary(engine: Engine, name: str) -> StudySummary:
-    """One study. Raises SurveyError if there is none of that name."""
+def load_study(engine: Engine, name: str) -> Study:
+    """As find_study, in a session of its own."""
     with read_session(engine) as session:
-        return _summary(session, find_study(session, name))
+        return find_study(session, name)
 
 
-def list_studies(engine: Engine) -> list[StudySummary]:
+def list_studies(session: Session) -> list[Study]:
     """All studies, newest first."""
-    with read_session(engine) as session:
-        return [_summary(session, study) for study in session.scalars(_newest())]
+    return list(session.scalars(_newest()))
 
 
 def studies_of(session: Session, experiment_id: int) -> list[Study]:
@@ -296,13 +261,9 @@ def is_name(text: str) -> bool:
     return bool(text.strip()) and len(text) <= 100 and text.isprintable()
 
 
-def view_of(study: Study) -> StudyView:
-    return StudyView(**values_for(StudyView, study))
-
-
-def plan_for(study: Study, arms: int, images: int) -> Plan:
-    """The plan of a study with so many contenders and images."""
-    return Plan(arms=arms, images=images, **values_for(Plan, study))
+def plan_for(study: Study, *, arms: int, images: int = 0) -> Plan:
+    """The plan of a study with so many contenders; images matter where a schedule is drawn."""
+    return Plan(study.protocol, study.question_count, study.practice_count, study.sentinel_count, arms, images)
 
 
 def plan_of(session: Session, study: Study) -> tuple[Plan, list[StudyArm], list[int]]:
@@ -315,14 +276,14 @@ def plan_of(session: Session, study: Study) -> tuple[Plan, list[StudyArm], list[
             .order_by(SentinelPicture.image_id)
         )
     )
-    return plan_for(study, len(arms), len(images)), arms, images
+    return plan_for(study, arms=len(arms), images=len(images)), arms, images
 
 
 def _newest() -> Select[Study]:
     return select(Study).order_by(Study.created_at.desc(), Study.id.desc())
 
 
-def _contenders(session: Session, experiment: str, wanted: Sequence[str] | None) -> list[tuple[int, int]]:
+def _choose_contenders(session: Session, experiment: str, wanted: Sequence[str] | None) -> list[tuple[int, int]]:
     """The ids of the arms and of the trial that stands for each, in the arms' order."""
     results = arm_results(session, experiment)
     if wanted is None:
@@ -365,10 +326,8 @@ def _common_images(session: Session, contenders: Sequence[tuple[int, int]]) -> l
     return list(session.scalars(select(Image).where(Image.id.in_(in_all)).order_by(Image.id)))
 
 
-def _summary(session: Session, study: Study) -> StudySummary:
-    experiment, dataset = experiment_and_dataset(session, study)
-    plan, study_arms, _ = plan_of(session, study)
-    names = dict(session.execute(select(Arm.id, Arm.name).where(Arm.experiment_id == study.experiment_id)).all())
+def count_turnout(session: Session, study: Study) -> Turnout:
+    """Who took part in the study so far."""
     people = (Participant.study_id == study.id, Participant.simulated.is_(False))
     participants, finished, with_id = session.execute(
         select(func.count(), func.count(Participant.finished_at), func.count(Participant.external_id)).where(*people)
@@ -385,18 +344,11 @@ def _summary(session: Session, study: Study) -> StudySummary:
     for listed, count in votes_by_flags:
         flagged.update(dict.fromkeys(json.loads(listed), count))
     simulated = select(func.count()).where(Participant.study_id == study.id, Participant.simulated.is_(True))
-    changed = {"exclusion_rule": ExclusionRule(**study.exclusion_rule)}
-    return StudySummary(
-        view=view_of(study),
-        plan=plan,
-        experiment=experiment,
-        dataset=dataset,
-        arms=tuple(names[arm.arm_id] for arm in study_arms),
+    return Turnout(
         participants=participants,
         finished=finished,
         without_id=participants - with_id,
         votes=sum(count for _, count in votes_by_flags),
         flagged=dict(flagged),
         simulated=session.scalar(simulated) or 0,
-        **values_for(StudySummary, study) | changed,
     )

@@ -17,20 +17,18 @@ from sqlalchemy.orm import Session
 
 from db.schema import Image, InputKind, Participant, Phase, Question, Sample, SentinelPicture, Study, Vote
 from db.store import read_session, write_session
+from db.surveys.answers import Count
 from db.surveys.enrolment import group_code, hash_token
 from db.surveys.sentinels import pixels
-from db.surveys.study import StudyView, is_name, newest_open, view_of
+from db.surveys.study import is_name, newest_open
 
-Stage = Literal["instructions", "check", "practice", "questions", "break", "comment", "done", "closed"]
+Stage = Literal["instructions", "check", "practice", "questions", "done", "closed"]
 VoteStatus = Literal["stored", "duplicate", "refused"]
-
 Flag = Literal["hidden", "edited", "late"]  # of a vote: see `record_vote`
 
-LONGEST_COMMENT = 2000  # characters
 LONGEST_CHECK = 4000  # bytes of JSON
 LATE_MS = 3600 * 1000.0
 LARGEST_SCALE = 1000
-SHORTEST_BREAK_STUDY = 10  # main questions: a shorter study has no break
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,6 @@ class QuestionView:
     phase: Phase
     number: int  # from 1 to `of`, within the phase
     of: int
-    exposure_ms: int | None  # None: until answered
     pictures: list[bytes]
     width: int  # of each picture, in its pixels
     height: int
@@ -53,15 +50,13 @@ class QuestionView:
 
 @dataclass(frozen=True)
 class Participation:
-    """Where a participant stands. answered and total count main questions; `next` is set at the stages practice and
-    questions only, completion_code at done, and at closed: the study was closed before they finished."""
+    """Where a participant stands: how many practice and main questions they have answered; `next` at the stages
+    practice and questions; completion_code at done, and at closed: the study was closed before they finished."""
 
-    study: StudyView
+    study: Study
     stage: Stage
-    answered: int
-    total: int
     practice_answered: int
-    practice_total: int
+    answered: int
     next: QuestionView | None
     completion_code: str | None
 
@@ -78,48 +73,36 @@ class VoteResult:
     correct: bool | None = None
 
 
-@dataclass(frozen=True)
-class OwnScore:
-    """A finished participant's right answers to main questions, and the mean share of right answers of the others
-    who finished the study (None if there are none, or the study is blinded)."""
-
-    correct: int
-    answered: int
-    others_mean: float | None
-    others_count: int
-
-
-def open_study(engine: Engine, name: str | None = None) -> StudyView | None:
+def open_study(engine: Engine, name: str | None = None) -> Study | None:
     """The study `name`, open or closed (see its status), or the newest open one; None if there is none."""
     if name is not None and not is_name(name):
         return None
     with read_session(engine) as session:
-        study = newest_open(session) if name is None else session.scalar(select(Study).where(Study.name == name))
-        return None if study is None else view_of(study)
+        return newest_open(session) if name is None else session.scalar(select(Study).where(Study.name == name))
 
 
 def progress(engine: Engine, token: str) -> Participation | None:
     """Where the participant stands and what to show now; None if the token is unknown, or its owner withdrew."""
     with read_session(engine) as session:
-        participant = _participant(session, token)
+        participant = _find_participant(session, token)
         if participant is None:
             return None
         study = session.get_one(Study, participant.study_id)
-        standing = _standing(session, participant, study)
+        answered = _count_answered(session, participant)
+        stage = _stage(participant, study, answered)
+        question = _next_question(session, participant, stage)
         return Participation(
-            study=view_of(study),
-            stage=standing.stage,
-            answered=standing.answered,
-            total=study.question_count,
-            practice_answered=standing.practice_answered,
-            practice_total=study.practice_count,
-            next=None if standing.current is None else _question_view(session, study, standing.current, standing),
-            completion_code=group_code(participant.completion_code) if standing.stage in ("done", "closed") else None,
+            study=study,
+            stage=stage,
+            practice_answered=answered["practice"],
+            answered=answered["main"],
+            next=None if question is None else _view_question(session, study, question, answered),
+            completion_code=group_code(participant.completion_code) if stage in ("done", "closed") else None,
         )
 
 
 def finish_instructions(engine: Engine, token: str) -> None:
-    """Move on from the instructions. This and the next three do nothing for an unknown token or at another stage."""
+    """Move on from the instructions. This and the next do nothing for an unknown token or at another stage."""
     _move_on(engine, token, "instructions", instructions_done_at=datetime.now(UTC))
 
 
@@ -130,18 +113,6 @@ def record_check(engine: Engine, token: str, answers: Mapping[str, object], flag
     if len(json.dumps(check, allow_nan=False, ensure_ascii=False).encode()) > LONGEST_CHECK:
         raise ValueError(f"The answers to the check are longer than {LONGEST_CHECK} bytes of JSON.")
     _move_on(engine, token, "check", check=check)
-
-
-def take_break(engine: Engine, token: str) -> None:
-    """Move on from the break."""
-    _move_on(engine, token, "break", break_taken_at=datetime.now(UTC))
-
-
-def record_comment(engine: Engine, token: str, text: str | None) -> None:
-    """Store the comment, if any (cut to LONGEST_COMMENT characters), and move on to the end."""
-    storable = (text or "").encode(errors="replace").decode().replace("\0", "")  # no database stores every string
-    comment = storable.strip()[:LONGEST_COMMENT] or None
-    _move_on(engine, token, "comment", comment=comment, ended_at=datetime.now(UTC))
 
 
 def record_vote(engine: Engine, token: str, public_id: object, answer: object, /, **message: object) -> VoteResult:
@@ -157,10 +128,8 @@ def record_vote(engine: Engine, token: str, public_id: object, answer: object, /
     Nothing is stored once the study is closed.
     """
     measurements = _read_measurements(message)
-    if isinstance(measurements, str):
-        return VoteResult("refused", measurements)
-    if not _is_id(public_id):
-        return VoteResult("refused", "There is no such question.")
+    if measurements is None:
+        return VoteResult("refused", "What was measured cannot be.")
     with write_session(engine) as session:
         # Shared with others who vote, but not with whoever closes the study: that waits, or is seen here.
         study = session.scalar(
@@ -169,12 +138,10 @@ def record_vote(engine: Engine, token: str, public_id: object, answer: object, /
             .where(Participant.token_hash == hash_token(token))
             .with_for_update(read=True, of=Study)
         )
-        participant = _participant(session, token, lock=True)
+        participant = _find_participant(session, token, lock=True)
         if participant is None or study is None:
             return VoteResult("refused", "This participation is unknown, or was withdrawn.")
-        question = session.scalar(
-            select(Question).where(Question.participant_id == participant.id, Question.public_id == public_id)
-        )
+        question = _find_question(session, participant, public_id)
         if question is None:
             return VoteResult("refused", "There is no such question.")
         practice = question.phase == "practice"
@@ -185,148 +152,122 @@ def record_vote(engine: Engine, token: str, public_id: object, answer: object, /
             return VoteResult("refused", "The study was closed.")
         if answer not in (("left", "right") if study.protocol == "pair" else ("real", "fake")):
             return VoteResult("refused", "This is no answer to the question.")
-        standing = _standing(session, participant, study)
-        if standing.current is None or standing.current.id != question.id:
+        answered = _count_answered(session, participant)
+        if question is not _next_question(session, participant, _stage(participant, study, answered)):
             return VoteResult("refused", "Another question comes first.")
         correct = answer == question.right_answer
         now = datetime.now(UTC)
         session.add(Vote(question_id=question.id, answered_at=now, answer=answer, correct=correct, **measurements))
-        if not practice and standing.answered + 1 == study.question_count:
+        if not practice and answered["main"] + 1 == study.question_count:
             participant.finished_at = now
     return VoteResult("stored", correct=correct if practice else None)
 
 
-def _read_measurements(message: Mapping[str, object]) -> dict[str, Any] | str:
-    """The columns of a vote that the browser measured; or, in a sentence, what cannot be among it."""
+def _read_measurements(message: Mapping[str, object]) -> dict[str, Any] | None:
+    """The columns of a vote that the browser measured; None where something cannot be."""
     response_time_ms, exposure_ms = message.get("response_time_ms"), message.get("exposure_measured_ms")
-    scale, ratio = message.get("scale"), message.get("device_pixel_ratio")
+    kind, scale, ratio = message.get("input"), message.get("scale"), message.get("device_pixel_ratio")
     if not _is_number(response_time_ms) or response_time_ms < 0:
-        return "The response time is no sensible number of milliseconds."
+        return None
     if exposure_ms is not None and (not _is_number(exposure_ms) or exposure_ms < 0):
-        return "The measured exposure is no sensible number of milliseconds."
-    if message.get("input") not in get_args(InputKind):
-        return f"An answer comes by {', '.join(get_args(InputKind))}."
+        return None
+    if kind not in get_args(InputKind):
+        return None
     if not isinstance(scale, int) or isinstance(scale, bool) or not 1 <= scale <= LARGEST_SCALE:
-        return f"The scale is no whole number from 1 to {LARGEST_SCALE}."
-    late = max(response_time_ms, exposure_ms or 0.0) > LATE_MS
+        return None
     flags: dict[Flag, bool] = {
         "hidden": message.get("hidden") is True,
         "edited": message.get("edited") is True,
-        "late": late,
+        "late": max(response_time_ms, exposure_ms or 0.0) > LATE_MS,
     }
     return {
         "response_time_ms": response_time_ms,
         "exposure_measured_ms": exposure_ms,
-        "input": cast(InputKind, message["input"]),
+        "input": cast(InputKind, kind),
         "scale": scale,
         "device_pixel_ratio": ratio if _is_number(ratio) and ratio > 0 else None,
         "flags": [flag for flag, raised in flags.items() if raised],
     }
 
 
-def own_score(engine: Engine, token: str) -> OwnScore | None:
-    """The participant's score; None before they finished, or for an unknown token. Simulated participants are compared
-    with simulated ones, people with people."""
+def own_score(engine: Engine, token: str) -> Count | None:
+    """The participant's right answers to main questions; None before they finished, or for an unknown token."""
     with read_session(engine) as session:
-        participant = _participant(session, token)
+        participant = _find_participant(session, token)
         if participant is None or participant.finished_at is None:
             return None
-        study = session.get_one(Study, participant.study_id)
-        right, answered = func.sum(case((Vote.correct, 1), else_=0)), func.count()
-        rows = session.execute(
-            select(Participant.id, right, answered)
-            .join(Question, Question.participant_id == Participant.id)
-            .join(Vote, Vote.question_id == Question.id)
-            .where(
-                Participant.study_id == participant.study_id,
-                Participant.simulated == participant.simulated,
-                Participant.finished_at.is_not(None),
-                Question.phase == "main",
-            )
-            .group_by(Participant.id)
-        ).all()
-    scores = {row_id: (int(correct), int(count)) for row_id, correct, count in rows}
-    correct, count = scores.pop(participant.id)
-    others = [other / total for other, total in scores.values()]
-    return OwnScore(correct, count, sum(others) / len(others) if others and not study.blinded else None, len(others))
+        right, asked = session.execute(
+            select(func.sum(case((Vote.correct, 1), else_=0)), func.count())
+            .join(Question, Question.id == Vote.question_id)
+            .where(Question.participant_id == participant.id, Question.phase == "main")
+        ).one()
+        return Count(right, asked)
 
 
 # Where a participant stands
 
 
-@dataclass(frozen=True)
-class _Standing:
-    stage: Stage
-    practice_answered: int
-    answered: int
-    current: Question | None
-    number: int  # of the current question within its phase, from 1
-
-
-def _standing(session: Session, participant: Participant, study: Study) -> _Standing:
-    votes = dict(
-        session.execute(
-            select(Question.phase, func.count())
-            .join(Vote, Vote.question_id == Question.id)
-            .where(Question.participant_id == participant.id)
-            .group_by(Question.phase)
-        ).all()
+def _count_answered(session: Session, participant: Participant) -> dict[Phase, int]:
+    counts = session.execute(
+        select(Question.phase, func.count())
+        .join(Vote, Vote.question_id == Question.id)
+        .where(Question.participant_id == participant.id)
+        .group_by(Question.phase)
     )
-    practice, answered = votes.get("practice", 0), votes.get("main", 0)
-    stage = _stage(participant, study, practice, answered)
-    current = None
-    if stage in ("practice", "questions"):
-        current = session.scalar(
-            select(Question)
-            .outerjoin(Vote, Vote.question_id == Question.id)
-            .where(Question.participant_id == participant.id, Vote.id.is_(None))
-            .order_by(Question.position)
-            .limit(1)
-        )
-    return _Standing(stage, practice, answered, current, (practice if stage == "practice" else answered) + 1)
+    answered: dict[Phase, int] = {"practice": 0, "main": 0}
+    return answered | dict(counts.all())
 
 
-def _stage(participant: Participant, study: Study, practice: int, answered: int) -> Stage:
-    if study.status == "closed" and participant.finished_at is None:
+def _stage(participant: Participant, study: Study, answered: Mapping[Phase, int]) -> Stage:
+    if participant.finished_at is not None:
+        return "done"
+    if study.status == "closed":
         return "closed"
     if participant.instructions_done_at is None:
         return "instructions"
     if participant.check is None:
         return "check"
-    if practice < study.practice_count:
-        return "practice"
-    if answered < study.question_count:
-        at_break = answered == study.question_count // 2 and study.question_count >= SHORTEST_BREAK_STUDY
-        return "break" if at_break and participant.break_taken_at is None else "questions"
-    return "comment" if participant.ended_at is None else "done"
+    return "practice" if answered["practice"] < study.practice_count else "questions"
+
+
+def _next_question(session: Session, participant: Participant, stage: Stage) -> Question | None:
+    """The first without a vote, where it is its turn."""
+    if stage not in ("practice", "questions"):
+        return None
+    return session.scalar(
+        select(Question)
+        .outerjoin(Vote, Vote.question_id == Question.id)
+        .where(Question.participant_id == participant.id, Vote.id.is_(None))
+        .order_by(Question.position)
+        .limit(1)
+    )
 
 
 def _move_on(engine: Engine, token: str, stage: Stage, **values: Any) -> None:
     """Give the participant these values if they stand at that stage."""
     with write_session(engine) as session:
-        participant = _participant(session, token, lock=True)
+        participant = _find_participant(session, token, lock=True)
         if participant is None:
             return
         study = session.get_one(Study, participant.study_id)
-        if _standing(session, participant, study).stage == stage:
+        if _stage(participant, study, _count_answered(session, participant)) == stage:
             for name, value in values.items():
                 setattr(participant, name, value)
 
 
-def _question_view(session: Session, study: Study, question: Question, standing: _Standing) -> QuestionView:
+def _view_question(session: Session, study: Study, question: Question, answered: Mapping[Phase, int]) -> QuestionView:
     columns = [Sample.png, SentinelPicture.png]
     ids = [question.sample_id, question.sentinel_picture_id]
     shown = [(column, row) for column, row in zip(columns, ids, strict=True) if row is not None]  # one at most
     real = (Image.truth_png, question.image_id)
     if not shown or study.protocol == "pair":
         shown = [real, *shown] if question.real_side != "right" else [*shown, real]
-    pictures = [_decoded(session.scalars(select(column).where(column.class_.id == row)).one()) for column, row in shown]
+    pictures = [_decode(session.scalars(select(column).where(column.class_.id == row)).one()) for column, row in shown]
     return QuestionView(
         public_id=question.public_id,
         phase=question.phase,
-        number=standing.number,
+        number=answered[question.phase] + 1,
         of=study.practice_count if question.phase == "practice" else study.question_count,
-        exposure_ms=study.exposure_ms,
         pictures=[rgb for rgb, _, _ in pictures],
         width=pictures[0][2],
         height=pictures[0][1],
@@ -334,20 +275,24 @@ def _question_view(session: Session, study: Study, question: Question, standing:
 
 
 @lru_cache(maxsize=2048)  # some 12 MB of 32 x 32 pixels; all participants of a study see the same few hundred
-def _decoded(png: bytes) -> tuple[bytes, int, int]:
+def _decode(png: bytes) -> tuple[bytes, int, int]:
     """RGB bytes row by row, height, width."""
     rgb = pixels(png)
     height, width, _ = rgb.shape
     return rgb.tobytes(), height, width
 
 
-def _participant(session: Session, token: str, *, lock: bool = False) -> Participant | None:
+def _find_participant(session: Session, token: str, *, lock: bool = False) -> Participant | None:
     query = select(Participant).where(Participant.token_hash == hash_token(token))
     return session.scalar(query.with_for_update() if lock else query)
 
 
-def _is_id(public_id: object) -> TypeGuard[str]:
-    return isinstance(public_id, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", public_id) is not None
+def _find_question(session: Session, participant: Participant, public_id: object) -> Question | None:
+    if not isinstance(public_id, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", public_id):
+        return None  # no database takes every value
+    return session.scalar(
+        select(Question).where(Question.participant_id == participant.id, Question.public_id == public_id)
+    )
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:

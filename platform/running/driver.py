@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from db.errors import UserError
 from db.schema import Arm, Experiment, Run, StoredDataset, TrialStatus
 from db.store import read_session, shown_name, write_session
-from db.surveys.study import open_study_of
+from db.surveys.study import open_first_study
 from db.sweeps import recording
 from db.sweeps.drivers import Drive
 from platform.arms.compose import Centers, Task, compose
@@ -216,9 +216,9 @@ class Sweep:
         except UserError as error:
             missing.append(f"The machine jury's word is missing ({error})")
         try:
-            study = open_study_of(engine, name, say=self.say)
-            if study is not None and study.view.status == "open":
-                survey = f"The survey {study.view.name!r} is open; to ask people: {command_to_ask(engine)}"
+            study = open_first_study(engine, name, say=self.say)
+            if study is not None and study.status == "open":
+                survey = f"The survey {study.name!r} is open; to ask people: {command_to_ask(engine)}"
         except UserError as error:
             missing.append(f"The survey is missing ({error})")
         failures = self._show_results()  # of the jury and the survey, too

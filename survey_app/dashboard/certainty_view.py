@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from db.schema import Study
 from db.surveys.answers import Answers
-from db.surveys.study import StudySummary
+from db.surveys.study import plan_for
 from platform.tables.intervals import Share, title_votes, wilson
 from platform.tables.table import Table
 from survey_app.analysis.inclusions import inclusions_table
@@ -34,7 +35,7 @@ def show(chosen: Chosen) -> None:
 
 
 def exhibits(
-    answers: Answers, chosen: Chosen, study: StudySummary, *, difference: float = DIFFERENCES[DEFAULT_DIFFERENCE]
+    answers: Answers, chosen: Chosen, study: Study, *, difference: float = DIFFERENCES[DEFAULT_DIFFERENCE]
 ) -> list[Exhibit]:
     """Contrasts, planning, all beside the attentive, and checks of the answers. difference: of shares, to be found."""
     counted = answers.of(chosen.inclusion)
@@ -78,7 +79,7 @@ def _contrasts_table(counted: Answers) -> Table:
     )
 
 
-def _planning_table(counted: Answers, study: StudySummary, difference: float) -> Table:
+def _planning_table(counted: Answers, study: Study, difference: float) -> Table:
     """How far the study is from finding a difference: participants, power, and how many it takes."""
     pairs = len(counted.contenders) * (len(counted.contenders) - 1) // 2
     comparisons = {"one contrast, chosen beforehand": 1} | ({"each of all contrasts": pairs} if pairs > 1 else {})
@@ -87,7 +88,7 @@ def _planning_table(counted: Answers, study: StudySummary, difference: float) ->
         plan = planning(
             *counted.picked_and_asked(),
             difference=difference,
-            questions_per_arm=study.plan.questions_per_arm,
+            questions_per_arm=plan_for(study, arms=len(counted.contenders)).questions_per_arm,
             power=POWER,
             alpha=0.05 / count,  # Bonferroni's, which Holm never falls short of
         )
@@ -159,10 +160,10 @@ def _state_response_times(counted: Answers) -> str:
     return f"**Response times**: {'; '.join(parts) or 'no main answers yet'}."
 
 
-def _positions_figure(counted: Answers, study: StudySummary) -> Figure:
+def _positions_figure(counted: Answers, study: Study) -> Figure:
     """Share of right answers along the survey: practice one by one, then in blocks; without sentinels."""
     votes = counted.votes[counted.votes["kind"] != "sentinel"]
-    practice = study.view.practice_count
+    practice = study.practice_count
     block = (votes["position"] - 1).where(votes["phase"] == "practice", (votes["position"] - 1 - practice) // BLOCK)
     rows = [
         {

@@ -7,8 +7,8 @@ from typing import Literal
 import streamlit as st
 from sqlalchemy import Engine
 
+from db.schema import Study
 from db.surveys.answers import Answers, Inclusion
-from db.surveys.study import StudySummary
 from db.sweeps.trials import ExperimentSummary
 
 SIMULATED_VOTES = "These votes are of simulated participants: an observer model answered, nobody else."
@@ -20,7 +20,7 @@ class Chosen:
 
     engine: Engine
     experiment: ExperimentSummary
-    study: StudySummary | None
+    study: Study | None
     simulated: bool  # votes of simulated participants instead of people's
     inclusion: Inclusion = "all"  # whose of these are counted
     answers: Answers | None = None  # of all of them; None where there is no study, or it hides its outcomes

@@ -13,9 +13,10 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from db.schema import Study
 from db.store import StoreError, read_session
 from db.surveys.answers import Answers, Inclusion, StudyBlinded, answers_version, load_answers
-from db.surveys.study import StudySummary, find_study, studies_of, study_summary
+from db.surveys.study import count_turnout, find_study, studies_of
 from db.sweeps.trials import list_experiments
 from platform.tables.intervals import SIMULATED
 from survey_app.dashboard import (
@@ -75,7 +76,7 @@ def dashboard_page() -> None:
             st.markdown("  \n".join(describe_choice(chosen)))
             view = choose("View", list(VIEWS), key="view", kind="buttons", hide_label=True)
             VIEWS[view](chosen)
-            if view in FOLLOWING_VOTES and chosen.study and chosen.study.view.status == "open":
+            if view in FOLLOWING_VOTES and chosen.study and chosen.study.status == "open":
                 _follow_votes(chosen, chosen.study)
     except StoreError as error:
         st.error(str(error))
@@ -120,24 +121,22 @@ def _choose(engine: Engine) -> Chosen | None:
         name = choose("Study", studies or [NO_STUDY], key="study")
     if not studies:
         return Chosen(engine, experiment, None, simulated=False)
-    study = study_summary(engine, name)
+    with read_session(engine) as session:
+        study = find_study(session, name)
+        turnout = count_turnout(session, study)
     with columns[2]:
         # Where nobody answered but simulated participants did, that is what there is to see; it is said below.
-        default = SIMULATED if study.simulated and not study.participants else PEOPLE
-        whose = choose("Votes of", [PEOPLE, SIMULATED] if study.simulated else [PEOPLE], key="votes", default=default)
+        default = SIMULATED if turnout.simulated and not turnout.participants else PEOPLE
+        whose = choose("Votes of", [PEOPLE, SIMULATED] if turnout.simulated else [PEOPLE], key="votes", default=default)
     with columns[3]:
         inclusion = INCLUSIONS[choose("Counted", list(INCLUSIONS), key="counted")]
     try:
         with read_session(engine) as session:
-            version = _version(session, study, simulated=whose == SIMULATED)
-            answers, hidden = _load_answers(session, study.view.name, whose == SIMULATED, version), None
+            version = answers_version(session, study, simulated=whose == SIMULATED)
+            answers, hidden = _load_answers(session, study.name, whose == SIMULATED, version), None
     except StudyBlinded as blinded:
         answers, hidden = None, str(blinded)
     return Chosen(engine, experiment, study, whose == SIMULATED, inclusion, answers, hidden, version)
-
-
-def _version(session: Session, study: StudySummary, *, simulated: bool) -> tuple[object, ...]:
-    return answers_version(session, find_study(session, study.view.name), simulated=simulated)
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)
@@ -146,14 +145,14 @@ def _load_answers(_session: Session, study: str, simulated: bool, version: tuple
     return load_answers(_session, find_study(_session, study), simulated=simulated)
 
 
-def _follow_votes(chosen: Chosen, study: StudySummary) -> None:
+def _follow_votes(chosen: Chosen, study: Study) -> None:
     """While people answer, draw the page anew when there are more votes. Asking costs the database milliseconds."""
 
     @st.fragment(run_every=REFRESH_S)
     def live() -> None:
         try:
             with read_session(chosen.engine) as session:
-                now = _version(session, study, simulated=chosen.simulated)
+                now = answers_version(session, find_study(session, study.name), simulated=chosen.simulated)
         except SQLAlchemyError:
             return  # what is drawn stays; it is asked for again
         if now != chosen.version:

@@ -107,7 +107,7 @@ def exhibits(gallery: Gallery, answers: Answers | None) -> list[Exhibit]:
 
 def gallery_of(session: Session, chosen: Chosen) -> Gallery:
     """The gallery of what is chosen."""
-    study = None if chosen.study is None else chosen.study.view.name
+    study = None if chosen.study is None else chosen.study.name
     return load_gallery(session, chosen.experiment, study, chosen.counted)
 
 

@@ -5,6 +5,7 @@ import streamlit as st
 from sqlalchemy.orm import Session
 
 from db.store import read_session
+from db.surveys.study import plan_for
 from db.sweeps.trials import replicate_scores
 from platform.tables.outcome import results_tables
 from platform.tables.seeds import seed_tables
@@ -30,7 +31,8 @@ def headline(chosen: Chosen, gallery: pictures_view.Gallery) -> str:
     """The finding as Markdown, or why there is none."""
     if chosen.answers is None or chosen.study is None:
         return chosen.hidden or state_no_votes(gallery.contenders)
-    return state_finding(chosen.answers.of(chosen.inclusion), chosen.study.plan.questions_per_arm)
+    plan = plan_for(chosen.study, arms=len(chosen.answers.contenders))
+    return state_finding(chosen.answers.of(chosen.inclusion), plan.questions_per_arm)
 
 
 def exhibits(session: Session, chosen: Chosen) -> list[Exhibit]:

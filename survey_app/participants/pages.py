@@ -12,8 +12,9 @@ from typing import Any
 import streamlit as st
 from sqlalchemy import Engine
 
+from db.schema import Study
 from db.surveys import enrolment, votes
-from db.surveys.study import ID_PARAMETER, STUDY_PARAMETER, TOKEN_PARAMETER, StudyView, SurveyError
+from db.surveys.study import ID_PARAMETER, STUDY_PARAMETER, TOKEN_PARAMETER, SurveyError
 from db.surveys.votes import Participation, QuestionView
 from survey_app.database import database
 from survey_app.participants import stimulus
@@ -40,7 +41,7 @@ def survey_page() -> None:
         if progress is None:
             _unknown_token()
         else:
-            _stage(engine, token, progress)
+            _draw_stage(engine, token, progress)
     except FAILURES:
         logger.exception("The survey's page could not be drawn")
         apologise()
@@ -75,22 +76,13 @@ def withdrawal_page() -> None:
 # --- The stages ---
 
 
-def _stage(engine: Engine, token: str, progress: Participation) -> None:
+def _draw_stage(engine: Engine, token: str, progress: Participation) -> None:
     if progress.stage == "instructions":
         _instructions(token, progress.study)
     elif progress.stage == "check":
         display_check(token)
     elif progress.stage in ("practice", "questions") and progress.next is not None:
         _question(token, progress, progress.next)
-    elif progress.stage == "break":
-        title("Half-time")
-        st.write(
-            f"You have answered {progress.answered} of {progress.total} questions. Rest your eyes for a moment, "
-            "then go on."
-        )
-        button("Go on", token, votes.take_break)
-    elif progress.stage == "comment":
-        _comment(token)
     elif progress.stage == "closed":
         _closed(progress)
     else:
@@ -140,7 +132,7 @@ def _welcome(engine: Engine) -> None:
     )
 
 
-def _instructions(token: str, study: StudyView) -> None:
+def _instructions(token: str, study: Study) -> None:
     title("How it works")
     st.markdown(_read_text(f"instructions-{study.protocol}").format(exposure=_exposure(study.exposure_ms)))
     button("Next: a short look at your screen", token, votes.finish_instructions)
@@ -153,7 +145,7 @@ def _question(token: str, progress: Participation, question: QuestionView) -> No
         on_show = state["question"] = (question.public_id, _introduce(progress, question, state.pop("feedback", None)))
     stimulus.stimulus(
         question,
-        progress.study.protocol,
+        progress.study,
         before=on_show[1],
         asked_anew=state.get("refusals", 0),
         on_vote=partial(_on_vote, token),
@@ -184,29 +176,11 @@ def _introduce(
     return None
 
 
-def _comment(token: str) -> None:
-    title("Anything to tell us?")
-    with st.form("comment", border=False):
-        text = st.text_area(
-            "A comment, if you like: what you went by, or what went wrong. Please no names.", max_chars=2000
-        )
-        submit = st.form_submit_button("Finish", type="primary", width="stretch")
-    if submit:
-        attempt(lambda engine: votes.record_comment(engine, token, text.strip() or None))
-        st.rerun()
-
-
 def _thanks(engine: Engine, token: str, progress: Participation) -> None:
     title("Thank you!")
     score = votes.own_score(engine, token)
-    if score is not None and score.answered:
-        st.write(f"You were right in **{score.correct} of {score.answered}** questions.")
-        if score.others_mean is not None:
-            who = "The other participant was" if score.others_count == 1 else f"The {score.others_count} others were"
-            st.write(f"{who} right in {score.others_mean:.0%} of theirs. Guessing gives 50 %.")
-        else:
-            first = "You are the first to finish. " if score.others_count == 0 else ""
-            st.write(f"{first}Guessing gives 50 %.")
+    if score is not None:
+        st.write(f"You were right in **{score.count} of {score.total}** questions. Guessing gives 50 %.")
     _completion(progress)
 
 
@@ -246,11 +220,11 @@ def _unknown_token() -> None:
 # --- What changes something ---
 
 
-def _enrol(engine: Engine, *, study: StudyView, link: dict[str, str]) -> None:
+def _enrol(engine: Engine, *, study: Study, link: dict[str, str]) -> None:
     if "token" in st.session_state:  # a double click
         return
     try:
-        token = enrolment.enrol(engine, study.name, consent_version=study.consent_version, link=link)
+        token = enrolment.enrol(engine, study.name, link=link)
     except SurveyError as error:
         st.session_state["refused"] = str(error)
         return
@@ -302,11 +276,11 @@ def _read_text(name: str) -> str:
     return (TEXTS / f"{name}.md").read_text(encoding="utf-8")
 
 
-def _minutes(study: StudyView) -> int:
+def _minutes(study: Study) -> int:
     return 2 + math.ceil((study.question_count + study.practice_count) * 4 / 60)
 
 
-def _say_ids(study: StudyView, link: dict[str, str]) -> str:
+def _say_ids(study: Study, link: dict[str, str]) -> str:
     """What the consent text says of ids in the link: those that are stored, and no others."""
     ids = enrolment.read_ids(link, study.id_parameter)
     if not any(ids.values()):

@@ -10,7 +10,7 @@ from typing import Any
 
 import streamlit as st
 
-from db.schema import Protocol
+from db.schema import Protocol, Study
 from db.surveys.votes import QuestionView
 
 KEY = "stimulus"
@@ -20,12 +20,16 @@ ANSWERS = {
     "pair": [("left", "← Left"), ("right", "Right →")],
     "single": [("real", "← Photograph"), ("fake", "Coloured by computer →")],
 }
-TEXTS = {
-    "pair": {"look": "Look at the middle.", "ask": "Which one was the photograph?"},
-    "single": {"look": "Look at the middle.", "ask": "Was it a photograph?"},
+ALWAYS = {
+    "look": "Look at the middle.",
+    "photograph": "photograph",
+    "synthesized": "by computer",
+    "unsent": "Your answer could not be sent. Please check your connection, then reload this page: you go on here.",
 }
-
-UNSENT = "Your answer could not be sent. Please check your connection, then reload this page: you go on from here."
+TEXTS = {
+    "pair": {**ALWAYS, "ask": "Which one was the photograph?"},
+    "single": {**ALWAYS, "ask": "Was it a photograph?"},
+}
 
 _component = st.components.v2.component(
     "huejury_stimulus",
@@ -45,7 +49,7 @@ def before(title: str, text: str, button: str, photograph: list[bool] | None = N
 
 def stimulus(
     question: QuestionView,
-    protocol: Protocol,
+    study: Study,
     *,
     before: dict[str, Any] | None,
     asked_anew: int,
@@ -64,12 +68,12 @@ def stimulus(
             "number": question.number,
             "of": question.of,
             "count": count,
-            "exposure_ms": question.exposure_ms,
+            "exposure_ms": study.exposure_ms,
             "width": question.width,
             "height": question.height,
             "pictures": [base64.b64encode(rgb).decode("ascii") for rgb in question.pictures],
-            "answers": [{"value": value, "label": label} for value, label in ANSWERS[protocol]],
-            "texts": {**TEXTS[protocol], "photograph": "photograph", "synthesized": "by computer", "unsent": UNSENT},
+            "answers": [{"value": value, "label": label} for value, label in ANSWERS[study.protocol]],
+            "texts": TEXTS[study.protocol],
             "before": before,
         },
         on_vote_change=on_vote,

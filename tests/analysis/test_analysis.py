@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from db.store import open_database, read_session
 from db.surveys.answers import StudyBlinded, load_answers
-from db.surveys.study import create_study, find_study, study_summary
+from db.surveys.study import create_study, find_study
 from db.sweeps.frames import VOTE_COLUMNS, samples_frame, trials_frame, votes_frame
 from db.sweeps.trials import UnknownExperimentError, list_experiments
 from platform.tables.outcome import results_tables
@@ -68,11 +68,10 @@ def test_the_analysis_finds_what_the_dashboard_shows(
         assert shares[column].tolist() == table[heading].tolist()
     assert (100 * best["bin_accuracy"]).tolist() == table["bin accuracy, validation (%)"].tolist()
 
-    summary = study_summary(engine, "cats")
-    chosen = Chosen(engine, experiment, summary, simulated=True, answers=answers)
+    chosen = Chosen(engine, experiment, study, simulated=True, answers=answers)
     (differences,) = [
         each
-        for each in certainty_view.exhibits(answers, chosen, summary)
+        for each in certainty_view.exhibits(answers, chosen, study)
         if isinstance(each, Table) and each.name == "contrasts"
     ]
     shown, found = differences.frame, names["differences"]

@@ -21,7 +21,7 @@ from streamlit.testing.v1 import AppTest
 from db.schema import Protocol, Question, Vote
 from db.store import open_database, read_session
 from db.surveys.answers import Inclusion, load_answers
-from db.surveys.study import create_study, find_study, study_summary
+from db.surveys.study import create_study, find_study
 from db.sweeps.trials import experiment_progress
 from platform.tables.table import Table
 from survey_app.dashboard import certainty_view, pictures_view, prediction_view, results_view
@@ -46,9 +46,10 @@ def study(engine: Engine, protocol: Protocol = "pair") -> None:
 
 def chosen(engine: Engine, *, simulated: bool = False, inclusion: Inclusion = "all") -> Chosen:
     with read_session(engine) as session:
-        answers = load_answers(session, find_study(session, "cats"), simulated=simulated)
+        study = find_study(session, "cats")
+        answers = load_answers(session, study, simulated=simulated)
         experiment = experiment_progress(session, "cats")
-    return Chosen(engine, experiment, study_summary(engine, "cats"), simulated, inclusion, answers)
+    return Chosen(engine, experiment, study, simulated, inclusion, answers)
 
 
 def exhibits(engine: Engine, what: Chosen) -> list[Exhibit]:

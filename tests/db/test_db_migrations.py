@@ -40,6 +40,7 @@ from db.sweeps.drivers import Drive
 from tests.postgres import PostgresServer
 from tests.survey_data import add_experiment, answer_all
 
+URL = "https://example.org/schöner Spaß: 猫 🐈\n'; DROP TABLE votes; --"
 REVISIONS = sorted(path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("*.py"))
 
 
@@ -48,10 +49,10 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """A SQLite file with rows in every table."""
     engine = open_database(tmp_path_factory.mktemp("original") / "huejury.sqlite")
     add_experiment(engine, images=12)
-    create_study(engine, "cats", question_count=6, practice_count=1, sentinel_share=0.2, exposure_ms=500)
+    create_study(engine, "cats", question_count=6, practice_count=1, sentinel_share=0.2, completion_url=URL)
     for link in (None, {"PROLIFIC_PID": "ünsound", "STUDY_ID": "s"}, {"PROLIFIC_PID": "5f1e" * 6}):
-        answer_all(engine, "cats", link=link, comment="Ein schöner Spaß: 猫 🐈\n'; DROP TABLE votes; --")
-    enrol(engine, "cats", consent_version="1", simulated=True)
+        answer_all(engine, "cats", link=link)
+    enrol(engine, "cats", simulated=True)
     Drive(engine, "cats").take()
     with engine.connect() as connection:
         assert all(rows_of(connection, Base.metadata).values())
@@ -83,7 +84,7 @@ def test_a_changed_schema_comes_with_a_migration() -> None:
     indexes = sorted((index for table in tables for index in table.indexes), key=lambda index: str(index.name))
     statements: list[Any] = [*map(CreateTable, tables), *map(CreateIndex, indexes)]
     text = "".join(str(statement.compile(dialect=dialect)) for dialect in dialects for statement in statements)
-    assert (REVISIONS[-1], hashlib.sha256(text.encode()).hexdigest()[:16]) == ("0009", "d516ac06477ff64c"), (
+    assert (REVISIONS[-1], hashlib.sha256(text.encode()).hexdigest()[:16]) == ("0009", "c6a6b2483b2d8125"), (
         "db.schema has changed: write a migration for the databases that there are, and note its number and this digest"
     )
 
@@ -180,7 +181,9 @@ def test_a_copy_that_fails_half_way_leaves_nothing(
     path = tmp_path / "other.sqlite"
     assert back_up([str(path), "--database", path_of(original)]) == 0
     with closing(sqlite3.connect(path)) as other, other:
-        other.execute("UPDATE participants SET comment = 'a' || char(0)")  # nothing that PostgreSQL could store
+        other.execute(
+            "UPDATE participants SET external_session_id = 'a' || char(0)"
+        )  # nothing that PostgreSQL could store
     url = postgres.new_database()
     assert copy([str(path), url]) == 2
     message = capsys.readouterr().err

@@ -21,7 +21,7 @@ from db.backup import main as back_up
 from db.schema import Question, StoredDataset, Vote
 from db.store import StoreError, open_database, read_session, write_session
 from db.surveys.study import create_study
-from db.surveys.votes import VoteResult, progress, record_vote, take_break
+from db.surveys.votes import VoteResult, progress, record_vote
 from tests.db.test_db_store import WRITE_ON_AND_ON
 from tests.faults import TIMES, UNSHARE, count
 from tests.postgres import PostgresServer
@@ -205,9 +205,7 @@ def test_postgresql_killed_while_people_vote_loses_no_vote(postgres: PostgresSer
                 token = token or to_first_question(engine, "cats")
                 now = progress(engine, token)
                 assert now is not None
-                if now.stage == "break":
-                    take_break(engine, token)
-                elif now.next is None:
+                if now.next is None:
                     token = ""
                 elif record_vote(engine, token, now.next.public_id, side, **SENT).status == "stored":
                     acknowledged[now.next.public_id] = side
@@ -250,16 +248,14 @@ def test_postgresql_killed_while_people_vote_loses_no_vote(postgres: PostgresSer
 VOTE_FOR_EVER = """
 import sys
 from db.store import open_database
-from db.surveys.votes import VoteResult, progress, record_vote, take_break
+from db.surveys.votes import VoteResult, progress, record_vote
 from tests.survey_data import to_first_question
 from tests.db.test_faults_database import SENT
 engine = open_database(sys.argv[1])
 while True:
     token = to_first_question(engine, "cats")
-    while (now := progress(engine, token)).stage != "comment":
-        if now.next is None:
-            take_break(engine, token)
-        elif record_vote(engine, token, now.next.public_id, "left", **SENT).status == "stored":
+    while (now := progress(engine, token)).next is not None:
+        if record_vote(engine, token, now.next.public_id, "left", **SENT).status == "stored":
             print(now.next.public_id, flush=True)
 """
 

@@ -20,7 +20,7 @@ from survey_app.participants.check import check_flags
 from survey_app.settings import settings
 from tests.db.test_db_store import damaged, newer, not_a_database, someone_elses
 from tests.survey_browser import CHECKOUT
-from tests.survey_data import add_experiment, answer_all, to_first_question
+from tests.survey_data import add_experiment, answer_all
 
 
 @pytest.fixture
@@ -119,17 +119,23 @@ def test_nobody_takes_a_participation_over_by_an_id(engine: Engine) -> None:
     assert progress.stage == "done"
 
 
-def test_who_is_under_way_when_a_study_closes_is_thanked_with_a_code(engine: Engine) -> None:
+@pytest.mark.parametrize(
+    ("answered", "thanks"), [(0, "before your first question. Thank you"), (1, "your 1 answer will count")]
+)
+def test_who_is_under_way_when_a_study_closes_is_thanked_with_a_code(
+    engine: Engine, answered: int, thanks: str
+) -> None:
     add_experiment(engine, images=12)
     create_study(engine, "cats", question_count=5, practice_count=0)
-    token = to_first_question(engine, "cats")
+    token = answer_all(engine, "cats", wrong=set(), questions=answered)
     close_study(engine, "cats")
     app = opened(huejury=token)
-    assert "before your first question. Thank you" in words(app)
+    assert thanks in words(app)
     progress = votes.progress(engine, token)
     assert progress is not None
     assert progress.completion_code
-    assert any(progress.completion_code in element.proto.body for element in app.get("html"))
+    code = f'<pre class="notranslate" translate="no" id="completion-code">{progress.completion_code}</pre>'
+    assert any(code in element.proto.body for element in app.get("html"))
 
 
 @pytest.mark.parametrize("make", [not_a_database, someone_elses, damaged, newer, None])

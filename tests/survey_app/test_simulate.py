@@ -13,10 +13,10 @@ from sqlalchemy import Engine, func, select
 from db.schema import Participant, Protocol, Question, Vote
 from db.store import open_database, read_session
 from db.surveys.answers import load_answers
-from db.surveys.study import SurveyError, close_study, create_study, find_study, study_summary
+from db.surveys.study import SurveyError, close_study, create_study, find_study
 from survey_app import simulate
 from survey_app.simulate import Observer, colourfulness, evidence
-from tests.survey_data import add_experiment, colourized, photographs, png
+from tests.survey_data import add_experiment, colourized, photographs, png, turnout
 
 
 @pytest.fixture(scope="module")
@@ -88,13 +88,13 @@ def test_the_observers_rates(lapse: float, sensitivity: float, against: float, r
 def test_simulated_participants_finish_are_marked_and_count_nowhere(
     database: Path, engine: Engine, capsys: pytest.CaptureFixture[str], study: str
 ) -> None:
-    arguments = ["--database", str(database), "--study", study, "--participants", "3", "--seed", "3"]
+    arguments = ["--database", str(database), "--study", study, "--participants", "3"]
     assert simulate.main(arguments) == 0
     printed = capsys.readouterr().out
     assert f"3 simulated participants answered study '{study}'; no result counts them" in printed
     assert f"--simulated --database {database}" in printed
-    summary = study_summary(engine, study)
-    assert (summary.participants, summary.votes, summary.simulated) == (0, 0, 3)
+    who_came = turnout(engine, study)
+    assert (who_came.participants, who_came.votes, who_came.simulated) == (0, 0, 3)
     with read_session(engine) as session:
         row = find_study(session, study)
         assert load_answers(session, row).participants == 0
@@ -105,7 +105,7 @@ def test_simulated_participants_finish_are_marked_and_count_nowhere(
         )
     assert answers.participants == 3
     assert votes == 90
-    assert all(participant.simulated and participant.ended_at for participant in participants)
+    assert all(participant.simulated and participant.finished_at for participant in participants)
     shares = [count.count / count.total for count in answers.picked_as_real()]
     assert shares[0] < shares[2]  # nearly grey against nearly the photograph
 

@@ -1,5 +1,6 @@
 """Who takes part: consent, the link's ids, schedules, withdrawal, and what is not stored."""
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,11 +10,11 @@ from sqlalchemy import Engine, func, select
 
 from db.schema import Participant, Question, Study, Vote
 from db.store import open_database, read_session, write_session
-from db.surveys.enrolment import AlreadyTakenPartError, enrol, read_ids, withdraw
+from db.surveys.enrolment import enrol, read_ids, withdraw
 from db.surveys.schedule import Tally, draw_schedule
-from db.surveys.study import SurveyError, close_study, create_study, plan_of, study_summary
-from db.surveys.votes import progress, record_comment, record_vote
-from tests.survey_data import add_experiment
+from db.surveys.study import SurveyError, close_study, create_study, plan_of
+from db.surveys.votes import progress, record_vote
+from tests.survey_data import add_experiment, turnout
 from tests.surveys.test_votes import SENT, answer, answer_up_to, enrol_to_practice, standing, vote_count
 from tests.surveys.test_votes import engine as engine
 
@@ -21,19 +22,15 @@ PID, ELSE = "5f1e0c1b2a3d4e5f60718293", "5f1e0c1b2a3d4e5f60718294"
 
 
 def test_who_cannot_take_part_hears_why(engine: Engine) -> None:
-    under_way = enrol_to_practice(engine)
     close_study(engine, "pairs")
     with pytest.raises(SurveyError, match="'pairs' is closed: it takes no more participants"):
-        enrol(engine, "pairs", consent_version="1")
+        enrol(engine, "pairs")
     with pytest.raises(SurveyError, match="There is no study 'nope'; there is "):
-        enrol(engine, "nope", consent_version="1")
-    with pytest.raises(SurveyError, match="in version 1, not 0"):
-        enrol(engine, "singles", consent_version="0")
-    assert standing(engine, under_way).stage == "closed"
+        enrol(engine, "nope")
 
 
 def test_everything_that_a_schedule_was_drawn_from_is_stored(engine: Engine) -> None:
-    tokens = [enrol(engine, study, consent_version="1") for study in ("pairs", "singles") * 3]
+    tokens = [enrol(engine, study) for study in ("pairs", "singles") * 3]
     withdraw(engine, tokens[0])  # the others' tallies keep what was asked then
     with read_session(engine) as session:
         for participant in session.scalars(select(Participant)):
@@ -50,7 +47,7 @@ def test_everything_that_a_schedule_was_drawn_from_is_stored(engine: Engine) -> 
 
 def test_simulated_and_real_participants_are_balanced_apart(engine: Engine) -> None:
     for simulated in (True, False, False):
-        enrol(engine, "pairs", consent_version="1", simulated=simulated)
+        enrol(engine, "pairs", simulated=simulated)
     with read_session(engine) as session:
         tallies = [row.tally["shown"] for row in session.scalars(select(Participant).order_by(Participant.id))]
     assert [int(np.sum(tally)) for tally in tallies] == [0, 0, 12]
@@ -70,7 +67,7 @@ def test_schedules_are_balanced_against_what_was_asked_not_what_was_scheduled(en
 
     def count_balanced_against() -> int:
         """What counted for a newcomer, who withdraws at once."""
-        token = enrol(engine, "pairs", consent_version="1")
+        token = enrol(engine, "pairs")
         with read_session(engine) as session:
             tally = session.scalars(select(Participant.tally).order_by(Participant.id.desc())).first()
         withdraw(engine, token)
@@ -80,7 +77,7 @@ def test_schedules_are_balanced_against_what_was_asked_not_what_was_scheduled(en
 
     finishes, leaves, stays = (enrol_to_practice(engine) for _ in range(3))
     assert count_balanced_against() == 36  # many who come at once are not asked the same
-    answer_up_to(engine, finishes, "comment")
+    answer_up_to(engine, finishes, "done")
     answer_up_to(engine, leaves, "questions")
     for _ in range(2):
         answer(engine, leaves)
@@ -99,12 +96,12 @@ def test_who_comes_again_from_prolific_goes_on(engine: Engine) -> None:
     link = {"PROLIFIC_PID": PID, "STUDY_ID": "s1", "SESSION_ID": "a1", "name": "Ann", "utm": "x"}
     first = enrol_to_practice(engine, link=link)
     answer(engine, first)
-    again = enrol(engine, "pairs", consent_version="1", link=link)
+    again = enrol(engine, "pairs", link=link)
     assert again != first
     assert progress(engine, first) is None
     assert standing(engine, again).practice_answered == 1
-    other_study = enrol(engine, "singles", consent_version="1", link=link)
-    somebody_else = enrol(engine, "pairs", consent_version="1", link={"PROLIFIC_PID": "<script>\0"})
+    other_study = enrol(engine, "singles", link=link)
+    somebody_else = enrol(engine, "pairs", link={"PROLIFIC_PID": "<script>\0"})
     assert standing(engine, other_study).practice_answered == standing(engine, somebody_else).practice_answered == 0
     with read_session(engine) as session:
         found = session.scalars(select(Participant.external_id).order_by(Participant.id)).all()
@@ -118,34 +115,24 @@ def test_whoever_knows_an_id_takes_nothing_over(
     engine: Engine, session: dict[str, str], first_session: dict[str, str], stage: str
 ) -> None:
     token = enrol_to_practice(engine, link={"PROLIFIC_PID": PID, **first_session})
-    if stage == "done":
-        answer_up_to(engine, token, "comment")
-        record_comment(engine, token, None)
-    before = standing(engine, token)
-    with pytest.raises(AlreadyTakenPartError, match="Somebody takes part with the id of your link already"):
-        enrol(engine, "pairs", consent_version="1", link={"PROLIFIC_PID": PID, **session})
-    assert standing(engine, token) == before
-    assert study_summary(engine, "pairs").participants == 1
+    before = answer_up_to(engine, token, stage)
+    with pytest.raises(SurveyError, match="Somebody takes part with the id of your link already"):
+        enrol(engine, "pairs", link={"PROLIFIC_PID": PID, **session})
+    assert replace(standing(engine, token), study=before.study) == before
+    assert turnout(engine, "pairs").participants == 1
 
 
-def test_a_finished_participation_is_never_given_out_again(engine: Engine) -> None:
+def test_a_participation_that_is_finished_or_closed_is_never_given_out_again(engine: Engine) -> None:
     link = {"PROLIFIC_PID": PID, "SESSION_ID": "a1"}
     token = enrol_to_practice(engine, link=link)
-    answer_up_to(engine, token, "comment")
-    with pytest.raises(AlreadyTakenPartError):
-        enrol(engine, "pairs", consent_version="1", link=link)
-    assert standing(engine, token).stage == "comment"
-
-
-def test_who_comes_again_is_asked_for_consent_and_whether_the_study_is_open(engine: Engine) -> None:
-    link = {"PROLIFIC_PID": PID, "SESSION_ID": "a1"}
-    token = enrol_to_practice(engine, link=link)
-    with pytest.raises(SurveyError, match="in version 1, not 0"):
-        enrol(engine, "pairs", consent_version="0", link=link)
-    close_study(engine, "pairs")
+    answer_up_to(engine, token, "done")
+    with pytest.raises(SurveyError, match="Somebody takes part"):
+        enrol(engine, "pairs", link=link)
+    under_way = enrol_to_practice(engine, "singles", link=link)
+    close_study(engine, "singles")
     with pytest.raises(SurveyError, match="is closed"):
-        enrol(engine, "pairs", consent_version="1", link=link)
-    assert standing(engine, token).stage == "closed"
+        enrol(engine, "singles", link=link)
+    assert (standing(engine, token).stage, standing(engine, under_way).stage) == ("done", "closed")
 
 
 NO_IDS = (
@@ -177,8 +164,8 @@ def test_what_is_no_id_identifies_nobody(engine: Engine) -> None:
     assert standing(engine, first).practice_answered == 1
     assert standing(engine, second).practice_answered == 0
     enrol_to_practice(engine, "ids", link={"workerId": IDS["workerId"]})
-    summary = study_summary(engine, "ids")
-    assert (summary.participants, summary.without_id) == (3, 2)
+    who_came = turnout(engine, "ids")
+    assert (who_came.participants, who_came.without_id) == (3, 2)
 
 
 # Withdrawal, and what is not stored
@@ -188,8 +175,7 @@ def test_what_is_no_id_identifies_nobody(engine: Engine) -> None:
 def test_withdrawal_deletes_every_answer(engine: Engine, by: str) -> None:
     stays, goes = enrol_to_practice(engine), enrol_to_practice(engine)
     answer(engine, stays)
-    answer_up_to(engine, goes, "comment")
-    record_comment(engine, goes, None)
+    answer_up_to(engine, goes, "done")
     code = standing(engine, goes).completion_code
     assert code is not None
     typed = {"token": goes, "code": code, "typed code": f" {code.lower().replace('-', ' ').replace('0', 'o')}"}[by]
@@ -215,7 +201,7 @@ def test_tokens_and_codes_cannot_be_guessed_and_the_token_is_not_stored(tmp_path
     engine = open_database(path)
     add_experiment(engine, images=10)
     create_study(engine, "cats", question_count=6, practice_count=2)
-    tokens = [enrol(engine, "cats", consent_version="1") for _ in range(5)]
+    tokens = [enrol(engine, "cats") for _ in range(5)]
     with read_session(engine) as session:
         codes = session.scalars(select(Participant.completion_code)).all()
         assert len({*session.scalars(select(Participant.pseudonym)), *codes, *tokens}) == 15

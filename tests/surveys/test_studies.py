@@ -1,6 +1,5 @@
 """Studies: created whole or not at all, never changed, closed for good."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,26 +27,22 @@ from db.store import open_database, read_session, write_session
 from db.surveys.answers import ExclusionRule
 from db.surveys.enrolment import enrol, withdraw
 from db.surveys.sentinels import pixels, sentinel_pngs
-from db.surveys.study import (
-    StudySummary,
-    SurveyError,
-    close_study,
-    create_study,
-    list_studies,
-    open_study_of,
-    studies_of,
-    study_summary,
-)
+from db.surveys.study import close_study, create_study, find_study, list_studies, open_first_study
 from db.surveys.votes import finish_instructions, progress
 from db.sweeps.recording import record_arm, record_experiment, record_trial
-from db.sweeps.trials import UnknownExperimentError, experiment_progress
+from db.sweeps.trials import contenders
 from tests.survey_data import ARMS, add_experiment, photographs, png
 
 
-def small_study(engine: Engine, **changes: Any) -> StudySummary:
+def small_study(engine: Engine, **changes: Any) -> Study:
     """Of 12 questions, 2 of them sentinels, after 3 for practice."""
     values: dict[str, Any] = {"question_count": 12, "practice_count": 3, "sentinel_share": 0.17, "seed": 0}
     return create_study(engine, "cats", **{**values, **changes})
+
+
+def names(engine: Engine) -> list[str]:
+    with read_session(engine) as session:
+        return [study.name for study in list_studies(session)]
 
 
 # Creating
@@ -58,7 +53,7 @@ def test_others_write_while_a_study_computes_its_sentinels(tmp_path: Path, monke
     path = tmp_path / "survey.sqlite"
     engine, of_a_voter = open_database(path), open_database(path, busy_timeout_s=0.1)
     add_experiment(engine, images=24)
-    token = enrol(engine, small_study(engine, name="first").view.name, consent_version="1")
+    token = enrol(engine, small_study(engine, name="first").name)
 
     def compute_while_somebody_goes_on(*arguments: Any) -> Any:
         finish_instructions(of_a_voter, token)
@@ -73,27 +68,22 @@ def test_others_write_while_a_study_computes_its_sentinels(tmp_path: Path, monke
         opened.dispose()
 
 
-def test_a_study_takes_the_best_finished_trial_of_every_arm_but_the_baselines(engine: Engine) -> None:
-    study = small_study(engine)
-    assert study.arms == ARMS
-    assert (study.view.name, study.view.status, study.experiment, study.images) == ("cats", "open", "cats", 24)
-    assert (study.sentinel_count, study.exclusion_rule) == (2, ExclusionRule(0))
+@pytest.mark.parametrize(
+    ("arms", "trials"),
+    [
+        (None, dict.fromkeys(ARMS, 2)),  # all but the baselines; the second trials have the lower loss
+        (["grey", "regression=1"], {"regression": 1, "grey": 1}),
+    ],
+)
+def test_a_study_takes_the_best_finished_trial_of_each_arm_or_the_one_that_is_named(
+    engine: Engine, arms: list[str] | None, trials: dict[str, int]
+) -> None:
+    study = small_study(engine, arms=arms)
     with read_session(engine) as session:
-        trials = session.scalars(
-            select(Trial.number).join(StudyArm, StudyArm.trial_id == Trial.id).order_by(StudyArm.position)
-        ).all()
-    assert trials == [2, 2, 2]  # the second trials have the lower loss
-    assert list_studies(engine) == [study]
-
-
-def test_contenders_can_be_named_with_their_trial_baselines_too(engine: Engine) -> None:
-    study = small_study(engine, arms=["grey", "regression=1"])
-    assert study.arms == ("regression", "grey")
-    with read_session(engine) as session:
-        trials = session.scalars(
-            select(Trial.number).join(StudyArm, StudyArm.trial_id == Trial.id).order_by(StudyArm.position)
-        ).all()
-    assert trials == [1, 1]
+        asked = contenders(session, study)
+    assert [(contender.arm, contender.trial.number) for contender in asked] == list(trials.items())
+    assert (study.name, study.status, study.sentinel_count, study.planned_participants) == ("cats", "open", 2, 30)
+    assert ExclusionRule(**study.exclusion_rule) == ExclusionRule(0)
 
 
 @pytest.mark.parametrize(
@@ -111,11 +101,10 @@ def test_contenders_can_be_named_with_their_trial_baselines_too(engine: Engine) 
         ({"sentinel_share": 0.5}, "at most a third"),
         ({"sentinel_share": -0.5}, "no negative numbers"),
         ({"protocol": "triple"}, "pair or single"),
-        ({"name": " "}, "1 to 100 printable"),
         ({"name": "a\nb"}, "1 to 100 printable"),
         ({"completion_url": "javascript:alert(1)"}, "should begin with https://"),
-        ({"consent_version": ""}, "1 to 50"),
-        ({"seed": 2**70}, "whole number from 0 to"),
+        ({"name": "first"}, "a study 'first' already, and a study never changes; choose another name"),
+        ({"experiment": "cast"}, "no experiment 'cast'; there is cats"),
         ({"id_parameter": "a b"}, "A link's parameter has 1 to 50 letters"),
         ({"id_parameter": "huejury"}, "HueJury's own; name another one"),
         ({"hidden_at_most": -1}, "begin at 0"),
@@ -125,30 +114,14 @@ def test_contenders_can_be_named_with_their_trial_baselines_too(engine: Engine) 
 def test_what_cannot_be_a_study_is_refused_in_one_sentence(
     engine: Engine, values: dict[str, Any], message: str
 ) -> None:
+    small_study(engine, name="first")
     with pytest.raises(UserError, match=message):
-        small_study(engine, **values)
-    assert list_studies(engine) == []
+        create_study(engine, **{"experiment": "cats", "question_count": 12, "practice_count": 3, **values})
+    assert names(engine) == ["first"]
     with read_session(engine) as session:
-        assert session.scalar(select(func.count(SentinelPicture.id))) == 0
-
-
-def test_names_are_unique_and_experiments_must_exist(engine: Engine) -> None:
-    small_study(engine)
-    with pytest.raises(SurveyError, match="a study 'cats' already, and a study never changes; choose another name"):
-        small_study(engine, protocol="single")
-    with pytest.raises(UnknownExperimentError, match="no experiment 'cast'; there is cats"):
-        create_study(engine, "cast")
-    with pytest.raises(SurveyError, match="no study 'dogs'; there is cats"):
-        study_summary(engine, "dogs")
-
-
-def test_an_experiments_studies_are_named_newest_first(engine: Engine) -> None:
-    for name in ("cats", "more cats"):
-        small_study(engine, name=name)
-    with read_session(engine) as session:
-        experiment_id = experiment_progress(session, "cats").id
-        assert [study.name for study in studies_of(session, experiment_id)] == ["more cats", "cats"]
-        assert studies_of(session, experiment_id + 1) == []
+        assert session.scalar(select(func.count(SentinelPicture.id))) == 24
+        with pytest.raises(UserError, match="no study 'dogs'; there is first"):
+            find_study(session, "dogs")
 
 
 def test_arms_without_pictures_or_finished_trials_cannot_contend(engine: Engine) -> None:
@@ -158,13 +131,12 @@ def test_arms_without_pictures_or_finished_trials_cannot_contend(engine: Engine)
         trial: dict[str, Any] = {"experiment_id": experiment_id, "arm_id": arm_id, "hyperparameters": {}, "seed": 0}
         record_trial(session, **trial, number=1, status="running")
     try:
-        assert small_study(engine).arms == ARMS
-        with pytest.raises(SurveyError, match="'late' has no finished trial yet"):
-            small_study(engine, name="b", arms=["late"])
+        with pytest.raises(UserError, match="'late' has no finished trial yet"):
+            small_study(engine, arms=["late"])
         with write_session(engine) as session:
             record_trial(session, **trial, number=1, status="finished")
         with pytest.raises(UserError, match="have pictures of 0 only"):
-            small_study(engine, name="b", arms=["regression", "late=1"])
+            small_study(engine, arms=["regression", "late=1"])
     finally:
         with write_session(engine) as session:
             session.execute(delete(Arm).where(Arm.name == "late"))
@@ -201,20 +173,14 @@ def test_a_donor_of_another_size_is_resampled_and_a_lone_photograph_stays() -> N
 # Never changed
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        update(Study).values(question_count=13),
-        update(Study).values(protocol="single"),
-        update(Study).values(experiment_id=Study.experiment_id),
-        update(Study).values(exclusion_rule={"sentinels_wrong_at_most": 9, "finished": False}),
-    ],
-)
-def test_a_study_is_never_changed(engine: Engine, change: Any) -> None:
+@pytest.mark.parametrize("values", [{"question_count": 13}, {"experiment_id": Study.experiment_id}])
+def test_a_study_is_never_changed(engine: Engine, values: dict[str, Any]) -> None:
     small_study(engine)
     with pytest.raises(IntegrityError, match="can only be closed"), write_session(engine) as session:
-        session.execute(change)
-    assert close_study(engine, "cats").view.status == "closed"
+        session.execute(update(Study).values(values))
+    first = close_study(engine, "cats")
+    assert first.status == "closed"
+    assert close_study(engine, "cats").closed_at == first.closed_at  # closing twice keeps the first moment
 
 
 @pytest.mark.parametrize(
@@ -235,7 +201,7 @@ def test_a_study_is_never_changed(engine: Engine, change: Any) -> None:
 )
 def test_contenders_and_sentinels_stay_once_somebody_takes_part(engine: Engine, change: Any) -> None:
     small_study(engine)
-    token = enrol(engine, "cats", consent_version="1")
+    token = enrol(engine, "cats")
     with pytest.raises(IntegrityError, match="keeps its contenders"), write_session(engine) as session:
         session.execute(change)
     withdraw(engine, token)
@@ -246,7 +212,7 @@ def test_contenders_and_sentinels_stay_once_somebody_takes_part(engine: Engine, 
 
 def test_a_picture_stays_once_somebody_is_asked_about_it(engine: Engine) -> None:
     small_study(engine)
-    enrol(engine, "cats", consent_version="1")
+    enrol(engine, "cats")
     asked = select(Question.sample_id).where(Question.sample_id.is_not(None))
     with pytest.raises(IntegrityError, match="stays as it is"), write_session(engine) as session:
         session.execute(update(Sample).where(Sample.id.in_(asked)).values(png=b"other"))
@@ -259,7 +225,7 @@ def test_a_picture_stays_once_somebody_is_asked_about_it(engine: Engine) -> None
 @pytest.mark.parametrize("table", [Experiment, Trial, Sample, Image, StoredDataset])
 def test_what_a_study_shows_cannot_be_deleted(engine: Engine, table: type[Base]) -> None:
     small_study(engine)
-    enrol(engine, "cats", consent_version="1")
+    enrol(engine, "cats")
     with pytest.raises(IntegrityError), write_session(engine) as session:
         session.execute(delete(table))
 
@@ -290,57 +256,36 @@ def test_a_study_cannot_take_contenders_of_another_experiment(engine: Engine) ->
             session.execute(delete(Experiment).where(Experiment.name == "dogs"))
 
 
-def test_closing_twice_keeps_the_first_moment(engine: Engine) -> None:
-    small_study(engine)
-    first = close_study(engine, "cats")
-    assert first.closed_at is not None
-    assert close_study(engine, "cats") == first
-    with pytest.raises(SurveyError, match="no study 'dogs'"):
-        close_study(engine, "dogs")
-
-
 # After a sweep
 
 
 def test_a_sweep_opens_one_study_and_never_a_second(engine: Engine) -> None:
-    said: list[str] = []
-    study = open_study_of(engine, "cats", say=said.append)
+    study = open_first_study(engine, "cats", say=pytest.fail)
     assert study is not None
-    # 24 images are too few for 40 questions and 10 for practice: as many as there are are used.
-    assert (study.view.question_count, study.view.practice_count, study.sentinel_count) == (20, 4, 2)
-    enrol(engine, "cats", consent_version="1")
-    again = open_study_of(engine, "cats", say=said.append)
-    assert again == replace(study, participants=1, without_id=1)
     close_study(engine, "cats")
-    closed = open_study_of(engine, "cats", say=said.append)
-    assert closed is not None
-    assert closed.view.status == "closed"
-    assert len(list_studies(engine)) == 1
-    assert said == []
+    again = open_first_study(engine, "cats", say=pytest.fail)
+    assert again is not None
+    assert (again.id, again.status) == (study.id, "closed")
 
 
-def test_a_sweeps_study_takes_another_name_where_its_own_is_taken(engine: Engine) -> None:
-    small_study(engine)
-    with write_session(engine) as session:
-        session.execute(update(Experiment).values(name="dogs"))
-        session.execute(text("UPDATE experiments SET name = 'cats'"))
-    study = open_study_of(engine, "cats")
-    assert study is not None
-    assert study.view.name == "cats"
-
-
-@pytest.mark.parametrize(("images", "opened"), [(4, False), (5, True), (50, True), (51, True)])
-def test_a_sweeps_study_is_as_long_as_its_pictures_allow(images: int, opened: bool) -> None:
-    said: list[str] = []
+@pytest.mark.parametrize(
+    ("images", "questions", "practice"), [(5, 4, 1), (24, 20, 4), (49, 40, 9), (50, 40, 10), (51, 40, 10)]
+)
+def test_a_sweeps_study_is_as_long_as_its_pictures_allow(images: int, questions: int, practice: int) -> None:
     engine = open_database(":memory:")
     add_experiment(engine, images=images, size=4)
-    study = open_study_of(engine, "cats", say=said.append)
-    if opened:
-        assert study is not None
-        expected = (40, 10) if images >= 50 else (4, 1)
-        assert (study.view.question_count, study.view.practice_count) == expected
-        assert progress(engine, enrol(engine, "cats", consent_version="1")) is not None
-    else:
-        assert study is None
-        assert said == ["No survey was opened: the finished trials share pictures of 4 images, 5 are needed."]
+    study = open_first_study(engine, "cats", say=pytest.fail)
+    assert study is not None
+    assert (study.question_count, study.practice_count) == (questions, practice)
+    assert progress(engine, enrol(engine, "cats")) is not None
+    assert create_study(engine, "cats", question_count=3).name == "cats 2"
+    engine.dispose()
+
+
+def test_a_sweep_of_few_pictures_says_why_it_opens_no_study() -> None:
+    said: list[str] = []
+    engine = open_database(":memory:")
+    add_experiment(engine, images=4, size=4)
+    assert open_first_study(engine, "cats", say=said.append) is None
+    assert said == ["No survey was opened: The finished trials share pictures of 4 images; 5 are needed."]
     engine.dispose()

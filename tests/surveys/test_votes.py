@@ -12,9 +12,10 @@ from sqlalchemy.exc import IntegrityError
 from db.schema import Image, Participant, Question, Sample, SentinelPicture, Vote
 from db.store import read_session, write_session
 from db.surveys import votes
+from db.surveys.answers import Count
 from db.surveys.enrolment import enrol, withdraw
 from db.surveys.sentinels import pixels
-from db.surveys.study import close_study, create_study, study_summary
+from db.surveys.study import close_study, create_study
 from db.surveys.votes import (
     Participation,
     QuestionView,
@@ -24,11 +25,9 @@ from db.surveys.votes import (
     own_score,
     progress,
     record_check,
-    record_comment,
     record_vote,
-    take_break,
 )
-from tests.survey_data import WRONG
+from tests.survey_data import WRONG, turnout
 
 SENT = {
     "response_time_ms": 512.5,
@@ -50,7 +49,7 @@ def engine(engine: Engine) -> Engine:
 
 def enrol_to_practice(engine: Engine, study: str = "pairs", **options: Any) -> str:
     """A participant who stands before the first question."""
-    token = enrol(engine, study, consent_version="1", **options)
+    token = enrol(engine, study, **options)
     finish_instructions(engine, token)
     record_check(engine, token, {"plate": "12"}, [])
     return token
@@ -81,10 +80,7 @@ def answer(engine: Engine, token: str, *, right: bool = True) -> VoteResult:
 
 def answer_up_to(engine: Engine, token: str, stage: str, *, right: bool = True) -> Participation:
     while (now := standing(engine, token)).stage != stage:
-        if now.stage == "break":
-            take_break(engine, token)
-        else:
-            assert answer(engine, token, right=right).status == "stored"
+        assert answer(engine, token, right=right).status == "stored"
     return now
 
 
@@ -98,51 +94,35 @@ def vote_count(engine: Engine) -> int:
 
 @pytest.mark.parametrize("study", ["pairs", "singles"])
 def test_a_participant_goes_from_consent_to_completion_code(engine: Engine, study: str) -> None:
-    token = enrol(engine, study, consent_version="1")
+    token = enrol(engine, study)
     assert standing(engine, token).stage == "instructions"
     record_check(engine, token, {}, [])  # not its turn yet
-    take_break(engine, token)
     assert standing(engine, token).stage == "instructions"
     finish_instructions(engine, token)
     assert standing(engine, token).stage == "check"
     record_check(engine, token, {"plates": ["12", None], "night shift": False}, ["plates", "plates"])
-    assert standing(engine, token).stage == "practice"
 
     seen: list[str] = []
-    stages: list[str] = []
-    while (now := standing(engine, token)).stage not in ("comment", "done"):
-        stages.append(now.stage)
-        if now.next is None:
-            assert now.stage == "break"
-            assert now.answered == 6
-            take_break(engine, token)
-            continue
-        phase_answered, phase_total = (
-            (now.practice_answered, now.practice_total) if now.stage == "practice" else (now.answered, now.total)
-        )
-        assert (now.next.number, now.next.of) == (phase_answered + 1, phase_total)
-        assert now.next.phase == ("practice" if now.stage == "practice" else "main")
-        wrong = len(seen) % 3 == 0
-        result = answer(engine, token, right=not wrong)
-        assert result == VoteResult("stored", correct=not wrong if now.stage == "practice" else None)
+    for number in range(16):
+        now, practice = standing(engine, token), number < 4
+        assert now.next is not None
+        assert (now.stage, now.next.phase) == (("practice", "practice") if practice else ("questions", "main"))
+        assert (now.practice_answered, now.answered) == (min(number, 4), max(0, number - 4))
+        assert (now.next.number, now.next.of) == ((number + 1, 4) if practice else (number - 3, 12))
         assert now.completion_code is None
+        assert own_score(engine, token) is None
+        wrong = number % 3 == 0
+        result = answer(engine, token, right=not wrong)
+        assert result == VoteResult("stored", correct=not wrong if practice else None)
         seen.append(now.next.public_id)
-    assert stages == ["practice"] * 4 + ["questions"] * 6 + ["break"] + ["questions"] * 6
     assert len(set(seen)) == 16
 
-    assert now.stage == "comment"
-    record_comment(engine, token, " Pretty \0\ud800 cats. ")
-    record_comment(engine, token, "Again")
     end = standing(engine, token)
-    assert end.stage == "done"
-    assert end.next is None
+    assert (end.stage, end.next) == ("done", None)
     assert end.completion_code is not None
-    score = own_score(engine, token)
-    assert score is not None
-    assert (score.correct, score.answered, score.others_mean, score.others_count) == (8, 12, None, 0)
+    assert own_score(engine, token) == Count(8, 12)
     with read_session(engine) as session:
         participant = session.scalars(select(Participant)).one()
-        assert participant.comment == "Pretty ? cats."
         assert participant.check == {"answers": {"plates": ["12", None], "night shift": False}, "flags": ["plates"]}
         assert participant.finished_at is not None
         questions = session.scalars(select(Question).order_by(Question.position)).all()
@@ -167,20 +147,6 @@ def test_studies_are_found_by_name_or_as_the_newest_open_one(engine: Engine) -> 
     assert (closed.status, closed.exposure_ms) == ("closed", 500)
 
 
-def test_own_score_is_set_beside_the_others_of_ones_kind(engine: Engine) -> None:
-    finished = [enrol_to_practice(engine) for _ in range(3)]
-    for token, right in zip(finished, (True, True, False), strict=True):
-        answer_up_to(engine, token, "comment", right=right)
-    answer_up_to(engine, enrol_to_practice(engine, simulated=True), "comment", right=False)
-    unfinished = enrol_to_practice(engine)
-    answer_up_to(engine, unfinished, "questions", right=False)
-    score = own_score(engine, finished[0])
-    assert score is not None
-    assert (score.correct, score.answered, score.others_mean, score.others_count) == (12, 12, 0.5, 2)
-    assert own_score(engine, unfinished) is None
-    assert own_score(engine, "unknown") is None
-
-
 # What the page gets
 
 
@@ -189,10 +155,7 @@ def test_pictures_are_those_of_the_question_and_their_bytes_tell_nothing_else(en
     files, kinds = [], set()
     for number in range(3):
         token = enrol_to_practice(engine, study, seed=number)
-        while (now := standing(engine, token)).stage != "comment":
-            if now.next is None:
-                take_break(engine, token)
-                continue
+        while (now := standing(engine, token)).next is not None:
             with read_session(engine) as session:
                 question = session.scalars(select(Question).where(Question.public_id == now.next.public_id)).one()
                 kinds.add(question.kind)
@@ -224,7 +187,6 @@ def test_what_the_page_gets_of_a_question_says_nothing_else() -> None:
         "phase",
         "number",
         "of",
-        "exposure_ms",
         "pictures",
         "width",
         "height",
@@ -276,14 +238,9 @@ def test_only_the_current_question_of_ones_own_is_answered(engine: Engine) -> No
     assert mine == current(engine, token).public_id
     for public_id in later:  # one's own that come later, and all of the other's
         assert record_vote(engine, token, public_id, "left", **SENT).status == "refused"
-    answer_up_to(engine, token, "break")
-    after_break = later[9]
-    assert record_vote(engine, token, after_break, "left", **SENT).status == "refused"
-    take_break(engine, token)
-    assert record_vote(engine, token, after_break, "left", **SENT).status == "stored"
     assert standing(engine, other).practice_answered == 0
 
-    fresh = enrol(engine, "pairs", consent_version="1")
+    fresh = enrol(engine, "pairs")
     with read_session(engine) as session:
         first = session.scalars(select(Question).order_by(Question.participant_id.desc(), Question.position)).first()
         assert first is not None
@@ -362,7 +319,7 @@ def test_what_an_analysis_may_leave_out_is_stored_and_flagged(
         vote = session.scalars(select(Vote).join(Question).where(Question.public_id == public_id)).one()
     assert vote.flags == flags
     assert vote.device_pixel_ratio == (None if "device_pixel_ratio" in sent else 1.5)
-    assert study_summary(engine, "pairs").flagged == dict.fromkeys(flags, 1)
+    assert turnout(engine, "pairs").flagged == dict.fromkeys(flags, 1)
 
 
 # A study that closes
@@ -372,7 +329,7 @@ def test_a_closed_study_takes_no_more_answers_and_says_so_with_a_code(engine: En
     new, under_way, finished = (enrol_to_practice(engine) for _ in range(3))
     answer_up_to(engine, under_way, "questions")
     answer(engine, under_way)
-    answer_up_to(engine, finished, "comment")
+    answer_up_to(engine, finished, "done")
     public_id = current(engine, under_way).public_id
     stored = vote_count(engine)
     close_study(engine, "pairs")
@@ -383,7 +340,6 @@ def test_a_closed_study_takes_no_more_answers_and_says_so_with_a_code(engine: En
         assert now.completion_code is not None
     assert standing(engine, under_way).answered == 1
     assert vote_count(engine) == stored
-    record_comment(engine, finished, "Well")
     assert standing(engine, finished).stage == "done"
     assert withdraw(engine, standing(engine, under_way).completion_code or "")
 
@@ -394,16 +350,14 @@ def test_unknown_tokens_come_to_nothing(engine: Engine, token: str) -> None:
     assert progress(engine, token) is None
     assert own_score(engine, token) is None
     assert not withdraw(engine, token)
-    for change in (finish_instructions, take_break):
-        change(engine, token)
+    finish_instructions(engine, token)
     record_check(engine, token, {}, [])
-    record_comment(engine, token, "x")
     assert record_vote(engine, token, "x", "left", **SENT).status == "refused"
 
 
 @pytest.mark.parametrize("answers", [{"x": "y" * 5000}, {"x": float("nan")}, {"x": object()}, {"x": "\ud800"}])
 def test_a_check_that_cannot_be_stored_is_refused(engine: Engine, answers: dict[str, object]) -> None:
-    token = enrol(engine, "pairs", consent_version="1")
+    token = enrol(engine, "pairs")
     finish_instructions(engine, token)
     with pytest.raises((ValueError, TypeError)):
         record_check(engine, token, answers, [])

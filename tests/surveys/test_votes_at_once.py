@@ -11,9 +11,9 @@ from sqlalchemy import func, select
 from db.schema import Participant, Question, Study, Vote
 from db.store import open_database, read_session, write_session
 from db.surveys.study import close_study, create_study
-from db.surveys.votes import record_vote, take_break
+from db.surveys.votes import record_vote
 from tests.processes import StartPython, check_integrity, finish, hear_from, say_to
-from tests.survey_data import add_experiment
+from tests.survey_data import add_experiment, turnout
 from tests.surveys.test_votes import SENT, answer_up_to, current, enrol_to_practice, standing, vote_count
 
 pytestmark = pytest.mark.long
@@ -21,13 +21,12 @@ pytestmark = pytest.mark.long
 VOTE_AND_SAY_WHEN = """
 import sys
 from db.store import open_database
-from db.surveys.votes import progress, record_vote, take_break
+from db.surveys.votes import progress, record_vote
 engine = open_database(sys.argv[1])
 print("ready", flush=True)
 for line in sys.stdin:
     token = line.strip()
     while True:
-        take_break(engine, token)
         now = progress(engine, token)
         if now.next is None:
             break
@@ -61,7 +60,8 @@ def test_no_vote_slips_in_while_a_study_closes(database: str, start_python: Star
             if count:
                 break
             time.sleep(0.01)
-        summary = close_study(engine, name)
+        close_study(engine, name)
+        counted = turnout(engine, name).votes
         for voter in voters:
             hear_from(voter)
         with read_session(engine) as session:
@@ -71,7 +71,7 @@ def test_no_vote_slips_in_while_a_study_closes(database: str, start_python: Star
                 .join(Study, Study.id == Question.study_id)
                 .where(Study.name == name)
             ).all()
-        assert summary.votes == len(stored)  # those counted when it was closed, and no more
+        assert counted == len(stored)  # those counted when it was closed, and no more
     for voter in voters:
         finish(voter)
     engine.dispose()
@@ -124,7 +124,6 @@ def test_two_processes_racing_for_a_question_store_one_vote(database: str, start
         assert hear_from(tab) == "ready"
     winners = []
     for _ in range(12):
-        take_break(engine, token)
         question = current(engine, token)
         for tab, side in zip(tabs, ("left", "right"), strict=True):
             say_to(tab, json.dumps([token, question.public_id, side]))
@@ -150,7 +149,7 @@ def test_threads_enrolling_and_voting_at_once_lose_nothing(database: str) -> Non
 
     def take_part() -> None:
         try:
-            answer_up_to(engine, enrol_to_practice(engine, "cats"), "comment")
+            answer_up_to(engine, enrol_to_practice(engine, "cats"), "done")
         except BaseException as error:
             failed.append(error)
 
@@ -171,16 +170,13 @@ VOTE_ON_AND_ON = """
 import sys
 from db.store import open_database
 from db.surveys.enrolment import enrol
-from db.surveys.votes import finish_instructions, progress, record_check, record_vote, take_break
+from db.surveys.votes import finish_instructions, progress, record_check, record_vote
 engine = open_database(sys.argv[1])
-token = sys.argv[2] if len(sys.argv) > 2 else enrol(engine, "cats", consent_version="1")
+token = sys.argv[2] if len(sys.argv) > 2 else enrol(engine, "cats")
 print(token, flush=True)
 finish_instructions(engine, token)
 record_check(engine, token, {}, [])
-while (now := progress(engine, token)).stage != "comment":
-    if now.next is None:
-        take_break(engine, token)
-        continue
+while (now := progress(engine, token)).next is not None:
     result = record_vote(engine, token, now.next.public_id, "left", response_time_ms=1, exposure_measured_ms=None,
                          input="key", scale=1)
     print(now.next.public_id, result.status, flush=True)
