@@ -13,7 +13,7 @@ from sqlalchemy import Engine, func, select
 from db.schema import Participant, Protocol, Question, Vote
 from db.store import open_database, read_session
 from db.surveys.answers import load_answers
-from db.surveys.study import SurveyError, close_study, create_study, find_study
+from db.surveys.study import create_study, find_study
 from survey_app import simulate
 from survey_app.simulate import Observer, colourfulness, evidence
 from tests.survey_data import add_experiment, colourized, photographs, png, turnout
@@ -138,16 +138,6 @@ def test_an_unknown_study_is_named(database: Path, capsys: pytest.CaptureFixture
     said = capsys.readouterr().err
     assert "There is no study 'nope'" in said
     assert said.count("\n") == 1
-
-
-def test_a_closed_study_takes_no_simulated_participant_either(tmp_path: Path) -> None:
-    engine = open_database(tmp_path / "closed.sqlite")
-    add_experiment(engine, images=10, size=4)
-    create_study(engine, "cats", question_count=6, practice_count=0)
-    close_study(engine, "cats")
-    with pytest.raises(SurveyError, match="is closed"):
-        simulate.simulate(engine, "cats", 1, Observer(), 0)
-    engine.dispose()
 
 
 def test_participants_differ_in_sensitivity() -> None:

@@ -3,10 +3,7 @@
 import csv
 import io
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +24,6 @@ from survey_app import report, studies
 from tests.survey_data import add_experiment, answer_all, to_first_question
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.mark.parametrize(
-    ("count", "total", "low", "high"),
-    [(9, 26, 0.19, 0.54), (15, 26, 0.39, 0.75), (18, 26, 0.50, 0.84)],  # the poster's table
-)
-def test_wilson_intervals_of_the_poster(count: int, total: int, low: float, high: float) -> None:
-    share = wilson(count, total)
-    assert (share.low, share.high) == pytest.approx((low, high), abs=0.006)  # it gives whole per cent
 
 
 @pytest.mark.parametrize("total", [1, 2, 7, 40, 1000])
@@ -202,20 +190,6 @@ def test_without_an_experiment_the_commands_say_what_to_run(tmp_path: Path, caps
     for run, arguments in ((studies.main, ["create"]), (report.main, [])):
         assert run(["--database", path, *arguments]) == 2
         assert capsys.readouterr().err == "The database holds no experiment yet; run a sweep first (make sweep).\n"
-
-
-def test_the_command_runs_from_the_checkout_and_reads_the_environment(database: Path) -> None:
-    environment = {**os.environ, "HUEJURY_DATABASE": str(database)}
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "survey_app.studies", *arguments]
-        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
-
-    created = run("create", "--name", "cats")
-    assert (created.returncode, created.stderr) == (0, "")
-    refused = run("create", "--name", "cats")
-    assert refused.returncode == 2
-    assert refused.stderr == "There is a study 'cats' already, and a study never changes; choose another name.\n"
 
 
 def test_the_data_dictionary_explains_every_column_in_order() -> None:
