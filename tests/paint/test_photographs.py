@@ -202,13 +202,6 @@ def test_what_is_no_photograph_is_one_sentence(name: str) -> None:
     assert "\n" not in said
 
 
-def test_a_file_on_the_disk_may_be_missing_but_have_any_extension(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="There is no file"):
-        read_photograph(tmp_path / "none.png")
-    (tmp_path / "photograph.jpg").write_bytes(file_of(drawn(8, 40)))
-    assert np.array_equal(read_photograph(tmp_path / "photograph.jpg"), drawn(8, 40))
-
-
 @pytest.mark.parametrize(("suffix", "kind"), [(".jpg", "JPEG"), (".JPEG", "JPEG"), (".png", "PNG")])
 def test_a_photograph_is_written_as_its_name_says(suffix: str, kind: str) -> None:
     with Image.open(io.BytesIO(encode_photograph(drawn(150, 200), suffix))) as image:
