@@ -23,7 +23,7 @@ from sqlalchemy import Engine, select
 from db.errors import UserError, run_command
 from db.schema import Arm, Experiment, Study
 from db.store import DATABASE_HELP, default_database, naming_database, open_existing, read_session
-from db.surveys.answers import Answers, load_answers
+from db.surveys.answers import Answers, load_answers, load_earlier_answers
 from db.surveys.study import (
     EXPOSURE_MS,
     PLANNED_PARTICIPANTS,
@@ -37,7 +37,7 @@ from db.sweeps.trials import Contender
 from platform.arms.options import ArmOptions, as_configured, read_options
 from platform.tables.intervals import SIMULATED, range_text
 from survey_app.analysis.curve import Curve, curve_of, earlier_votes, incumbent, participants_for_width
-from survey_app.dashboard.rebalancing_view import best_table, how_sure_of_best
+from survey_app.analysis.tables import best_table, how_sure_of_best
 
 QUANTILES = (12.5, 37.5, 62.5, 87.5)  # of where the best λ is: proposed are the values there
 STEP = 0.05  # to which they are rounded
@@ -126,7 +126,7 @@ def _run(options: argparse.Namespace) -> int:
         study = find_study(session, options.study)
         experiment = session.get_one(Experiment, study.experiment_id)
         answers = load_answers(session, study, simulated=options.simulated)
-        before = earlier_votes(session, answers)
+        before = earlier_votes(answers, load_earlier_answers(session, answers))
         rows = select(Arm).where(Arm.experiment_id == study.experiment_id, Arm.baseline.is_(False))
         configured = {arm.name: read_options(arm.options) for arm in session.scalars(rows)}
         taken = set(session.scalars(select(Study.name)))

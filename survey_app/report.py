@@ -21,7 +21,7 @@ from db.surveys.study import find_study, studies_of
 from db.sweeps.trials import experiment_progress, newest_experiment
 from platform.tables import table
 from survey_app.dashboard import certainty_view, pictures_view, prediction_view, results_view, sweep_view
-from survey_app.dashboard.chosen import SIMULATED_VOTES, Chosen, describe_choice
+from survey_app.dashboard.choice import SIMULATED_VOTES, Choice, describe_choice
 from survey_app.dashboard.exhibits import Exhibit, Figure, svg
 
 EXAMPLES = """\
@@ -42,7 +42,6 @@ h1, h2, h3 { line-height: 1.2; } h2 { margin-top: 3rem; border-bottom: 2px solid
 figure { margin: 1.5rem 0; } figure svg { max-width: 100%; height: auto; }
 figcaption, .note { color: #555; font-size: .9rem; max-width: 50rem; }
 .finding { font-size: 1.25rem; max-width: 50rem; }
-.row { display: flex; flex-wrap: wrap; gap: 1.5rem; } .row > * { flex: 1 1 min(24rem, 100%); min-width: 0; }
 .simulated { background: #fff3cd; border: 1px solid #b58900; padding: .6rem 1rem; }
 nav a { margin-right: 1rem; }
 @media print {
@@ -68,32 +67,33 @@ def report_html(
     """
     with read_session(engine) as session:
         experiment = experiment or newest_experiment(session)
-        chosen = _chosen(engine, session, experiment, study, inclusion, simulated=simulated)
-        sections: dict[str, list[Exhibit]] = {"Results": [*results_view.exhibits(session, chosen)]}
-        if chosen.answers is not None and chosen.study is not None:
-            sections["Do scores predict people?"] = prediction_view.exhibits(session, chosen.answers.of(inclusion))
-            sections["How sure"] = certainty_view.exhibits(chosen.answers, chosen, chosen.study)
-        sections["Sweep"] = sweep_view.exhibits(session, chosen.experiment)
-        gallery = pictures_view.gallery_of(session, chosen)
-        sections["Pictures"] = pictures_view.exhibits(gallery, chosen.counted)
-        most_convincing = pictures_view.DISAGREE if gallery.asked is None else pictures_view.CONVINCING
-        finding = f'<p class="finding">{_inline(results_view.headline(chosen, gallery))}</p>'
-        sheets = {
-            "Results": finding + _gallery_html(session, gallery, pictures_view.TELLING, 1),
-            "Pictures": _gallery_html(session, gallery, most_convincing, 8),
-        }
+        choice = _choose(engine, session, experiment, study, inclusion, simulated=simulated)
+        gallery = pictures_view.gallery_of(session, choice)
+        strip, pictures = (
+            pictures_view.gallery_html(session, gallery, pictures_view.sort_rows(gallery, order)[:rows], order)
+            for order, rows in ((pictures_view.TELLING, 1), (pictures_view.orders_of(gallery)[1], 8))
+        )
+        finding = f'<p class="finding">{_inline(results_view.headline(choice, gallery))}</p>'
+        results = results_view.exhibits(session, choice)
+        sections = {"Results": finding + strip + _exhibits_html(results)}
+        if choice.answers is not None and choice.study is not None:
+            predictions = prediction_view.exhibits(session, choice.answers.of(inclusion))
+            sections["Do scores predict people?"] = _exhibits_html(predictions)
+            certainty = certainty_view.exhibits(choice.answers, choice, choice.study)
+            sections["How sure"] = _exhibits_html(certainty)
+        sections["Sweep"] = _exhibits_html(sweep_view.exhibits(session, choice.experiment))
+        sections["Pictures"] = pictures + _exhibits_html(pictures_view.class_tables(gallery))
     title = f"{experiment}: colourizations, scores and votes"
     links = "".join(f'<a href="#{_anchor(name)}">{html.escape(name)}</a>' for name in sections)
     body = "".join(
-        f'<section id="{_anchor(name)}"><h2>{html.escape(name)}</h2>{sheets.get(name, "")}'
-        f"{''.join(map(_exhibit_html, exhibits))}</section>"
-        for name, exhibits in sections.items()
+        f'<section id="{_anchor(name)}"><h2>{html.escape(name)}</h2>{inside}</section>'
+        for name, inside in sections.items()
     )
     simulated_note = f'<p class="simulated">{SIMULATED_VOTES}</p>' if simulated else ""
-    shown = "<br>".join(_inline(line) for line in describe_choice(chosen))
+    shown = "<br>".join(_inline(line) for line in describe_choice(choice))
     provenance = (
-        f"Experiment {experiment}, begun {chosen.experiment.created_at:%Y-%m-%d}, data fingerprint "
-        f"{chosen.experiment.dataset_fingerprint}. Written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
+        f"Experiment {experiment}, begun {choice.experiment.created_at:%Y-%m-%d}, data fingerprint "
+        f"{choice.experiment.dataset_fingerprint}. Written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
     )
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
@@ -103,13 +103,13 @@ def report_html(
     )
 
 
-def _chosen(
+def _choose(
     engine: Engine, session: Session, experiment: str, study: str | None, inclusion: Inclusion, *, simulated: bool
-) -> Chosen:
+) -> Choice:
     summary = experiment_progress(session, experiment)
     row = next(iter(studies_of(session, summary.id)), None) if study is None else find_study(session, study)
     if row is None:
-        return Chosen(engine, summary, None, simulated)
+        return Choice(engine, summary, None, simulated)
     if row.experiment_id != summary.id:
         raise UserError(f"The study {row.name!r} is not of experiment {experiment!r}; name its own experiment.")
     answers = hidden = None
@@ -117,27 +117,21 @@ def _chosen(
         answers = load_answers(session, row, simulated=simulated)
     except StudyBlinded as blinded:
         hidden = str(blinded)
-    return Chosen(engine, summary, row, simulated, inclusion, answers, hidden)
+    return Choice(engine, summary, row, simulated, inclusion, answers, hidden)
 
 
-def _gallery_html(session: Session, gallery: pictures_view.Gallery, order: str, count: int) -> str:
-    """The first rows of the gallery, if it has any."""
-    rows = pictures_view.sort_rows(session, gallery, order)[:count]
-    return pictures_view.still_gallery_html(session, gallery, rows, order) if rows else ""
+def _exhibits_html(exhibits: Sequence[Exhibit]) -> str:
+    return "".join(map(_exhibit_html, exhibits))
 
 
 def _exhibit_html(exhibit: Exhibit) -> str:
     if isinstance(exhibit, str):
-        return (
-            f"<p>{_inline(exhibit)}</p>" if not exhibit.startswith("#") else f"<h3>{_inline(exhibit.lstrip('# '))}</h3>"
-        )
-    if isinstance(exhibit, tuple):
-        return f'<div class="row">{"".join(map(_exhibit_html, exhibit))}</div>'
-    note = f'<p class="note">{html.escape(exhibit.note)}</p>' if exhibit.note else ""
+        return f"<p>{_inline(exhibit)}</p>"
+    note = html.escape(exhibit.note)
     if not isinstance(exhibit, Figure):
-        return f"<h3>{html.escape(exhibit.title)}</h3>{exhibit.html()}{note}"
+        return f'<h3>{html.escape(exhibit.title)}</h3>{exhibit.html()}<p class="note">{note}</p>'
     drawing = svg(exhibit).replace("<svg", f'<svg role="img" aria-label="{html.escape(exhibit.alternative)}"', 1)
-    return f"<figure>{drawing}<figcaption>{html.escape(exhibit.note)}</figcaption></figure>"
+    return f"<figure>{drawing}<figcaption>{note}</figcaption></figure>"
 
 
 def _inline(markdown: str) -> str:

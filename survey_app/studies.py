@@ -20,6 +20,7 @@ from db.errors import UserError, run_command
 from db.schema import Protocol, Study
 from db.store import DATABASE_HELP, default_database, open_existing, read_session
 from db.surveys.answers import ExclusionRule, load_answers
+from db.surveys.archive import export_study
 from db.surveys.study import (
     EXPOSURE_MS,
     ID_PARAMETER,
@@ -36,8 +37,7 @@ from db.surveys.study import (
 )
 from db.sweeps.trials import contenders, experiment_and_dataset, newest_experiment
 from platform.tables.table import Table
-from survey_app.analysis.archive import export_study
-from survey_app.analysis.inclusions import inclusions_table
+from survey_app.analysis.tables import inclusions_table
 
 EXAMPLES = """\
 examples:

@@ -217,8 +217,8 @@ CONTRAST = """() => {
       const text = [...element.childNodes].map((n) => (n.nodeType === 3 ? n.textContent : "")).join("").trim();
       const box = element.getBoundingClientRect();
       const seen = text && box.width > 1 && box.height > 1 && element.checkVisibility({ visibilityProperty: true });
-      // A slider's value stands above the thumb that it is in.
-      if (!seen || element.closest("style, script, [data-testid=stSliderThumbValue]")) continue;
+      // A slider's value stands above the thumb that it is in; what cannot be used need not stand out (WCAG 1.4.3).
+      if (!seen || element.closest("style, script, [data-testid=stSliderThumbValue], :disabled")) continue;
       const style = getComputedStyle(element);
       const below = background(element);
       const [a, b] = [light(over(style.color, below)), light(below)];

@@ -189,6 +189,25 @@ def load_answers(session: Session, study: Study, *, simulated: bool = False) -> 
     )
 
 
+def load_earlier_answers(session: Session, answers: Answers, inclusion: Inclusion = "all") -> list[Answers]:
+    """Of the studies of the same experiment before this one that asked in the same way, the first first, as far as
+    there are any that may be seen. answers: of those who are counted."""
+    study = session.scalars(select(Study).where(Study.name == answers.study)).one()
+    earlier = select(Study).where(
+        Study.experiment_id == study.experiment_id,
+        Study.id < study.id,
+        Study.protocol == study.protocol,
+        Study.exposure_ms.is_not_distinct_from(study.exposure_ms),
+    )
+    found = []
+    for one in session.scalars(earlier.order_by(Study.id)):
+        try:
+            found.append(load_answers(session, one, simulated=answers.simulated).of(inclusion))
+        except StudyBlinded:
+            continue
+    return [answers for answers in found if answers.participants]
+
+
 def read_votes(
     session: Session, study_id: int, rule: ExclusionRule, *, simulated: bool
 ) -> "tuple[pd.DataFrame, pd.DataFrame]":

@@ -15,12 +15,8 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 
-from db.schema import Study
-from db.surveys.answers import Answers, Inclusion, StudyBlinded, load_answers
-from db.surveys.study import find_study
+from db.surveys.answers import Answers
 from db.sweeps.trials import Contender
 from platform.arms.options import ArmOptions
 from platform.tables.intervals import Share, wilson
@@ -176,21 +172,9 @@ def votes_of(answers: Answers) -> Votes:
     return Votes(np.array([answers.contenders[place].rebalancing for place in places], dtype=float), picked, asked)
 
 
-def earlier_votes(session: Session, answers: Answers, inclusion: Inclusion = "all") -> list[Votes]:
-    """Of the studies of the same experiment before this one that asked in the same way about the same model, the first
-    first, as far as their answers may be seen. answers: of those who are counted."""
-    study = find_study(session, answers.study)
-    earlier = select(Study).where(Study.experiment_id == study.experiment_id, Study.id < study.id).order_by(Study.id)
-    found = []
-    for one in session.scalars(earlier):
-        try:
-            before = load_answers(session, one, simulated=answers.simulated).of(inclusion)
-        except StudyBlinded:
-            continue
-        asked_alike = (before.protocol, before.exposure_ms) == (answers.protocol, answers.exposure_ms)
-        if asked_alike and before.participants and _common_options(before) == _common_options(answers):
-            found.append(votes_of(before))
-    return found
+def earlier_votes(answers: Answers, earlier: Sequence[Answers]) -> list[Votes]:
+    """Of those earlier studies whose curve is of the same model, in their order. earlier: `load_earlier_answers`."""
+    return [votes_of(one) for one in earlier if _common_options(one) == _common_options(answers)]
 
 
 def _common_options(answers: Answers) -> ArmOptions | None:

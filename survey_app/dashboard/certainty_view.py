@@ -2,7 +2,6 @@
 
 from dataclasses import asdict
 
-import altair as alt
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -12,44 +11,30 @@ from db.surveys.answers import Answers
 from db.surveys.study import plan_for
 from platform.tables.intervals import Share, title_votes, wilson
 from platform.tables.table import Table
-from survey_app.analysis.inclusions import inclusions_table
 from survey_app.analysis.inference import bootstrap_shares, contrasts, planning
-from survey_app.dashboard.chosen import Chosen, choose
-from survey_app.dashboard.exhibits import COLOURS, Exhibit, Figure, interval_marks, mark_line, show_exhibits
+from survey_app.analysis.tables import inclusions_table
+from survey_app.dashboard.choice import Choice
+from survey_app.dashboard.exhibits import Exhibit, show_exhibits
 
 POWER = 0.8
-DIFFERENCES = {f"{points} points": points / 100 for points in (5, 10, 15, 20, 30)}
-DEFAULT_DIFFERENCE = "10 points"
-BLOCK = 5  # questions, in the curve of practice and fatigue
+DIFFERENCES = (0.05, 0.1, 0.2)  # of shares, that a study is planned for
 
 
-def show(chosen: Chosen) -> None:
+def show(choice: Choice) -> None:
     """Draw the view."""
-    if chosen.answers is None or chosen.study is None:
-        st.info(chosen.hidden or "Nobody has been asked yet: this view tells how sure the votes are.")
-        return
-    wanted = choose(
-        "Difference to be found", list(DIFFERENCES), key="difference", default=DEFAULT_DIFFERENCE, kind="buttons"
-    )
-    show_exhibits(exhibits(chosen.answers, chosen, chosen.study, difference=DIFFERENCES[wanted]))
+    if choice.answers is None or choice.study is None:
+        st.info(choice.hidden or "Nobody has been asked yet: this view tells how sure the votes are.")
+    else:
+        show_exhibits(exhibits(choice.answers, choice, choice.study))
 
 
-def exhibits(
-    answers: Answers, chosen: Chosen, study: Study, *, difference: float = DIFFERENCES[DEFAULT_DIFFERENCE]
-) -> list[Exhibit]:
-    """Contrasts, planning, all beside the attentive, and checks of the answers. difference: of shares, to be found."""
-    counted = answers.of(chosen.inclusion)
+def exhibits(answers: Answers, choice: Choice, study: Study) -> list[Exhibit]:
+    """Contrasts, planning, all beside the attentive, and checks of the answers."""
+    counted = answers.of(choice.inclusion)
     if not counted.participants:
         return ["No votes yet: the figures appear with the first answers."]
-    return [
-        *([_contrasts_table(counted)] if len(counted.contenders) > 1 else []),
-        _planning_table(counted, study, difference),
-        inclusions_table(answers),
-        "### Can the answers be trusted?",
-        _checks_table(answers),
-        _state_response_times(counted),
-        _positions_figure(counted, study),
-    ]
+    of_pairs = [_contrasts_table(counted), _planning_table(counted, study)] if len(counted.contenders) > 1 else []
+    return [*of_pairs, inclusions_table(answers), _checks_table(answers)]
 
 
 def _contrasts_table(counted: Answers) -> Table:
@@ -79,37 +64,40 @@ def _contrasts_table(counted: Answers) -> Table:
     )
 
 
-def _planning_table(counted: Answers, study: Study, difference: float) -> Table:
-    """How far the study is from finding a difference: participants, power, and how many it takes."""
+def _planning_table(counted: Answers, study: Study) -> Table:
+    """How far the study is from finding differences: power, and how many participants it takes, for one contrast and
+    for each of all."""
     pairs = len(counted.contenders) * (len(counted.contenders) - 1) // 2
-    comparisons = {"one contrast, chosen beforehand": 1} | ({"each of all contrasts": pairs} if pairs > 1 else {})
     rows = []
-    for name, count in comparisons.items():
-        plan = planning(
-            *counted.picked_and_asked(),
-            difference=difference,
-            questions_per_arm=plan_for(study, arms=len(counted.contenders)).questions_per_arm,
-            power=POWER,
-            alpha=0.05 / count,  # Bonferroni's, which Holm never falls short of
+    for difference in DIFFERENCES:
+        one, each = (
+            planning(
+                *counted.picked_and_asked(),
+                difference=difference,
+                questions_per_arm=plan_for(study, arms=len(counted.contenders)).questions_per_arm,
+                power=POWER,
+                alpha=0.05 / count,  # Bonferroni's, which Holm never falls short of
+            )
+            for count in (1, pairs)
         )
         rows.append(
             {
-                "to find": name,
-                "participants": plan.participants,
-                "planned": counted.planned_participants,
-                "needed": plan.participants_needed,
-                "power reached (%)": None if plan.power_reached is None else 100 * plan.power_reached,
-                "from": "assumed spread" if plan.assumed else "the answers' own spread",
+                "difference (points)": 100 * difference,
+                "needed, one contrast": one.participants_needed,
+                "power so far (%)": None if one.power_reached is None else 100 * one.power_reached,
+                "needed, all contrasts": each.participants_needed,
             }
         )
+    spread = "an assumed spread" if one.assumed else "the answers' own spread"
+    frame = pd.DataFrame(rows).astype(float)
     return Table(
         name="planning",
-        title=title_votes(f"Can it find a difference of {100 * difference:.0f} points?", simulated=counted.simulated),
-        frame=pd.DataFrame(rows).astype({"needed": float, "power reached (%)": float}),
-        formats={"needed": ".0f", "power reached (%)": ".1f"},
-        note=f"Needed: participants that a difference of {100 * difference:.0f} percentage points takes, to be found "
-        f"with {100 * POWER:.0f} % power at p < 0.05 (paired t-test over participants; for all contrasts p < 0.05 over "
-        "their number). Power reached: for that difference, were it real, with the participants so far.",
+        title=title_votes("How many participants does it take?", simulated=counted.simulated),
+        frame=frame,
+        formats=dict.fromkeys(frame.columns, ".0f"),
+        note=f"To find such a difference between two models, were it real, with {100 * POWER:.0f} % power at p < 0.05: "
+        "one contrast that was chosen beforehand, or each of all (p < 0.05 over their number); paired t-test over "
+        f"participants, from {spread}. So far: {counted.participants} of {counted.planned_participants} planned.",
     )
 
 
@@ -126,15 +114,15 @@ def _checks_table(answers: Answers) -> Table:
         rows.append(("answers that took the left picture", share, "50 %: photographs stand left as often as right"))
     else:
         share = wilson(photographs.count, photographs.total)
-        expected = "what the models' shares are to be compared with"
-        rows.append(("photographs taken for photographs", share, expected))
+        rows.append(("photographs taken for photographs", share, "what the models' shares are to be compared with"))
     hidden = wilson(int(main["hidden"].sum()), len(main))
     rows.append(("answers to pictures shown out of sight", hidden, "0 %: the page was hidden meanwhile"))
     attentive = wilson(int(answers.people["attentive"].sum()), answers.participants)
     rows.append(("attentive participants", attentive, "the exclusion rule leaves the others out"))
+    seconds = main["response_time_ms"].quantile([0.25, 0.5, 0.75]) / 1000
     return Table(
         name="checks",
-        title=title_votes("Attention and sides", simulated=answers.simulated),
+        title=title_votes("Can the answers be trusted?", simulated=answers.simulated),
         frame=pd.DataFrame([{"check": name, **asdict(share), "expected": expected} for name, share, expected in rows]),
         shown=pd.DataFrame(
             [
@@ -142,57 +130,6 @@ def _checks_table(answers: Answers) -> Table:
                 for name, share, expected in rows
             ]
         ),
-        note="Of all who answered, whoever is counted above. Sides: by participant (bootstrap); else Wilson.",
-    )
-
-
-def _state_response_times(counted: Answers) -> str:
-    """How long right and wrong answers took."""
-    main = counted.votes[counted.votes["phase"] == "main"]
-    parts = []
-    for words, right in (("right", True), ("wrong", False)):
-        seconds = main.loc[main["correct"] == right, "response_time_ms"] / 1000
-        if len(seconds):
-            low, median, high = seconds.quantile([0.25, 0.5, 0.75])
-            parts.append(
-                f"median of {len(seconds):,} {words} answers {median:.2g} s (quartiles {low:.2g}–{high:.2g} s)"
-            )
-    return f"**Response times**: {'; '.join(parts) or 'no main answers yet'}."
-
-
-def _positions_figure(counted: Answers, study: Study) -> Figure:
-    """Share of right answers along the survey: practice one by one, then in blocks; without sentinels."""
-    votes = counted.votes[counted.votes["kind"] != "sentinel"]
-    practice = study.practice_count
-    block = (votes["position"] - 1).where(votes["phase"] == "practice", (votes["position"] - 1 - practice) // BLOCK)
-    rows = [
-        {
-            "question": positions.mean(),
-            "questions": f"{positions.min()} to {positions.max()}",
-            "phase": phase,
-            **asdict(wilson(int(group["correct"].sum()), len(group))),
-        }
-        for (phase, _), group in votes.groupby(["phase", block])
-        for positions in [group["position"]]
-    ]
-    columns = ["question", "questions", "phase", "count", "total", "share", "low", "high"]
-    data = pd.DataFrame(rows, columns=columns).sort_values("question")
-    base = alt.Chart(data).encode(
-        x=alt.X("question:Q", title="question, in order"),
-        color=alt.Color("phase:N", scale=alt.Scale(domain=["main", "practice"], range=list(COLOURS[:2]))),
-    )
-    tooltip = ["questions:N", "phase:N", "count:Q", "total:Q", alt.Tooltip("share:Q", format=".1%")]
-    main = 100 * data.loc[data["phase"] == "main", "share"]
-    ends = f"{main.iloc[0]:.0f} % right in the first main block, {main.iloc[-1]:.0f} % in the last" if len(main) else ""
-    return Figure(
-        name="right-answers-by-position",
-        title=title_votes("Practice and fatigue", simulated=counted.simulated),
-        alternative=f"Share of right answers along the survey: {ends or 'no main answers'}.",
-        chart=alt.layer(
-            *mark_line(0.5, "y"),
-            base.mark_line().encode(y="share:Q"),
-            *interval_marks(base, "y", "right answers", tooltip=tooltip),
-        ).properties(height=360),
-        data=data,
-        note=f"95 % Wilson; main questions in blocks of {BLOCK}, without sentinels. Dashed: 50 %, guessing.",
+        note="Of all who answered, whoever is counted above. Sides: by participant (bootstrap); else Wilson. Half of "
+        f"all answers took between {seconds[0.25]:.2g} and {seconds[0.75]:.2g} s, the median {seconds[0.5]:.2g} s.",
     )

@@ -4,7 +4,6 @@ A view returns its exhibits; the page draws them with Streamlit, the report as H
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ import pandas as pd
 import streamlit as st
 import vl_convert
 
+from platform.color.scores import SCORES
 from platform.tables.intervals import SIMULATED
 from platform.tables.table import CSS, Table
 
@@ -36,8 +36,8 @@ class Figure:
     data: pd.DataFrame  # what it shows, to be taken away
 
 
-Exhibit = Figure | Table | str | tuple[Figure, ...]
-"""A str is a paragraph of Markdown; a tuple of figures stands side by side, where there is room."""
+Exhibit = Figure | Table | str
+"""A str is a paragraph of Markdown."""
 
 
 def arm_scale(arms: Sequence[str], shown: Iterable[str] | None = None) -> dict[str, Any]:
@@ -53,41 +53,14 @@ def arm_scale(arms: Sequence[str], shown: Iterable[str] | None = None) -> dict[s
     }
 
 
-def interval_marks(base: alt.Chart, along: str, title: str, highest: float = 1.0, **of_points: Any) -> list[alt.Chart]:
-    """Shares with their intervals along "x" or "y", up to `highest`, of the columns share, low and high. of_points:
-    further encodings of the points."""
-    # Encodings are objects wherever there are many: of texts Altair guesses types, which takes longer than all else.
-    start, end = (alt.X, alt.X2) if along == "x" else (alt.Y, alt.Y2)
-    axis = start("low:Q", title=title, scale=alt.Scale(domain=[0, highest]), axis=alt.Axis(format="%", tickCount=5))
-    return [
-        base.mark_rule(strokeWidth=2).encode(axis, end("high:Q")),
-        base.mark_point(filled=True, size=70, opacity=1).encode(start("share:Q"), **of_points),
-    ]
-
-
-def mark_line(mark: float | None, axis: str) -> list[alt.Chart]:
-    """A line across a figure at the share of a picture that nobody can tell from a photograph, on "x" or "y"; none
-    where it is not known."""
-    if mark is None:
-        return []
-    line = alt.Chart(pd.DataFrame({"mark": [mark]})).mark_rule(color=NEUTRAL, strokeDash=[2, 2])
-    return [line.encode(alt.X("mark:Q") if axis == "x" else alt.Y("mark:Q"))]
-
-
-def mark_note(mark: float | None, protocol: str) -> str:
-    """What that line is, as a sentence."""
-    if mark is None:
-        return ""
-    where = "nobody can tell" if protocol == "pair" else "the photographs' own share, where nobody can tell"
-    return f"Dashed: {100 * mark:.0f} %, {where}."
-
-
-def file_stem(name: str, title: str) -> str:
-    """The name of an exhibit's files, without ending; it says where nobody voted, as a CSV file has no title to."""
-    return name + ("-simulated" if title.endswith(f"({SIMULATED})") else "")
-
-
 # On the page
+
+
+def choose_score(names: Sequence[str], label: str, *, key: str) -> str:
+    """Draw a choice among scores, by their names, and return the chosen one's."""
+    return st.selectbox(
+        label, names, format_func=lambda name: SCORES[name].heading, key=key, bind="query-params"
+    )  # fmt: skip
 
 
 def show_exhibits(exhibits: Sequence[Exhibit]) -> None:
@@ -95,24 +68,18 @@ def show_exhibits(exhibits: Sequence[Exhibit]) -> None:
     for exhibit in exhibits:
         if isinstance(exhibit, str):
             st.markdown(exhibit)
-        elif isinstance(exhibit, tuple):
-            for column, figure in zip(st.columns(len(exhibit)), exhibit, strict=True):
-                with column:
-                    _show_figure(figure)
-        elif isinstance(exhibit, Figure):
-            _show_figure(exhibit)
+            continue
+        with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+            st.markdown(f"#### {exhibit.title}", width="content")
+            menu = st.popover("Save", key=f"save {exhibit.name}", type="tertiary")
+        for label, ending, write in ways_to_save(exhibit):
+            save(label, write, file_stem(exhibit) + ending, exhibit.name, menu=menu)
+        if isinstance(exhibit, Figure):
+            _show_chart(exhibit)
         else:
-            _show_table(exhibit)
-
-
-def _show_figure(figure: Figure) -> None:
-    stem = file_stem(figure.name, figure.title)
-    with draw_heading(figure.title, figure.name):
-        save("SVG", lambda: svg(figure), f"{stem}.svg", figure.name)
-        save("PNG", lambda: png(svg(figure)), f"{stem}.png", figure.name)
-        save("Data as CSV", lambda: figure.data.to_csv(index=False), f"{stem}.csv", figure.name)
-    _show_chart(figure)
-    st.caption(figure.note)
+            st.html(f"<style>{CSS}</style>{exhibit.html()}")
+        if exhibit.note:
+            st.caption(exhibit.note)
 
 
 def _show_chart(figure: Figure) -> None:
@@ -127,32 +94,31 @@ def _show_chart(figure: Figure) -> None:
             st.altair_chart(_legible(whole), width=PANEL_WIDTH, alt=alternative)
 
 
-def _show_table(table: Table) -> None:
-    stem = file_stem(table.name, table.title)
-    with draw_heading(table.title, table.name):
-        save("CSV, all digits", table.csv, f"{stem}.csv", table.name)
-        save("LaTeX", table.latex, f"{stem}.tex", table.name)
-    st.html(f"<style>{CSS}</style>{table.html()}")
-    if table.note:
-        st.caption(table.note)
-
-
-def save(label: str, write: Callable[[], str | bytes], file: str, name: str) -> None:
+def save(label: str, write: Callable[[], str | bytes], file: str, name: str, *, menu: Any = st) -> None:
     """A button that saves what `write` gives: it is made when it is asked for, not before.
 
     Every run of the script gives a button's file another name, and the old one is forgotten: so a click starts no run.
     """
-    st.download_button(label, write, file, on_click="ignore", key=f"save {label} {name}")
-
-
-def draw_heading(title: str, name: str) -> AbstractContextManager[object]:
-    """Draw a title, and beside it the menu to save what stands below; returns the menu, to be filled."""
-    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
-        st.markdown(f"#### {title}", width="content")
-        return st.popover("Save", key=f"save {name}", type="tertiary")
+    menu.download_button(label, write, file, on_click="ignore", key=f"save {label} {name}")
 
 
 # As files
+
+
+def ways_to_save(exhibit: Figure | Table) -> list[tuple[str, str, Callable[[], str | bytes]]]:
+    """What it can be saved as: what that is called, how the file's name ends, and what writes it."""
+    if isinstance(exhibit, Table):
+        return [("CSV, all digits", ".csv", exhibit.csv), ("LaTeX", ".tex", exhibit.latex)]
+    return [
+        ("SVG", ".svg", lambda: svg(exhibit)),
+        ("PNG", ".png", lambda: png(svg(exhibit))),
+        ("Data as CSV", ".csv", lambda: exhibit.data.to_csv(index=False)),
+    ]
+
+
+def file_stem(exhibit: Figure | Table) -> str:
+    """The name of its files, without ending; it says where nobody voted, as a CSV file has no title to."""
+    return exhibit.name + ("-simulated" if exhibit.title.endswith(f"({SIMULATED})") else "")
 
 
 def svg(figure: Figure) -> str:

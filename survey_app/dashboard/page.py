@@ -1,6 +1,6 @@
 """The dashboard's page: who may see it, which experiment and study it shows, and its views.
 
-What is chosen stands in the link. Every view is a function of Chosen, in a module of its own.
+Every view is a function of a Choice, in a module of its own.
 """
 
 import hmac
@@ -12,8 +12,8 @@ import streamlit as st
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
+from streamlit.delta_generator import DeltaGenerator
 
-from db.schema import Study
 from db.store import StoreError, read_session
 from db.surveys.answers import Answers, Inclusion, StudyBlinded, answers_version, load_answers
 from db.surveys.study import count_turnout, find_study, studies_of
@@ -27,14 +27,13 @@ from survey_app.dashboard import (
     results_view,
     sweep_view,
 )
-from survey_app.dashboard.chosen import SIMULATED_VOTES, Chosen, choose, describe_choice
+from survey_app.dashboard.choice import SIMULATED_VOTES, Choice, describe_choice, follow
 from survey_app.database import database
 from survey_app.settings import TOKEN_PARAMETER, TOKEN_VARIABLE
 
 PEOPLE = "people"
-NO_STUDY = "none yet"
 INCLUSIONS: dict[str, Inclusion] = {"all who answered": "all", "the attentive": "attentive"}
-VIEWS: dict[str, Callable[[Chosen], None]] = {
+VIEWS: dict[str, Callable[[Choice], None]] = {
     "Results": results_view.show,
     "Do scores predict people?": prediction_view.show,
     "How sure": certainty_view.show,
@@ -42,18 +41,13 @@ VIEWS: dict[str, Callable[[Chosen], None]] = {
     "Pictures": pictures_view.show,
     "Your photograph": photograph_view.show,
 }
-
-FOLLOWING_VOTES = ("Results", "Do scores predict people?", "How sure")  # not Pictures: they would close under readers
+WITH_NEW_VOTES = ("Results", "Do scores predict people?", "How sure")  # drawn anew when there are more
 REFRESH_S = 10
-
 WHERE_IT_IS = (
     "This dashboard opens at its whole address, which ends in a token. The command that serves it, `make survey` or "
     "`python -m survey_app.serve`, printed that address when it started: copy it from there, or ask whoever started it."
 )
-
-logger = logging.getLogger("huejury.dashboard")
-
-
+# Streamlit's own header, empty here, and its own colours where they have too little contrast.
 STYLE = """<style>
 [data-testid="stHeader"] { display: none; }
 [data-testid="stMainBlockContainer"] { padding-top: 1.5rem; }
@@ -62,6 +56,8 @@ STYLE = """<style>
 [data-testid="stButtonGroup"] [role="radio"][aria-checked="true"] { color: inherit !important; font-weight: 600; }
 </style>"""
 
+logger = logging.getLogger("huejury.dashboard")
+
 
 def dashboard_page() -> None:
     """Draw the dashboard, for whoever may see it."""
@@ -69,15 +65,18 @@ def dashboard_page() -> None:
     if not reader_may_see():
         return
     try:
-        chosen = _choose(database())
-        if chosen is not None:
-            if chosen.simulated:
+        choice = _choose(database())
+        if choice is not None:
+            if choice.simulated:
                 st.warning(SIMULATED_VOTES, icon="🤖")
-            st.markdown("  \n".join(describe_choice(chosen)))
-            view = choose("View", list(VIEWS), key="view", kind="buttons", hide_label=True)
-            VIEWS[view](chosen)
-            if view in FOLLOWING_VOTES and chosen.study and chosen.study.status == "open":
-                _follow_votes(chosen, chosen.study)
+            st.markdown("  \n".join(describe_choice(choice)))
+            view = st.segmented_control(
+                *("View", list(VIEWS)), default="Results", required=True, key="view", bind="query-params",
+                label_visibility="collapsed",
+            )  # fmt: skip
+            VIEWS[view](choice)
+            if view in WITH_NEW_VOTES:
+                _follow_votes(choice)
     except StoreError as error:
         st.error(str(error))
     except SQLAlchemyError:
@@ -103,7 +102,7 @@ def reader_may_see() -> bool:
     return False
 
 
-def _choose(engine: Engine) -> Chosen | None:
+def _choose(engine: Engine) -> Choice | None:
     """Experiment, study and whose votes, at the top of the page; None, with a word what to do, if there is no sweep."""
     with read_session(engine) as session:
         experiments = {summary.name: summary for summary in list_experiments(session)}
@@ -112,31 +111,44 @@ def _choose(engine: Engine) -> Chosen | None:
         st.write("There is no sweep yet. Run one from the checkout, then reload this page:")
         st.code("python -m platform.sweep tune_configs/quick.yaml", language="bash")
         return None
-    columns = st.columns(4)
-    with columns[0]:
-        experiment = experiments[choose("Experiment", list(experiments), key="experiment")]
+    of_experiment, of_study, of_votes, of_inclusion = st.columns(4)
+    experiment = experiments[_choose_name(of_experiment, "Experiment", list(experiments), key="experiment")]
     with read_session(engine) as session:
         studies = [study.name for study in studies_of(session, experiment.id)]
-    with columns[1]:
-        name = choose("Study", studies or [NO_STUDY], key="study")
     if not studies:
-        return Chosen(engine, experiment, None, simulated=False)
+        return Choice(engine, experiment, None, simulated=False)
+    name = _choose_name(of_study, "Study", studies, key="study")
     with read_session(engine) as session:
         study = find_study(session, name)
         turnout = count_turnout(session, study)
-    with columns[2]:
-        # Where nobody answered but simulated participants did, that is what there is to see; it is said below.
-        default = SIMULATED if turnout.simulated and not turnout.participants else PEOPLE
-        whose = choose("Votes of", [PEOPLE, SIMULATED] if turnout.simulated else [PEOPLE], key="votes", default=default)
-    with columns[3]:
-        inclusion = INCLUSIONS[choose("Counted", list(INCLUSIONS), key="counted")]
-    try:
-        with read_session(engine) as session:
-            version = answers_version(session, study, simulated=whose == SIMULATED)
-            answers, hidden = _load_answers(session, study.name, whose == SIMULATED, version), None
-    except StudyBlinded as blinded:
-        answers, hidden = None, str(blinded)
-    return Chosen(engine, experiment, study, whose == SIMULATED, inclusion, answers, hidden, version)
+    # Where nobody answered but simulated participants did, that is what there is to see; it is said below.
+    only_simulated = bool(turnout.simulated and not turnout.participants)
+    voters = [PEOPLE, SIMULATED] if turnout.simulated else [PEOPLE]
+    whose = of_votes.selectbox("Votes of", voters, int(only_simulated), key="votes", bind="query-params")
+    counted = of_inclusion.selectbox("Counted", list(INCLUSIONS), key="counted", bind="query-params")
+    simulated = whose == SIMULATED
+    answers = hidden = None
+    with read_session(engine) as session:
+        version = _version(session, name, simulated=simulated)
+        try:
+            answers = _load_answers(session, name, simulated, version)
+        except StudyBlinded as blinded:
+            hidden = str(blinded)
+    return Choice(engine, experiment, study, simulated, INCLUSIONS[counted], answers, hidden, version)
+
+
+def _choose_name(place: DeltaGenerator, label: str, names: list[str], *, key: str) -> str:
+    """Draw a choice among names, the newest first. The link has it also where it is the first, which tomorrow another
+    may be; Streamlit's own binding leaves that out."""
+    asked = st.query_params.get(key)
+    chosen = place.selectbox(label, names, names.index(asked) if asked in names else 0, key=key)
+    if chosen != asked:
+        st.query_params[key] = chosen
+    return chosen
+
+
+def _version(session: Session, study: str, *, simulated: bool) -> tuple[object, ...]:
+    return answers_version(session, find_study(session, study), simulated=simulated)
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)
@@ -145,17 +157,9 @@ def _load_answers(_session: Session, study: str, simulated: bool, version: tuple
     return load_answers(_session, find_study(_session, study), simulated=simulated)
 
 
-def _follow_votes(chosen: Chosen, study: Study) -> None:
-    """While people answer, draw the page anew when there are more votes. Asking costs the database milliseconds."""
-
-    @st.fragment(run_every=REFRESH_S)
-    def live() -> None:
-        try:
-            with read_session(chosen.engine) as session:
-                now = answers_version(session, find_study(session, study.name), simulated=chosen.simulated)
-        except SQLAlchemyError:
-            return  # what is drawn stays; it is asked for again
-        if now != chosen.version:
-            st.rerun()
-
-    live()
+def _follow_votes(choice: Choice) -> None:
+    """While people answer. Asking costs the database milliseconds."""
+    study = choice.study
+    if study is not None and study.status == "open":
+        name, simulated = study.name, choice.simulated
+        follow(choice, REFRESH_S, lambda session: _version(session, name, simulated=simulated) != choice.version)

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -40,7 +39,7 @@ from platform.paint.photographs import (
     read_photograph,
     reduce_lightness,
 )
-from survey_app.dashboard.chosen import Chosen, choose
+from survey_app.dashboard.choice import Choice
 from survey_app.dashboard.exhibits import save
 
 MOST_BYTES = 30_000_000
@@ -78,7 +77,7 @@ class Opened:
     outputs: tuple[int, Outputs] | None = None  # of the trial that settings are tried on, by its id
 
 
-def show(chosen: Chosen) -> None:
+def show(choice: Choice) -> None:
     """Draw the page: choose a photograph, see every model's picture of it, try settings on one of them."""
     st.caption(
         f"Any photograph, in colour or grey, up to {MOST_BYTES / 1e6:.0f} MB and {MOST_PIXELS / 1e6:.0f} megapixels. "
@@ -89,11 +88,12 @@ def show(chosen: Chosen) -> None:
         opened = choose_photograph()
         if opened is None:
             return
-        with read_session(chosen.engine) as session:
-            models = color_by_all(session, opened, best_contenders(arm_results(session, chosen.experiment.name)))
+        with read_session(choice.engine) as session:
+            models = color_by_all(session, opened, best_contenders(arm_results(session, choice.experiment.name)))
         if models:
             show_all(opened, models)
-            arm = choose("Model", list(models), key="model", default=find_best_classifier(models))
+            best = list(models).index(find_best_classifier(models))
+            arm = st.selectbox("Model", list(models), best, key="model", bind="query-params")
             try_settings(opened, models[arm])
     except UserError as error:
         st.error(str(error))
@@ -186,20 +186,19 @@ def paint_preview(opened: Opened, outputs: Outputs, reading: Reading) -> bytes:
 
 def show_all(opened: Opened, models: dict[str, LoadedModel]) -> None:
     """Draw the photograph, where it has colours, and what every model makes of it, side by side."""
-    pictures = {arm: opened.pictures[model.contender.trial.trial_id] for arm, model in models.items()}
-    alternatives = [f"{opened.name}, coloured by {arm}" for arm in pictures]
     with st.container(horizontal=True):
         if np.ptp(opened.preview.astype(np.int16), axis=-1).max() > 2:  # else it is grey
             st.image(opened.preview, "photograph", width=STRIP_PX, alt=f"{opened.name}, the photograph")
-        for (arm, picture), alternative in zip(pictures.items(), alternatives, strict=True):
-            st.image(picture, arm, width=STRIP_PX, alt=alternative)
+        for arm, model in models.items():
+            picture = opened.pictures[model.contender.trial.trial_id]
+            st.image(picture, arm, width=STRIP_PX, alt=f"{opened.name}, coloured by {arm}")
 
 
 def find_best_classifier(models: dict[str, LoadedModel]) -> str:
     """The arm with the least colour error among those that have settings to try; without any, among all."""
     classifiers = [arm for arm, model in models.items() if model.task.reread is not None]
-    scores = {arm: model.contender.trial.scores.get("validation", {}) for arm, model in models.items()}
-    return min(classifiers or models, key=lambda arm: scores[arm].get("delta_e_2000", math.inf))
+    errors = {arm: model.contender.trial.score("delta_e_2000") for arm, model in models.items()}
+    return min(classifiers or models, key=lambda arm: math.inf if (error := errors[arm]) is None else error)
 
 
 @st.fragment
@@ -225,11 +224,13 @@ def try_settings(opened: Opened, model: LoadedModel) -> None:
             opened.outputs = trial_id, predict_outputs(opened.small, model.task, model.network)
         outputs = opened.outputs[1]
         picture = paint_preview(opened, outputs, reading)
-    # The buttons come first, so that whoever sees the picture also holds its file's name: see `save`.
+    # The button comes first, so that whoever sees the picture also holds its file's name: see `save`.
+    suffix = ".png" if opened.name.lower().endswith(".png") else ".jpg"
     with settings:
-        for kind, suffix in (("PNG", ".png"), ("JPEG", ".jpg")):
-            write = partial(color_whole, opened, outputs, reading, suffix)
-            save(f"Download as {kind}", write, f"{Path(opened.name).stem}-coloured{suffix}", str(trial_id))
+        save(
+            "Download", lambda: color_whole(opened, outputs, reading, suffix),
+            f"{Path(opened.name).stem}-coloured{suffix}", str(trial_id),
+        )  # fmt: skip
     before, after = pictures.columns(2)
     before.image(paint_grey(opened.preview), "what the model sees", width="stretch", alt=f"{opened.name}, in grey")
     after.image(picture, f"coloured by {arm}", width="stretch", alt=f"{opened.name}, coloured by {arm} as set")

@@ -1,23 +1,18 @@
 """Picked as real over λ: the arms' own shares, the curve through those that differ in λ alone, and where it peaks."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import altair as alt
 import pandas as pd
 
 from db.surveys.answers import Answers
-from platform.tables.intervals import title_votes, wilson
-from platform.tables.table import Table
-from survey_app.analysis.curve import Curve, Votes, confirmed_share, curve_of
-from survey_app.dashboard.exhibits import NEUTRAL, Exhibit, Figure, mark_note
-from survey_app.dashboard.prediction_view import votes_against
+from platform.tables.intervals import title_votes
+from survey_app.analysis.curve import Curve, Votes, curve_of
+from survey_app.analysis.tables import best_table
+from survey_app.dashboard.exhibits import NEUTRAL, Exhibit, Figure
+from survey_app.dashboard.prediction_view import describe_mark, votes_against, votes_by_model
 
 CURVE = "curve"  # what its rows are called among those of the models
-OPTIMISTIC = (
-    "The best of several looks better than it is: only another study, of it and of what it is to beat, tells by how "
-    "much."
-)
 
 
 def exhibits(answers: Answers, before: Sequence[Votes] = ()) -> list[Exhibit]:
@@ -30,25 +25,10 @@ def exhibits(answers: Answers, before: Sequence[Votes] = ()) -> list[Exhibit]:
     return [_curve_figure(answers, places, curve), best_table(answers, before, places, curve)]
 
 
-def how_sure_of_best(answers: Answers, before: Sequence[Votes]) -> str:
-    """The best of several is overestimated, until it was asked about again."""
-    again = confirmed_share(answers, before)
-    if again is None:
-        return OPTIMISTIC
-    return (
-        f"The best was the best of earlier studies, too, and was asked about again: {again.percent} ({again.range}) by "
-        f"study {answers.study!r} alone, which nobody chose for its luck."
-    )
-
-
 def _curve_figure(answers: Answers, places: list[int], curve: Curve) -> Figure:
-    points = pd.DataFrame(
-        [
-            {"model": contender.arm, "λ": contender.rebalancing, **asdict(wilson(count.count, count.total))}
-            for contender, count in zip(answers.contenders, answers.picked_as_real(), strict=True)
-            if count.total
-        ]
-    ).astype({"λ": float})
+    points = votes_by_model(answers)
+    points.insert(1, "λ", pd.Series([contender.rebalancing for contender in answers.contenders], dtype=float))
+    points = points[points["total"] > 0]
     shown, without = points.dropna(subset=["λ"]).sort_values("λ"), points[points["λ"].isna()]
     low, middle, high = curve.interval()
     band = pd.DataFrame({"model": CURVE, "λ": curve.at, "share": middle, "low": low, "high": high})
@@ -68,13 +48,8 @@ def _curve_figure(answers: Answers, places: list[int], curve: Curve) -> Figure:
         for _, row in shown.iterrows()
     )
     others = f" In more than λ differs {', '.join(beside)}, beside the curve." if beside else ""
-    twice = {
-        contender.arm: f"{contender.arm} ({contender.trial.decoding})"
-        for contender in answers.contenders
-        if contender.rebalancing is None and contender.options.tilt != 1
-    }
-    dashed = ", ".join(twice.get(model, model) for model in without["model"])
-    others += f" Long dashes: {dashed}, without λ{' or with two' if twice else ''}." if dashed else ""
+    if len(without):
+        others += f" Long dashes, without one λ: {', '.join(without['model'])}."
     return Figure(
         name="votes-by-rebalancing",
         title=title_votes("Votes against λ", simulated=answers.simulated),
@@ -82,32 +57,5 @@ def _curve_figure(answers: Answers, places: list[int], curve: Curve) -> Figure:
         chart=votes_against(x, shown, answers, lines),
         data=pd.concat([points, band], ignore_index=True),
         note=f"Points: 95 % Wilson. The curve, a Gaussian process with its 95 % band, through {', '.join(joined)}, "
-        f"which differ in λ alone.{others} {mark_note(answers.mark, answers.protocol)}",
-    )
-
-
-def best_table(answers: Answers, before: Sequence[Votes], places: list[int], curve: Curve) -> Table:
-    """What the curve says of the arms that it joins."""
-    values = curve.asked_at
-    low, middle, high = 100 * curve.interval()[:, curve.places(values)]
-    frame = pd.DataFrame(
-        {
-            "model": [answers.contenders[place].arm for place in places],
-            "λ": values,
-            "by the curve (%)": middle,
-            "95 % from": low,
-            "95 % to": high,
-            "best of these (%)": 100 * curve.probability_best(values),
-        }
-    )
-    pooled = "Answers of earlier studies are of the same curve, but for its level. " if before else ""
-    return Table(
-        name="best-of-rebalancings",
-        title=title_votes("Which λ is best?", simulated=answers.simulated),
-        frame=frame,
-        formats={"λ": "g"}
-        | dict.fromkeys(["by the curve (%)", "95 % from", "95 % to"], ".1f")
-        | {"best of these (%)": ".0f"},
-        note="The curve's share picked as real, to which neighbours in λ contribute, and the probability that each is "
-        f"the best of these. {pooled}{how_sure_of_best(answers, before)}",
+        f"which differ in λ alone.{others} {describe_mark(answers)}",
     )

@@ -16,7 +16,7 @@ from db.sweeps.trials import UnknownExperimentError, list_experiments
 from platform.tables.outcome import results_tables
 from platform.tables.table import Table
 from survey_app.dashboard import certainty_view
-from survey_app.dashboard.chosen import Chosen
+from survey_app.dashboard.choice import Choice
 from survey_app.simulate import Observer, simulate
 from tests.survey_data import ARMS, add_experiment, answer_all
 from tests.test_docs import BLOCK, text_of
@@ -68,10 +68,10 @@ def test_the_analysis_finds_what_the_dashboard_shows(
         assert shares[column].tolist() == table[heading].tolist()
     assert (100 * best["bin_accuracy"]).tolist() == table["bin accuracy, validation (%)"].tolist()
 
-    chosen = Chosen(engine, experiment, study, simulated=True, answers=answers)
+    choice = Choice(engine, experiment, study, simulated=True, answers=answers)
     (differences,) = [
         each
-        for each in certainty_view.exhibits(answers, chosen, study)
+        for each in certainty_view.exhibits(answers, choice, study)
         if isinstance(each, Table) and each.name == "contrasts"
     ]
     shown, found = differences.frame, names["differences"]

@@ -9,11 +9,11 @@ import pytest
 import statsmodels.api as sm
 from scipy.special import expit, gamma, kv, logit
 from scipy.stats import binom, multivariate_normal
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, select
 
-from db.schema import Arm, Sample
+from db.schema import Arm
 from db.store import open_database, read_session, write_session
-from db.surveys.answers import load_answers
+from db.surveys.answers import load_answers, load_earlier_answers
 from db.surveys.study import create_study, find_study
 from db.sweeps.trials import Contender
 from platform.arms.options import ArmOptions
@@ -30,8 +30,9 @@ from survey_app.analysis.curve import (
     votes_of,
 )
 from survey_app.analysis.inference import clustering
+from survey_app.analysis.tables import OPTIMISTIC, how_sure_of_best
 from survey_app.dashboard.exhibits import Figure
-from survey_app.dashboard.rebalancing_view import OPTIMISTIC, exhibits, how_sure_of_best
+from survey_app.dashboard.rebalancing_view import exhibits
 from tests.survey_data import add_experiment, answer_all
 
 VALUES = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
@@ -278,7 +279,7 @@ def test_studies_of_one_experiment_that_asked_in_the_same_way_share_a_curve(
     with read_session(tilted) as session:
         one, two = (find_study(session, name) for name in ("one", "two"))
         kept = load_answers(session, two)
-        before = earlier_votes(session, kept)
+        before = earlier_votes(kept, load_earlier_answers(session, kept))
         expected = [votes_of(load_answers(session, one))] if pooled else []
     assert [[part.tolist() for part in votes] for votes in before] == [
         [part.tolist() for part in votes] for votes in expected
@@ -298,16 +299,13 @@ def test_what_has_two_lambdas_stands_beside_the_curve(tilted: Engine) -> None:
     with write_session(tilted) as session:
         arm = session.scalars(select(Arm).where(Arm.name == "regression")).one()
         arm.options = {"renders": "rebalanced 0.25", "tilt": 0.5}
-        session.execute(update(Sample).values(decoding="tilted by λ = 0.5 beside λ = 0.25 in training"))
     ask(tilted, "one", "classification")
     with read_session(tilted) as session:
         kept = load_answers(session, find_study(session, "one"))
     [figures, *_] = exhibits(kept)
     assert isinstance(figures, Figure)
     assert "through rebalanced 0.25, classification, which differ in λ alone" in figures.note
-    assert (
-        "Long dashes: regression (tilted by λ = 0.5 beside λ = 0.25 in training), without λ or with two" in figures.note
-    )
+    assert "Long dashes, without one λ: regression." in figures.note
 
 
 def test_who_wins_only_now_is_not_yet_confirmed(tilted: Engine) -> None:
@@ -315,6 +313,6 @@ def test_who_wins_only_now_is_not_yet_confirmed(tilted: Engine) -> None:
     ask(tilted, "two", "rebalanced 0.25", people=20)
     with read_session(tilted) as session:
         kept = load_answers(session, find_study(session, "two"))
-        before = earlier_votes(session, kept)
+        before = earlier_votes(kept, load_earlier_answers(session, kept))
     assert len(before) == 1
     assert confirmed_share(kept, before) is None

@@ -118,10 +118,8 @@ def test_its_word_stands_beside_votes_as_a_machines() -> None:
         assert "over 16×16 pixels and tells 80 % of pairs apart. Its marks are no votes." in votes.note
         summary = experiment_progress(session, "cats")
         gallery = pictures_view.load_gallery(session, summary, None, None)
-        assert pictures_view.sort_rows(session, gallery, pictures_view.BY_JURY)[:2] == [3, 5]
-        assert "jury 100 %" in pictures_view.gallery_html(
-            session, gallery, [3], pictures_view.BY_JURY, can_enlarge=False
-        )
+        assert pictures_view.sort_rows(gallery, pictures_view.BY_JURY)[:2] == [3, 5]
+        assert "jury 100 %" in pictures_view.gallery_html(session, gallery, [3])
         assert "the jury, a machine, would pick **classification** most often (40.0 %)" in state_no_votes(
             gallery.contenders
         )

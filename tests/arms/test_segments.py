@@ -70,7 +70,7 @@ def test_the_gallery_shows_them_beside_the_colours(tmp_path: Path) -> None:
             sample.segments_png = stored
     with read_session(engine) as session:
         gallery = pictures_view.load_gallery(session, experiment_progress(session, "cats"), None, None)
-        shown = pictures_view.gallery_html(session, gallery, [0, 1], pictures_view.IN_ORDER, can_enlarge=True)
+        shown = pictures_view.gallery_html(session, gallery, [0, 1])
     assert shown.count("segments of ") == shown.count("segments of classification</b>") == 2
     sources = re.findall(r'src="data:image/png;base64,([^"]+)" alt="[^"]*the segments that classification', shown)
     assert [base64.b64decode(source) for source in sources] == [stored] * 2

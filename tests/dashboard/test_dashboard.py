@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,12 +22,13 @@ from streamlit.testing.v1 import AppTest
 from db.schema import Protocol, Question, Vote
 from db.store import open_database, read_session
 from db.surveys.answers import Inclusion, load_answers
-from db.surveys.study import create_study, find_study
+from db.surveys.study import create_study, find_study, plan_for
 from db.sweeps.trials import experiment_progress
 from platform.tables.table import Table
+from survey_app.analysis.inference import planning
 from survey_app.dashboard import certainty_view, pictures_view, prediction_view, results_view
-from survey_app.dashboard.chosen import Chosen, describe_choice
-from survey_app.dashboard.exhibits import Exhibit, Figure, arm_scale, png, svg
+from survey_app.dashboard.choice import Choice, describe_choice
+from survey_app.dashboard.exhibits import Figure, arm_scale, file_stem, ways_to_save
 from survey_app.settings import TOKEN_VARIABLE
 from survey_app.simulate import Observer, simulate
 from tests.survey_data import ARMS, answer_all
@@ -44,41 +46,34 @@ def study(engine: Engine, protocol: Protocol = "pair") -> None:
     create_study(engine, "cats", question_count=12, practice_count=3, sentinel_share=0.17, seed=0, protocol=protocol)
 
 
-def chosen(engine: Engine, *, simulated: bool = False, inclusion: Inclusion = "all") -> Chosen:
+def choice_of(engine: Engine, *, simulated: bool = False, inclusion: Inclusion = "all") -> Choice:
     with read_session(engine) as session:
         study = find_study(session, "cats")
         answers = load_answers(session, study, simulated=simulated)
         experiment = experiment_progress(session, "cats")
-    return Chosen(engine, experiment, study, simulated, inclusion, answers)
+    return Choice(engine, experiment, study, simulated, inclusion, answers)
 
 
-def exhibits(engine: Engine, what: Chosen) -> list[Exhibit]:
-    assert what.answers is not None
-    assert what.study is not None
+def exhibits(engine: Engine, choice: Choice) -> dict[str, Any]:
+    """All of a study's views, by name; a sentence by itself."""
+    assert choice.answers is not None
+    assert choice.counted is not None
+    assert choice.study is not None
     with read_session(engine) as session:
-        shown = results_view.exhibits(session, what)
-        shown += prediction_view.exhibits(session, what.answers.of(what.inclusion))
-    return [*shown, *certainty_view.exhibits(what.answers, what, what.study)]
-
-
-def tables(shown: list[Exhibit]) -> dict[str, Table]:
-    return {exhibit.name: exhibit for exhibit in shown if isinstance(exhibit, Table)}
-
-
-def figures(shown: list[Exhibit]) -> list[Figure]:
-    flat = [part for exhibit in shown for part in (exhibit if isinstance(exhibit, tuple) else (exhibit,))]
-    return [part for part in flat if isinstance(part, Figure)]
+        found = results_view.exhibits(session, choice)
+        found += prediction_view.exhibits(session, choice.counted)
+    found += certainty_view.exhibits(choice.answers, choice, choice.study)
+    return {exhibit if isinstance(exhibit, str) else exhibit.name: exhibit for exhibit in found}
 
 
 def test_the_results_table_has_votes_and_scores(engine: Engine) -> None:
     study(engine)
     answer_all(engine, "cats", wrong={"regression"})
     answer_all(engine, "cats", wrong={"regression", "classification"})
-    what = chosen(engine)
-    with read_session(engine) as session:
-        table = tables(results_view.exhibits(session, what))["results"]
-    assert what.answers is not None
-    picked, asked = (counts.sum(0) for counts in what.answers.picked_and_asked())
+    choice = choice_of(engine)
+    table = exhibits(engine, choice)["results"]
+    assert choice.answers is not None
+    picked, asked = (counts.sum(0) for counts in choice.answers.picked_and_asked())
     rows = table.frame.set_index("model")
     assert list(rows.index) == [*ARMS, "grey"]
     for column, arm in enumerate(ARMS):
@@ -93,46 +88,29 @@ def test_the_results_table_has_votes_and_scores(engine: Engine) -> None:
     assert rows["times asked"].isna()["grey"]
 
 
-def test_in_protocol_single_the_photographs_have_a_row(engine: Engine) -> None:
-    study(engine, "single")
-    answer_all(engine, "cats", wrong={"real"})
-    with read_session(engine) as session:
-        table = tables(results_view.exhibits(session, chosen(engine)))["results"]
-        questions = session.scalars(
-            select(Question).join(Vote).where(Question.phase == "main", Question.kind == "real")
-        ).all()
-    row = table.frame.set_index("model").loc["the photographs"]
-    assert row["times asked"] == len(questions) > 0
-    assert row["times picked"] == 0
-
-
-def test_figures_mark_the_share_at_which_nobody_can_tell(engine: Engine) -> None:
-    """One half stands for that in pairs only; where pictures come one by one it is the photographs' own share."""
+def test_in_protocol_single_the_photographs_have_a_row_and_their_share_is_what_nobody_can_tell(engine: Engine) -> None:
     study(engine, "single")
     simulate(engine, "cats", 6, Observer(), seed=0)
-    what = chosen(engine, simulated=True)
-    assert what.answers is not None
-    mark = what.answers.mark
-    assert mark not in (None, 0.5)
+    choice = choice_of(engine, simulated=True)
+    found = exhibits(engine, choice)
     with read_session(engine) as session:
-        shown = prediction_view.exhibits(session, what.answers)
-    drawn_marks = [
-        values[0]["mark"]
-        for figure in figures(shown)
-        for values in figure.chart.to_dict()["datasets"].values()
-        if list(values[0]) == ["mark"]
-    ]
-    assert drawn_marks
-    assert set(drawn_marks) == {mark}
-    with read_session(engine) as session:
-        assert tables(results_view.exhibits(session, what))["results"].mark == mark
+        photographs = select(Vote.correct).join(Question).where(Question.phase == "main", Question.kind == "real")
+        correct = session.scalars(photographs).all()
+    row = found["results"].frame.set_index("model").loc["the photographs"]
+    assert (row["times picked"], row["times asked"]) == (sum(correct), len(correct))
+    share = sum(correct) / len(correct)
+    assert share != 0.5
+    assert found["results"].mark == share
+    for name in ("votes-by-bin-accuracy", "votes-by-rebalancing"):
+        drawn = [values[0] for values in found[name].chart.to_dict()["datasets"].values()]
+        assert [values["mark"] for values in drawn if list(values) == ["mark"]] == [share]
 
 
 def test_trials_are_called_by_their_planned_numbers_and_by_the_code_that_trained_them(engine: Engine) -> None:
     """Whatever became of those before them."""
     create_study(engine, "cats", arms=["regression=2", "classification=1"], question_count=5, practice_count=0)
-    with read_session(engine) as session:
-        shown = tables(results_view.exhibits(session, chosen(engine)))["shown-trials"].frame.set_index("model")
+    found = exhibits(engine, choice_of(engine))
+    shown = found["shown-trials"].frame.set_index("model")
     assert shown.loc["regression", "shown"] == "#2"
     assert shown.loc["classification", "shown"] == "#1"
     assert set(shown["code"]) == {"test"}
@@ -142,8 +120,10 @@ def test_console_tables_fit_and_cut_no_name(engine: Engine) -> None:
     study(engine)
     answer_all(engine, "cats", wrong={"regression"})
     with read_session(engine) as session:
-        found = tables(results_view.exhibits(session, chosen(engine)))
-    for table in found.values():
+        found = results_view.exhibits(session, choice_of(engine))
+    for table in found:
+        if not isinstance(table, Table):
+            continue
         console = Console(width=80, record=True, file=io.StringIO())
         console.print(table.for_console(), crop=False)
         printed = console.export_text()
@@ -158,78 +138,81 @@ def test_rank_correlations_are_scipys(engine: Engine) -> None:
     study(engine)
     for wrong in ({"regression"}, {"regression", "classification"}, {"regression"}):
         answer_all(engine, "cats", wrong=wrong)
-    what = chosen(engine)
-    assert what.answers is not None
-    with read_session(engine) as session:
-        found = prediction_view.exhibits(session, what.answers)
-    assert [figure.name for figure in figures(found)] == ["votes-by-bin-accuracy"]  # the best predictor
-    table = tables(found)["rank-correlations"].frame.set_index("score")
+    choice = choice_of(engine)
+    found = exhibits(engine, choice)
+    assert "votes-by-bin-accuracy" in found  # the best predictor
+    table = found["rank-correlations"].frame.set_index("score")
     assert table.index[0] == "bin accuracy (%)"
-    strengths = table["Spearman's ρ"].abs().dropna()
-    assert strengths.is_monotonic_decreasing
-    picked, asked = (counts.sum(0) for counts in what.answers.picked_and_asked())
+    assert table["Spearman's ρ"].abs().dropna().is_monotonic_decreasing
+    assert choice.answers is not None
+    picked, asked = (counts.sum(0) for counts in choice.answers.picked_and_asked())
     expected = spearmanr([0.20, 0.21, 0.22], picked / asked).statistic
     assert table.loc["bin accuracy (%)", "Spearman's ρ"] == pytest.approx(expected)
-    assert table.loc["AuC (%)", "models"] == 0  # never measured here
+    assert "AuC (%)" not in table.index  # never measured here
 
 
 def test_checks_count_sentinels_sides_and_the_attentive(engine: Engine) -> None:
     study(engine)
     answer_all(engine, "cats", wrong={"sentinel"})
     answer_all(engine, "cats", wrong=set())
-    what = chosen(engine)
-    assert what.answers is not None
-    assert what.study is not None
-    shown = certainty_view.exhibits(what.answers, what, what.study)
-    checks = tables(shown)["checks"].frame
-
-    def counted(check: str) -> tuple[int, int]:
-        row = checks[checks["check"] == check].iloc[0]
-        return int(row["count"]), int(row["total"])
-
-    assert counted("sentinels seen through") == (2, 4)
-    assert counted("attentive participants") == (1, 2)
+    found = exhibits(engine, choice_of(engine))
+    counts = found["checks"].frame.set_index("check")[["count", "total"]].T.to_dict("list")
+    assert counts["sentinels seen through"] == [2, 4]
+    assert counts["attentive participants"] == [1, 2]
     with read_session(engine) as session:
         given = session.scalars(
             select(Vote.answer).join(Question, Question.id == Vote.question_id).where(Question.phase == "main")
         ).all()
-    assert counted("answers that took the left picture") == (sum(answer == "left" for answer in given), len(given))
-    curve = next(figure for figure in figures(shown) if figure.name == "right-answers-by-position").data
-    assert curve["phase"].tolist()[:4] == ["practice"] * 3 + ["main"]
-    assert curve[curve["phase"] == "main"]["total"].sum() == 2 * 10  # without sentinels
-    assert (curve["count"] == curve["total"]).all()
-    [times] = [line for line in shown if isinstance(line, str) and "Response times" in line]
-    of_right, of_wrong = times.split(";")  # two sentinels were not seen through
-    assert of_right.endswith(f"median of {len(given) - 2} right answers 0.7 s (quartiles 0.7–0.7 s)")
-    assert of_wrong.startswith(" median of 2 wrong answers 0.7 s")
-    attentive = chosen(engine, inclusion="attentive")
-    both = tables(shown)["all-and-attentive"].frame
-    assert {"all (2): asked", "attentive (1): asked"} < set(both.columns)
-    assert "only these are counted" in describe_choice(attentive)[1]
-    assert "1 of them attentive (answered every question, no sentinel wrong)" in describe_choice(attentive)[1]
+    assert counts["answers that took the left picture"] == [sum(answer == "left" for answer in given), len(given)]
+    assert found["checks"].note.endswith("took between 0.7 and 0.7 s, the median 0.7 s.")
+    assert {"all (2): asked", "attentive (1): asked"} < set(found["all-and-attentive"].frame.columns)
+    described = describe_choice(choice_of(engine, inclusion="attentive"))[1]
+    assert "only these are counted" in described
+    assert "1 of them attentive (answered every question, no sentinel wrong)" in described
+
+
+def test_a_plan_is_for_one_contrast_and_for_each_of_all(engine: Engine) -> None:
+    study(engine)
+    simulate(engine, "cats", 12, Observer(), seed=0)
+    choice = choice_of(engine, simulated=True)
+    assert choice.answers is not None
+    assert choice.study is not None
+    for row in exhibits(engine, choice)["planning"].frame.to_dict("records"):
+        for heading, alpha in (("needed, one contrast", 0.05), ("needed, all contrasts", 0.05 / 3)):
+            plan = planning(
+                *choice.answers.picked_and_asked(),
+                difference=row["difference (points)"] / 100,
+                questions_per_arm=plan_for(choice.study, arms=3).questions_per_arm,
+                alpha=alpha,
+            )
+            assert row[heading] == plan.participants_needed
+        assert plan.participants == 12
 
 
 @pytest.mark.parametrize(("protocol", "participants"), [("pair", 1), ("single", 2), ("pair", 6)])
 def test_every_exhibit_can_be_drawn_read_and_taken_away(engine: Engine, protocol: Protocol, participants: int) -> None:
     study(engine, protocol)
     simulate(engine, "cats", participants, Observer(), seed=participants)
-    shown = exhibits(engine, chosen(engine, simulated=True))
-    assert [figure.name for figure in figures(shown)][::2] == ["votes-by-rebalancing", "right-answers-by-position"]
-    for figure in figures(shown):
+    found = exhibits(engine, choice_of(engine, simulated=True)).values()
+    figures = [exhibit for exhibit in found if isinstance(exhibit, Figure)]
+    assert [figure.name.startswith("votes-by-") for figure in figures] == [True, True]
+    for figure in figures:
         assert figure.title.endswith("(simulated participants)")
-        assert len(figure.alternative) > 20
-        assert len(figure.data)
-        drawing = svg(figure)
-        assert re.search(r">[^<]*simulated", drawing)
-        assert png(drawing).startswith(b"\x89PNG")
-    for table in tables(shown).values():
-        again = pd.read_csv(io.StringIO(table.csv()))
-        numbers = table.frame.select_dtypes("number")
-        assert np.allclose(again[numbers.columns].astype(float), numbers.astype(float), rtol=0, atol=0, equal_nan=True)
-        rows = len(table.frame)
-        assert table.latex().count(r"\\") == rows + 1
-        assert not re.search(r"(?<!\\)[%&#_]", re.sub(r" & ", " ", table.latex()))
-        assert table.html().count("<tr>") == rows + 1
+        assert file_stem(figure) == f"{figure.name}-simulated"
+        files = {ending: write() for _, ending, write in ways_to_save(figure)}
+        assert re.search(r">[^<]*simulated", str(files[".svg"]))
+        assert str(files[".png"])[2:].startswith(r"\x89PNG")
+        assert len(pd.read_csv(io.StringIO(str(files[".csv"])))) == len(figure.data) > 0
+    for table in found:
+        if isinstance(table, Table):
+            again = pd.read_csv(io.StringIO(table.csv()))
+            numbers = table.frame.select_dtypes("number")
+            same = np.allclose(again[numbers.columns].astype(float), numbers.astype(float), 0, 0, equal_nan=True)
+            assert same
+            rows = len(table.frame)
+            assert table.latex().count(r"\\") == rows + 1
+            assert not re.search(r"(?<!\\)[%&#_]", re.sub(r" & ", " ", table.latex()))
+            assert table.html().count("<tr>") == rows + 1
 
 
 def test_twelve_models_have_marks_of_their_own() -> None:
@@ -245,47 +228,40 @@ def test_twelve_models_have_marks_of_their_own() -> None:
 
 def test_without_votes_the_views_say_so(engine: Engine) -> None:
     study(engine)
-    what = chosen(engine)
-    assert what.answers is not None
-    assert what.study is not None
-    assert "No votes yet" in str(certainty_view.exhibits(what.answers, what, what.study))
-    with read_session(engine) as session:
-        assert "No votes yet" in str(prediction_view.exhibits(session, what.answers))
-        assert set(tables(list(results_view.exhibits(session, what)))["results"].text()["k/n"]) == {"–"}
+    found = exhibits(engine, choice_of(engine))
+    assert sum(name.startswith("No votes yet") for name in found) == 1
+    assert not {"checks", "rank-correlations"} & found.keys()
+    assert set(found["results"].text()["k/n"][:4]) == {"–"}
 
 
 def test_the_finding_stands_first_and_where_the_study_is_blinded_it_tells_nothing(engine: Engine) -> None:
     with read_session(engine) as session:
-        experiment = experiment_progress(session, "cats")
-    nobody = Chosen(engine, experiment, None, simulated=False)
-    with read_session(engine) as session:
+        nobody = Choice(engine, experiment_progress(session, "cats"), None, simulated=False)
         assert results_view.headline(nobody, pictures_view.gallery_of(session, nobody)) == "Nobody has been asked yet."
     study(engine)
     answer_all(engine, "cats", wrong={"regression"})
-    what = chosen(engine)
+    choice = choice_of(engine)
     with read_session(engine) as session:
-        gallery = pictures_view.gallery_of(session, what)
-        assert results_view.headline(what, gallery).startswith(
+        gallery = pictures_view.gallery_of(session, choice)
+        assert results_view.headline(choice, gallery).startswith(
             "Of 10 answers by one person, **regression** was picked as real in "
         )
-        blinded = replace(what, answers=None, hidden="The study is blinded.")
+        blinded = replace(choice, answers=None, hidden="The study is blinded.")
         assert results_view.headline(blinded, gallery) == "The study is blinded."
         # The strip under it is of a photograph that people were asked about.
-        [row, *_] = pictures_view.sort_rows(session, gallery, pictures_view.TELLING)
-        assert gallery.asked is not None
-        assert gallery.asked[row].any()
+        assert gallery.asked[pictures_view.sort_rows(gallery)[0]].any()
 
 
 def test_the_curve_over_lambda_has_the_arms_own_shares(engine: Engine) -> None:
     study(engine)
     simulate(engine, "cats", 12, Observer(), seed=0)
-    what = chosen(engine, simulated=True)
-    assert what.answers is not None
-    shown = exhibits(engine, what)
-    points = next(figure for figure in figures(shown) if figure.name == "votes-by-rebalancing").data.set_index("model")
-    for contender, count in zip(what.answers.contenders, what.answers.picked_as_real(), strict=True):
+    choice = choice_of(engine, simulated=True)
+    assert choice.answers is not None
+    found = exhibits(engine, choice)
+    points = found["votes-by-rebalancing"].data.set_index("model")
+    for contender, count in zip(choice.answers.contenders, choice.answers.picked_as_real(), strict=True):
         assert (points.loc[contender.arm, "count"], points.loc[contender.arm, "total"]) == (count.count, count.total)
-    table = tables(shown)["best-of-rebalancings"].frame
+    table = found["best-of-rebalancings"].frame
     assert table["model"].tolist() == ["rebalanced 0.25", "classification"]
     assert table["best of these (%)"].sum() == pytest.approx(100)
     curve = points.loc["curve"].set_index("λ")

@@ -86,18 +86,15 @@ def test_a_photograph_is_uploaded_tried_on_and_taken_away(server: Server, browse
     warm = slide(page, "Temperature", "End")
     check_looks(page)
 
-    pictures = []
-    for kind, suffix in (("PNG", ".png"), ("JPEG", ".jpg")):
-        with page.expect_download() as download:
-            page.get_by_role("button", name=f"Download as {kind}").click()
-        assert download.value.suggested_filename == f"my bcat-coloured{suffix}"
-        with Image.open(download.value.path()) as image:
-            assert (image.format, image.size) == (kind, (1000, 665))
-            pictures.append(np.asarray(image.convert("RGB")).astype(int))
-    assert np.abs(pictures[0] - pictures[1]).mean() < 3
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download").click()
+    assert download.value.suggested_filename == "my bcat-coloured.jpg"
+    with Image.open(download.value.path()) as image:
+        assert (image.format, image.size) == ("JPEG", (1000, 665))
+        whole = np.asarray(image.convert("RGB")).astype(int)
     preview = Image.open(io.BytesIO(page.request.get(urljoin(server.url, warm)).body()))
-    assert np.abs(np.asarray(preview.resize((1000, 665))).astype(int) - pictures[0]).mean() < 5  # it is as set
-    assert np.ptp(pictures[0], axis=-1).max() > 10  # it has colours
+    assert np.abs(np.asarray(preview.resize((1000, 665))).astype(int) - whole).mean() < 5  # it is as set
+    assert np.ptp(whole, axis=-1).max() > 10  # it has colours
     page.close()
     assert not errors
 

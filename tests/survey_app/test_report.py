@@ -26,7 +26,7 @@ def test_the_report_needs_nothing_else(database: str) -> None:
     for section in ("Results", "Do scores predict people?", "How sure", "Sweep", "Pictures"):
         assert f"<h2>{section}</h2>" in page
     assert "observer model answered" in page
-    assert page.count("<svg") >= 5
+    assert page.count("<svg") >= 4
     assert not re.search(r"""(src|href)=["'](?!#|data:)""", page)
     assert "@import" not in page
     assert "observer model" not in report.report_html(engine)

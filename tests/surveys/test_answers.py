@@ -11,10 +11,10 @@ from sqlalchemy import Engine, select
 from db.schema import Arm, Image, Participant, Protocol, Question, Study, StudyArm, Vote
 from db.store import read_session, write_session
 from db.surveys.answers import Count, ExclusionRule, StudyBlinded, answers_version, load_answers, read_votes, votes_of
+from db.surveys.archive import export_study
 from db.surveys.enrolment import withdraw
 from db.surveys.study import close_study, create_study, find_study
 from platform.tables.outcome import print_results
-from survey_app.analysis.archive import export_study
 from tests.db.query_plans import query_plans, scans
 from tests.survey_data import ARMS, answer_all
 

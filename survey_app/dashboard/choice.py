@@ -1,13 +1,15 @@
-"""What a reader has chosen, kept in the page's link, so that a view can be shared and survives a reload."""
+"""What a reader has chosen to see. Every widget that chooses is bound to the page's link, which can be shared."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import streamlit as st
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from db.schema import Study
+from db.store import read_session
 from db.surveys.answers import Answers, Inclusion
 from db.sweeps.trials import ExperimentSummary
 
@@ -15,8 +17,8 @@ SIMULATED_VOTES = "These votes are of simulated participants: an observer model 
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """What the dashboard shows: an experiment, and a study of it, if there is one."""
+class Choice:
+    """An experiment, a study of it, if there is one, and whose answers are counted."""
 
     engine: Engine
     experiment: ExperimentSummary
@@ -33,38 +35,9 @@ class Chosen:
         return None if self.answers is None else self.answers.of(self.inclusion)
 
 
-def choose(
-    label: str,
-    options: Sequence[str],
-    *,
-    key: str,
-    default: str | None = None,
-    kind: Literal["list", "buttons"] = "list",
-    hide_label: bool = False,
-) -> str:
-    """Draw a choice of one of the options (at least one) and return it; the link's parameter `key` holds it.
-
-    The link's value is taken if it is among the options, else `default`, else the first.
-    """
-    asked = st.query_params.get(key)
-    start = next(option for option in (asked, default, options[0]) if option is not None and option in options)
-    if st.session_state.get(key) not in options:  # also where what was chosen before is gone
-        st.session_state[key] = start
-    visibility: Literal["visible", "collapsed"] = "collapsed" if hide_label else "visible"
-    chosen: str | None
-    if kind == "list":
-        chosen = st.selectbox(label, options, key=key, label_visibility=visibility)
-    else:
-        chosen = st.segmented_control(label, options, key=key, label_visibility=visibility, required=True)
-    chosen = chosen or start
-    if asked != chosen:
-        st.query_params[key] = chosen
-    return chosen
-
-
-def describe_choice(chosen: Chosen) -> list[str]:
+def describe_choice(choice: Choice) -> list[str]:
     """Which data, code, participants and exclusion rule stand behind the numbers: lines of Markdown."""
-    experiment, study, answers = chosen.experiment, chosen.study, chosen.answers
+    experiment, study, answers = choice.experiment, choice.study, choice.answers
     so_far = f" The sweep is {experiment.status}: these are its results so far."
     lines = [
         f"**Dataset {experiment.dataset}.** {experiment.dataset_note} Code {', '.join(experiment.code_versions)}."
@@ -73,9 +46,9 @@ def describe_choice(chosen: Chosen) -> list[str]:
     if study is None:
         lines.append("No study asks people about it yet.")
     elif answers is None:
-        lines.append(chosen.hidden or "")
+        lines.append(choice.hidden or "")
     else:
-        counted = "all of them are counted" if chosen.inclusion == "all" else "only these are counted"
+        counted = "all of them are counted" if choice.inclusion == "all" else "only these are counted"
         exposure = "until answered" if answers.exposure_ms is None else f"for {answers.exposure_ms} ms"
         lines.append(
             f"**Study {answers.study}** ({answers.status}, protocol {answers.protocol}, pictures shown {exposure}). "
@@ -83,3 +56,19 @@ def describe_choice(chosen: Chosen) -> list[str]:
             f"{int(answers.people['attentive'].sum())} of them attentive ({answers.exclusion_rule}); {counted}."
         )
     return lines
+
+
+def follow(choice: Choice, every_s: float, has_changed: Callable[[Session], bool]) -> None:
+    """Ask every so many seconds whether the database has more than the page shows; if so, draw the page anew."""
+
+    @st.fragment(run_every=every_s)
+    def ask() -> None:
+        try:
+            with read_session(choice.engine) as session:
+                changed = has_changed(session)
+        except SQLAlchemyError:
+            return  # what is drawn stays; it is asked for again
+        if changed:
+            st.rerun()
+
+    ask()
