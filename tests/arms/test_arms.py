@@ -152,12 +152,6 @@ def test_an_arm_has_one_lambda_or_none(
     assert rebalancing_of(arms, [*arms][-1]) == expected
 
 
-def test_two_lambdas_are_both_said() -> None:
-    arms = {"trained": REBALANCED, "rendering": ArmOptions(renders="trained", tilt=0.25)}
-    decoding = compose(arms, "trained", drawn_colours()).readings["rendering"].decoding
-    assert decoding == "annealed_mean, tilted by λ = 0.25 beside λ = 0.5 in training"
-
-
 def test_information_is_the_entropy_of_training_bins_less_the_cross_entropy_of_the_true_bin() -> None:
     data, colours = drawn_data(), drawn_colours()
     arms = {"arm": CLASSIFICATION}

@@ -94,13 +94,6 @@ def test_large_logits_do_not_overflow() -> None:
     assert torch.autograd.grad(loss, features)[0].isfinite().all()
 
 
-def test_weights_of_one_are_plain_classification() -> None:
-    features, weight, bias, outputs, label_weights, _ = problem(500, 8, "reachable", torch.float32)
-    plain = soft_label_cross_entropy(features, weight, bias, SoftLabels(outputs, label_weights))
-    weighted = soft_label_cross_entropy(features, weight, bias, SoftLabels(outputs, label_weights, torch.ones(500)))
-    assert float(plain.detach()) == float(weighted.detach())
-
-
 def test_without_gradient_the_value_is_the_same_and_nothing_is_kept() -> None:
     features, weight, bias, outputs, label_weights, _ = problem(500, 8, "reachable", torch.float32)
     with_gradient = soft_label_cross_entropy(features, weight, bias, SoftLabels(outputs, label_weights))
