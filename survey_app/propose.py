@@ -7,7 +7,6 @@ study's own λ's were trained, it writes the config of a sweep that trains other
 
 import argparse
 import io
-import math
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,12 +35,11 @@ from db.surveys.study import (
 from db.sweeps.trials import Contender
 from platform.arms.options import ArmOptions, as_configured, read_options
 from platform.tables.intervals import SIMULATED, range_text
-from survey_app.analysis.curve import Curve, curve_of, earlier_votes, incumbent, participants_for_width
+from survey_app.analysis.curve import Curve, curve_of, earlier_votes, incumbent
 from survey_app.analysis.tables import best_table, how_sure_of_best
 
 QUANTILES = (12.5, 37.5, 62.5, 87.5)  # of where the best λ is: proposed are the values there
 STEP = 0.05  # to which they are rounded
-WIDTH = 0.1  # of the curve's band at the best λ, that the next study is planned for
 
 EXAMPLES = """\
 examples:
@@ -86,7 +84,6 @@ def next_config(
     members: Sequence[Contender],
     values: Sequence[float],
     hyperparameters: dict[str, Any],
-    participants: int,
 ) -> dict[str, Any]:
     """The config of a sweep that trains with these λ's: the same data and training as that of `config`, whose study
     this was, once, with the hyperparameters that were best. members: what the curve joins."""
@@ -103,7 +100,6 @@ def next_config(
         "search": {"method": "random", "trials_per_arm": 1},
         "early_stopping": None,
         "replicates": None,
-        "participants": participants,
     }
     # The images and epochs that fitted into the minutes of the first sweep: rounds are compared.
     return {key: value for key, value in (config | changed).items() if value is not None and key != "minutes"}
@@ -132,7 +128,7 @@ def _run(options: argparse.Namespace) -> int:
         taken = set(session.scalars(select(Study.name)))
         simulated = count_turnout(session, study).simulated
     if not answers.participants:
-        raise SurveyError(_why_nobody(study.name, simulated, simulated=options.simulated))
+        raise SurveyError(_why_nobody(study.name, simulated, asked_for=options.simulated))
     found = curve_of(answers, before)
     if found is None:
         raise SurveyError(
@@ -141,33 +137,26 @@ def _run(options: argparse.Namespace) -> int:
         )
     places, curve = found
     members = [answers.contenders[place] for place in places]
-    tilted = members[0].options.renders is not None
-    if tilted and options.to is not None:
-        raise UserError(f"Study {study.name!r} asked about tilts, which need no config: leave --to out.")
     best, values = incumbent(curve), proposed_values(curve)
-    needed = participants_for_width(answers, best, WIDTH, before)
     asked = sorted({best, 1.0, *values}, reverse=True)
-    per_arm = len(asked) / len(answers.contenders)  # the more arms, the fewer questions about each
-    participants = PLANNED_PARTICIPANTS if needed is None else math.ceil(needed * per_arm)
     trial = next(member.trial for member in members if member.rebalancing == best)
-    if tilted:
+    if members[0].options.renders is not None:
+        if options.to is not None:
+            raise UserError(f"Study {study.name!r} asked about tilts, which need no config: leave --to out.")
         names, further = next_tilts(members, configured, asked)
         contenders = [f"{name}={trial.number}" for name in names]
         lines = ["It trains nothing: further arms are read from the weights that are there. Then ask about them:"]
-        lines += _commands(engine, experiment.name, study, further, contenders, participants, taken)
+        lines += _commands(engine, experiment.name, study, further, contenders, taken)
     else:
-        config = next_config(experiment.config, members, asked, trial.hyperparameters, participants)
+        config = next_config(experiment.config, members, asked, trial.hyperparameters)
         file = options.to or Path("tune_configs") / f"{config['experiment']}.yaml"
-        _write(config, file, answers, best, values)
+        _write(config, file, answers)
         lines = [f"{file} plans them. Then:"]
         lines += [f"  python -m platform.sweep {shlex.quote(str(file))}{naming_database(engine, '--database ')}"]
     console.print(best_table(answers, before, places, curve).for_console(), crop=False)
     if before:
         console.print(f"Earlier studies of the same experiment whose answers are on this curve, too: {len(before)}.")
-    for line in _reasons(curve, best, values, how_sure_of_best(answers, before)):
-        console.print(line)
-    console.print(f"{participants} participants make the band at λ = {best:g} {100 * WIDTH:.0f} points wide.")
-    for line in lines:
+    for line in (*_reasons(curve, best, values, how_sure_of_best(answers, before)), *lines):
         console.print(line)
     return 0
 
@@ -178,7 +167,6 @@ def _commands(
     study: Study,
     further: Mapping[str, ArmOptions],
     contenders: Sequence[str],
-    participants: int,
     taken: Iterable[str],
 ) -> list[str]:
     """What to type: the command that gives the experiment further arms, if any, and the one that opens a study which
@@ -197,7 +185,7 @@ def _commands(
         "--questions": (study.question_count, QUESTIONS),
         "--practice": (study.practice_count, PRACTICE),
         "--exposure": ("none" if study.exposure_ms is None else study.exposure_ms, EXPOSURE_MS),
-        "--participants": (participants, PLANNED_PARTICIPANTS),
+        "--participants": (study.planned_participants, PLANNED_PARTICIPANTS),
     }
     changed = "".join(f" {option} {value}" for option, (value, usual) in asked.items() if value != usual)
     arms = "".join(f" --arm {shlex.quote(contender)}" for contender in contenders)
@@ -205,16 +193,10 @@ def _commands(
     return [*lines, f"  python -m survey_app.studies{database} {create}"]
 
 
-def _write(config: dict[str, Any], file: Path, answers: Answers, best: float, values: Sequence[float]) -> None:
+def _write(config: dict[str, Any], file: Path, answers: Answers) -> None:
     """Write the config under a comment, which the database keeps with the sweep."""
     whom = f"{answers.participants} {SIMULATED if answers.simulated else 'people'}"
-    proposed = ", ".join(f"{value:g}" for value in values)
-    head = (
-        f"# Proposed from study {answers.study!r} of experiment {answers.experiment!r}, {whom}: "
-        "python -m survey_app.propose.\n"
-        f"# Anchors: λ = {best:g}, the best so far, and plain classification. Proposed: "
-        f"{proposed or 'nothing, as no other λ is likely to be better'}.\n"
-    )
+    head = f"# Proposed by survey_app.propose from study {answers.study!r} of {answers.experiment!r}, {whom}.\n"
     try:
         with file.open("x", encoding="utf-8") as stream:
             stream.write(head + in_yaml(config))
@@ -222,12 +204,12 @@ def _write(config: dict[str, Any], file: Path, answers: Answers, best: float, va
         raise UserError(f"{file} cannot be written ({error.strerror}); give another --to.") from error
 
 
-def _why_nobody(study: str, there: int, *, simulated: bool) -> str:
+def _why_nobody(study: str, simulated: int, *, asked_for: bool) -> str:
+    """simulated: participants who answered it; asked_for: whether they were."""
     if simulated:
-        return f"No simulated participant has answered study {study!r}; let some: python -m survey_app.simulate."
-    if there:
         return f"Only simulated participants have answered study {study!r}; add --simulated to propose from them."
-    return f"Nobody has answered study {study!r} yet; ask people first: python -m survey_app.serve."
+    command = "survey_app.simulate" if asked_for else "survey_app.serve"
+    return f"Nobody has answered study {study!r} yet; have it answered first: python -m {command}."
 
 
 def _reasons(curve: Curve, best: float, values: Sequence[float], how_sure: str) -> list[str]:

@@ -9,7 +9,6 @@ the same curve, but for its level.
 """
 
 import math
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -28,7 +27,6 @@ HEIGHTS = np.geomspace(0.05, 1.6, 6)  # the curve's standard deviations about it
 LEVEL = 2.0  # standard deviation of the mean in log odds, about a share of one half: 2 to 98 % with 95 %
 STUDY_LEVEL = 0.3  # standard deviation of an earlier study's level about the last one's, in log odds
 DRAWS = 2000  # of curves
-MOST_TIMES = 1000  # more participants than so far, that are ever planned
 STEPS = 100  # of Newton's method, at most
 
 
@@ -92,15 +90,12 @@ class Curve:
         return np.asarray(self.at[self.draws.argmax(axis=1)])
 
 
-def fit_curve(
-    values: np.ndarray, picked: np.ndarray, asked: np.ndarray, *, before: Sequence[Votes] = (), times: float = 1.0
-) -> Curve:
+def fit_curve(values: np.ndarray, picked: np.ndarray, asked: np.ndarray, *, before: Sequence[Votes] = ()) -> Curve:
     """values: float (arms,), the λ of each, rising; picked, asked: int (participants, arms). before: see
-    `earlier_votes`; their levels are others. times: as if there were so many times the participants, and their answers
-    like those so far."""
+    `earlier_votes`; their levels are others."""
     _, together = clustering(picked, asked)
     studies = [*before, Votes(values, picked, asked)]
-    counts = [_effective(votes, times if votes is studies[-1] else 1.0) for votes in studies]
+    counts = [_effective(votes) for votes in studies]
     at = np.unique(np.concatenate([LAMBDAS, *(votes.values for votes in studies)]))
     prior = _covariances(at)
     places = np.concatenate([np.searchsorted(at, votes.values) for votes in studies])
@@ -114,14 +109,14 @@ def fit_curve(
     noise = np.stack(
         [spread[of] @ normal for of, normal in zip(shape, chance.normal(size=(DRAWS, len(at))), strict=True)]
     )
-    level = together / math.sqrt(times) * chance.normal(size=(DRAWS, 1))
+    level = together * chance.normal(size=(DRAWS, 1))
     return Curve(values, at, 1.0 / (1.0 + np.exp(-(middle[shape] + noise + level))))
 
 
-def _effective(votes: Votes, times: float) -> np.ndarray:
+def _effective(votes: Votes) -> np.ndarray:
     """Picked and asked as of independent answers, float (2, arms)."""
     effect, _ = clustering(votes.picked, votes.asked)
-    return np.stack([votes.picked.sum(axis=0), votes.asked.sum(axis=0)]) * times / effect
+    return np.stack([votes.picked.sum(axis=0), votes.asked.sum(axis=0)]) / effect
 
 
 def _covariances(at: np.ndarray) -> np.ndarray:
@@ -198,19 +193,3 @@ def confirmed_share(answers: Answers, before: Sequence[Votes]) -> Share | None:
 def incumbent(curve: Curve) -> float:
     """The λ that is highest on the curve among those asked about."""
     return float(curve.asked_at[curve.draws.mean(axis=0)[curve.places(curve.asked_at)].argmax()])
-
-
-def participants_for_width(answers: Answers, value: float, width: float, before: Sequence[Votes] = ()) -> int | None:
-    """How many participants in all would make the curve's 95 % band at λ = value no wider than `width`, were their
-    answers like those so far; None if MOST_TIMES as many are too few. before: see `earlier_votes`."""
-    votes = votes_of(answers)
-    participants = int(votes.asked.any(axis=1).sum())
-
-    def negative_width(count: int) -> float:
-        curve = fit_curve(*votes, before=before, times=count / participants)
-        low, _, high = curve.interval()[:, curve.places([value])[0]]
-        return float(low - high)
-
-    candidates = range(1, MOST_TIMES * participants + 1)
-    needed = bisect_left(candidates, -width, key=negative_width)
-    return candidates[needed] if needed < len(candidates) else None

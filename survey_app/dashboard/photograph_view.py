@@ -49,7 +49,6 @@ STRIP_PX = 150  # the width of a picture in the row of all
 EXAMPLES = {**PHOTOS, "cameraman, in grey": "camera.png"}  # that scikit-image's wheel contains
 OWN = "one of yours"
 OPENED = "photograph opened"
-WAITING = "Another reader's photograph is being coloured; yours is next."
 
 # One photograph at a time, whoever's it is, and on one core: beside anything else that runs, two threads that wait for
 # each other took five times as long as one.
@@ -144,7 +143,7 @@ def decode_photograph(name: str, data: bytes) -> np.ndarray:
 def taking_turns() -> Iterator[None]:
     """Wait until nobody else's photograph is being coloured, and say so meanwhile."""
     if not COLORING.acquire(blocking=False):
-        with st.spinner(WAITING):
+        with st.spinner("Another reader's photograph is being coloured; yours is next."):
             COLORING.acquire()
     try:
         yield

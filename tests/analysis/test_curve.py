@@ -20,7 +20,6 @@ from platform.arms.options import ArmOptions
 from platform.tables.intervals import wilson
 from survey_app.analysis import curve
 from survey_app.analysis.curve import (
-    Curve,
     Votes,
     confirmed_share,
     earlier_votes,
@@ -143,19 +142,6 @@ def test_bands_and_probabilities_hold_in_simulated_studies(participants: int) ->
         assert 0.88 < np.mean(shares) < 0.985, name
     error = np.std(surplus) / np.sqrt(len(surplus))
     assert -3 * error < np.mean(surplus) < 0.1
-
-
-def test_more_participants_narrow_the_band() -> None:
-    picked, asked = simulated(np.random.default_rng(0), truths(np.random.default_rng(0))["one peak"], VALUES, 30)
-
-    def width(found: Curve) -> float:
-        low, _, high = found.interval()[:, found.places([0.5])[0]]
-        return float(high - low)
-
-    once, four = fit_curve(VALUES, picked, asked), fit_curve(VALUES, picked, asked, times=4)
-    assert width(four) == pytest.approx(width(once) / 2, rel=0.15)
-    again = fit_curve(VALUES, np.tile(picked, (4, 1)), np.tile(asked, (4, 1)))
-    assert width(four) == pytest.approx(width(again), rel=0.05)
 
 
 def shifted(truth: Truth, level: float) -> Truth:

@@ -1,7 +1,6 @@
 """The dashboard's page "Your photograph" in Chromium: upload, slide, download; on a phone, too."""
 
 import io
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urljoin
@@ -20,7 +19,7 @@ from platform.model.storage import CHECKPOINT_FILE
 from survey_app.dashboard.photograph_view import EXAMPLES, open_photograph, read_example
 from tests.paint.test_photographs import png_of
 from tests.running.scripted_sweep import trained_sweep
-from tests.survey_browser import CHECKOUT, DESKTOP, PHONE, Server, check_looks, settle
+from tests.survey_browser import DESKTOP, PHONE, Server, check_looks, settle
 
 DASHBOARD = "survey_app/dashboard/app.py"
 VIEW = "?view=Your+photograph"
@@ -154,49 +153,3 @@ def test_what_a_browser_may_send_has_fewer_pixels_and_bytes() -> None:
 def test_every_example_is_there() -> None:
     for name in EXAMPLES:
         assert open_photograph("", name, read_example(name)).small.ndim == 2
-
-
-# The dashboard, beside another reader whose photograph is being coloured until a file appears.
-BUSY = """\
-import runpy, sys, threading, time
-from pathlib import Path
-
-sys.path.insert(0, {checkout!r})
-from survey_app.dashboard import photograph_view
-
-def hold():
-    with photograph_view.COLORING:
-        while not Path({released!r}).exists():
-            time.sleep(0.05)
-
-if not hasattr(photograph_view, "other_reader"):  # Streamlit runs this again and again
-    photograph_view.other_reader = threading.Thread(target=hold, daemon=True)
-    photograph_view.other_reader.start()
-runpy.run_path({app!r}, run_name="__main__")
-"""
-
-
-@pytest.mark.long
-def test_who_waits_for_another_reader_is_told_so(browser: Browser, tmp_path: Path) -> None:
-    engine = open_database(tmp_path / "huejury.sqlite")
-    trained_sweep(engine, tmp_path / "results")
-    engine.dispose()
-    released, script = tmp_path / "released", tmp_path / "app.py"
-    script.write_text(
-        BUSY.format(checkout=str(CHECKOUT), released=str(released), app=str(CHECKOUT / DASHBOARD)), encoding="utf-8"
-    )
-    shutil.copytree(CHECKOUT / "survey_app" / "dashboard" / ".streamlit", tmp_path / ".streamlit")
-    server = Server(tmp_path / "huejury.sqlite", tmp_path / "server.log", script=script)
-    try:
-        page = browser.new_page(viewport=DESKTOP)
-        page.goto(server.url + VIEW)
-        page.get_by_role("radio", name="cameraman").press("Enter")
-        page.get_by_text("Another reader's photograph is being coloured; yours is next.").wait_for()
-        expect(page.get_by_test_id("stImage")).to_have_count(0)
-        released.touch()
-        page.get_by_alt_text(" as set").wait_for()
-        expect(page.get_by_text("Another reader's photograph")).to_have_count(0)
-        page.close()
-    finally:
-        server.stop()
-    assert "Traceback" not in server.log.read_text()
