@@ -1,12 +1,19 @@
 """Errors that meet the person who can mend them, and how a command tells of them."""
 
+import difflib
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 
 class UserError(Exception):
     """Something is wrong that its reader can mend; the message is one sentence with what, where, and what to do."""
+
+
+def nearest(found: object, choices: Sequence[str]) -> str:
+    """The end of a sentence about a name that is unknown: which one was meant, if any is like it."""
+    close = difflib.get_close_matches(found, choices, n=1) if isinstance(found, str) else []
+    return f"; did you mean `{close[0]}`?" if close else ""
 
 
 def run_command(body: Callable[[], int]) -> int:

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -79,7 +79,9 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--dataset", nargs="+", metavar="NAME", help="use the first of these that can be had")
     parser.add_argument("--database", default=default_database(), help=DATABASE_HELP)
-    parser.add_argument("--storage", metavar="PATH", help="folder or URL for checkpoints (default: results/ here)")
+    parser.add_argument(
+        "--storage", type=_folder_or_url, metavar="PATH", help="folder or URL for checkpoints (default: results/ here)"
+    )
     parser.add_argument("--address", metavar="ADDR", help="of a Ray cluster (default: $RAY_ADDRESS, else this machine)")
     parser.add_argument(
         "--minutes", type=float, metavar="N", help="train as many images as fit; the same as --set minutes=N"
@@ -121,25 +123,17 @@ def _sweep(options: argparse.Namespace, console: Console, began: float) -> int:
     if options.dry_run and chosen is not None:
         _say_plan(chosen.config, options, say)
         return 0
-    cluster, source = options.address, ""
-    if cluster is None and os.environ.get("RAY_ADDRESS"):
-        cluster, source = os.environ["RAY_ADDRESS"], " (from the environment variable RAY_ADDRESS)"
-    with ExitStack() as stack:
-        if cluster not in (None, "local"):
-            stack.enter_context(_ray_started(cluster, source, say))
-        open_it = open_database if options.resume is None else open_existing
-        engine = open_it(options.database, say=say, busy_timeout_s=BUSY_TIMEOUT_S)
-        stack.callback(engine.dispose)
-        try:
-            name = options.resume if chosen is None else chosen.config.experiment
-            drive = stack.enter_context(driven_by_this_process(engine, name, _thread.interrupt_main))
+    open_it = open_existing if chosen is None else open_database
+    engine = open_it(options.database, say=say, busy_timeout_s=BUSY_TIMEOUT_S)
+    name = options.resume if chosen is None else chosen.config.experiment
+    try:
+        with driven_by_this_process(engine, name, _thread.interrupt_main) as drive:
             row = find_experiment(engine, name)
-            storage = None if options.storage is None else _folder(options.storage)
             if row is not None:
-                told = None if chosen is None else chosen.config
-                sweep = Sweep.resume(drive, console, row, told, storage, options.dataset)
+                config = None if chosen is None else chosen.config
+                sweep = Sweep.resume(drive, console, row, config, options.storage, options.dataset)
             elif chosen is not None:
-                storage = storage or str(CHECKOUT / "results")
+                storage = options.storage or str(CHECKOUT / "results")
                 sweep = Sweep.start(drive, console, chosen.config, chosen.text, storage)
             else:
                 raise SweepError(f"There is no experiment {name!r} in {shown_name(engine.url)} to resume.")
@@ -150,13 +144,21 @@ def _sweep(options: argparse.Namespace, console: Console, began: float) -> int:
                 )
                 return sweep.finish()
             sweep.load()  # before Ray starts, as data may be missing
-            if cluster in (None, "local"):
-                stack.enter_context(_ray_started("local", "", say))
-            if sweep.config.minutes is not None and row is None:
-                sweep.fit_to_seconds(60 * sweep.config.minutes - (time.monotonic() - began) - AROUND_S)
-            return sweep.run(options.address)
-        except OperationalError as error:
-            raise StoreError(explain(error, shown_name(engine.url))) from None
+            with _ray_started(options.address or os.environ.get("RAY_ADDRESS") or "local", say):
+                if sweep.config.minutes is not None and row is None:
+                    sweep.fit_to_seconds(60 * sweep.config.minutes - (time.monotonic() - began) - AROUND_S)
+                return sweep.run(options.address)
+    except OperationalError as error:
+        raise StoreError(explain(error, shown_name(engine.url))) from None
+    finally:
+        engine.dispose()
+
+
+def _folder_or_url(text: str) -> str:
+    try:
+        return text if "://" in text else str(Path(text).expanduser().resolve())
+    except (OSError, RuntimeError) as error:  # too long, links in a circle, ~nobody
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _settings_of(options: argparse.Namespace) -> list[str]:
@@ -174,24 +176,14 @@ def _take_sigterm_for_interrupt() -> None:
 
 
 @contextmanager
-def _ray_started(address: str, source: str, say: Say) -> Iterator[None]:
+def _ray_started(address: str, say: Say) -> Iterator[None]:
     """See `cluster.ray_started`. Ray is imported no sooner than it is needed, as that takes seconds."""
-    for line in set_ray_variables(os.environ):
-        say(line)
+    set_ray_variables(os.environ)
     from platform.running import cluster
 
-    with cluster.ray_started(address, source, say):
+    with cluster.ray_started(address, say):
         _take_sigterm_for_interrupt()  # Ray has a handler of its own, which prints a stack
         yield
-
-
-def _folder(path: str) -> str:
-    if "://" in path:
-        return path
-    try:
-        return str(Path(path).expanduser().resolve())
-    except (OSError, RuntimeError) as error:  # too long, links in a circle, ~nobody
-        raise SweepError(f"Checkpoints cannot be kept in {path[:100]} ({error}): give another --storage.") from None
 
 
 def _say_plan(config: SweepConfig, options: argparse.Namespace, say: Say) -> None:

@@ -78,7 +78,9 @@ def record_run(
 def finish_experiment(
     session: Session, experiment_id: int, status: ExperimentStatus, *, at: datetime | None = None
 ) -> None:
-    """Record how the experiment ended; the first such moment since it last ran stays."""
+    """Record how the experiment ended; the first such moment since it last ran stays. What still ran is pending."""
+    running = (Trial.experiment_id == experiment_id, Trial.status == "running")
+    session.execute(update(Trial).where(*running).values(status="pending").execution_options(synchronize_session=False))
     session.execute(
         update(Experiment)
         .where(Experiment.id == experiment_id)

@@ -9,7 +9,7 @@ import torch
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db.errors import UserError
+from db.errors import UserError, nearest
 from db.schema import Arm, Experiment, StoredDataset, Trial
 from db.sweeps.trials import Contender, arm_results, best_contenders
 from platform.arms.compose import Task, compose
@@ -18,7 +18,6 @@ from platform.color.counts import ColourCounts
 from platform.model.network import Colorizer
 from platform.model.storage import CHECKPOINT_FILE, join, read_file
 from platform.model.training import load_checkpoint, load_model
-from platform.running.yaml_input import nearest
 
 
 def finished_models(session: Session, experiment: str, asked: Sequence[str] | None = None) -> dict[str, Contender]:

@@ -2,6 +2,7 @@
 nor of what kind of arm it trains: that is the task's."""
 
 import math
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -166,6 +167,13 @@ def build_model(task: Task, hyperparameters: Hyperparameters) -> Colorizer:
             classes=task.classes,
         )
     return model.to(task.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def cores_here() -> int:
+    """How many this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def pick_device() -> torch.device:

@@ -27,7 +27,7 @@ from platform.color.lab import lab_to_rgb, rgb_to_lab
 from platform.data.folder import FORMATS, lay_on_white, reduce_to_8_bits, refuse_odd_depth
 from platform.model.evaluation import known_of, outputs_of
 from platform.model.network import Colorizer
-from platform.running.workers import cores_here
+from platform.model.training import cores_here
 
 MOST_PIXELS = 50_000_000
 MOST_OBLONG = 12  # how many times as long as the shorter side the longer one is

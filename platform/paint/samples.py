@@ -80,6 +80,19 @@ def paint_samples(
     return result
 
 
+def paint_of_split(
+    task: Task, model: Colorizer | None, images: np.ndarray, labels: np.ndarray, indices: Sequence[int]
+) -> dict[str, Painted]:
+    """Colour these images of the validation split by every reading of the task, by the arms' names; none where there
+    are no indices. See `paint_samples`."""
+    if not indices:
+        return {}
+    return {
+        arm: Painted(task.readings[arm].decoding, dict(zip(indices, pictures, strict=True)))
+        for arm, pictures in paint_samples(task, model, images[indices], labels[indices]).items()
+    }
+
+
 # JSON, in which PNGs are base64: whoever can write to the storage can make pictures of it, but no code run.
 _SAMPLES = TypeAdapter(dict[str, Painted], config=ConfigDict(ser_json_bytes="base64", val_json_bytes="base64"))
 

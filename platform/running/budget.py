@@ -1,5 +1,6 @@
 """What a sweep costs here, measured in a few steps of each kind of training, and how much of it fits into minutes."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,10 +13,9 @@ from platform.arms.compose import Task
 from platform.data.datasets import Dataset
 from platform.model.evaluation import as_tensor, evaluate_splits
 from platform.model.hyperparameters import Hyperparameters
-from platform.model.training import autocast_dtype, build_model, build_optimizers, train_epoch
+from platform.model.training import autocast_dtype, build_model, build_optimizers, cores_here, train_epoch
 from platform.running.config import EPOCHS_OF_MINUTES, SweepConfig
-from platform.running.plan import History, combinations_of, hyperparameters_of, seconds_left, trials_in_all
-from platform.running.workers import cores_here
+from platform.running.plan import combinations_of, epoch_counts, hyperparameters_of, trials_in_all
 
 SCORED_IMAGES = 125
 FEWEST_IMAGES = 500  # per epoch: fewer teach nothing that is worth comparing
@@ -138,9 +138,11 @@ def mean_costs(found: Sequence[Costs]) -> Costs:
 
 
 def sweep_seconds(config: SweepConfig, costs: Costs, images: int, validation_images: int, slots: int) -> float:
-    """All trials from the start, so many at once, without what Ray itself takes."""
-    histories = {arm: History() for arm in costs.train}
-    return seconds_left(config, histories, costs.epoch_seconds(images, validation_images), slots)
+    """How long the trials take, so many at once, if none fails and Ray itself takes no time: of each epoch the trials
+    that are left to train it."""
+    of_arms = costs.epoch_seconds(images, validation_images).values()
+    rounds = sum(math.ceil(trials * len(of_arms) / slots) for trials in epoch_counts(config))
+    return rounds * fmean(of_arms)
 
 
 def cost_lines(config: SweepConfig, costs: Costs, data: Dataset, slots: int) -> Iterator[str]:
@@ -174,14 +176,11 @@ def fit_to_seconds(config: SweepConfig, costs: Costs, data: Dataset, slots: int,
     epochs = min(max(epochs_of_all + 1, EPOCHS_OF_MINUTES), MOST_EPOCHS)
     images = _largest(lambda tens: fits(10 * tens, epochs), there // 10) * 10
     if images < min(there, FEWEST_IMAGES):
-        fewest = sweep_seconds(
-            config.model_copy(update={"epochs": EPOCHS_OF_MINUTES}), costs, min(there, FEWEST_IMAGES),
-            validation_images, slots,
-        )  # fmt: skip
-        missing = (fewest - seconds) / 60
+        tried = config.model_copy(update={"epochs": EPOCHS_OF_MINUTES})
+        fewest = sweep_seconds(tried, costs, min(there, FEWEST_IMAGES), validation_images, slots)
         raise BudgetError(
             f"{config.minutes:g} minutes are too few for {trials_in_all(config)} trials here, of which {slots} run at "
-            f"once: give {missing:.1f} more (--minutes), fewer trials, or fewer validation images."
+            f"once: give {(fewest - seconds) / 60:.1f} more (--minutes), fewer trials, or fewer validation images."
         )
     if epochs_of_all >= EPOCHS_OF_MINUTES and epochs_of_all * there >= epochs * images:
         return config.model_copy(update={"epochs": epochs_of_all})  # scoring one epoch more would take what it gains

@@ -18,7 +18,7 @@ from platform.model.storage import StorageError, has_file, locate
 from platform.running.budget import AUTO_GPU_SHARE
 from platform.running.config import SweepConfig
 from platform.running.progress import Say
-from platform.running.workers import RAY_VARIABLES, ray_runtime_env
+from platform.running.workers import ray_runtime_env
 
 ATTEMPTS = 3  # to start Ray on a busy machine
 
@@ -28,14 +28,12 @@ class ClusterError(UserError):
 
 
 @contextmanager
-def ray_started(address: str, source: str, say: Say) -> Iterator[None]:
-    """Connect to the cluster at `address`, or start one for this process alone ("local"), and leave it at the end.
-
-    source: where the address comes from, in words after "at ...", or "".
-    """
+def ray_started(address: str, say: Say) -> Iterator[None]:
+    """Connect to the cluster at `address`, or start one for this process alone ("local"), and leave it at the end."""
     if problem := take_lack_of_memory_for_death():
         say(problem)
     logging.getLogger("ray.tune.tune").addFilter(lambda record: "did not complete" not in record.getMessage())
+    source = " (from the environment variable RAY_ADDRESS)" if address == os.environ.get("RAY_ADDRESS") else ""
     if address not in ("local", "auto"):
         _check_reachable(address, source)
     for attempt in range(1, ATTEMPTS + 1):
@@ -48,7 +46,7 @@ def ray_started(address: str, source: str, say: Say) -> Iterator[None]:
                 say("Ray did not start within its 30 seconds, as this machine is busy: tried again.")
                 continue
             where = "started here" if address == "local" else f"reached at {address}{source}"
-            raise ClusterError(f"Ray cannot be {where} ({first_line(error)}){_mend_of(error, address)}") from error
+            raise ClusterError(f"Ray cannot be {where} ({first_line(error)}).") from error
     try:
         yield
     finally:
@@ -66,32 +64,14 @@ def _init(address: str) -> None:
 
 def _check_reachable(address: str, source: str) -> None:
     """Ray itself would try for minutes."""
-    if "://" in address:
-        raise ClusterError(
-            f"The address {address}{source} is not a cluster's own: give the HOST:PORT that `ray start` prints (6379), "
-            "use `ray job submit`, or give --address local to use this machine alone."
-        )
     host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
-        raise ClusterError(f"The address {address}{source} is none of a Ray cluster: give HOST:PORT, auto or local.")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, ValueError) as error:
         raise ClusterError(
-            f"Ray cannot be reached at {address}{source} ({first_line(error)}): start the cluster, give another "
-            "--address, or --address local to use this machine alone."
+            f"Ray cannot be reached at {address}{source} ({first_line(error)}): give the HOST:PORT that `ray start` "
+            "prints (6379), or --address local to use this machine alone."
         ) from None
-
-
-def _mend_of(error: BaseException, address: str) -> str:
-    if "AF_UNIX" in str(error):
-        return ": its sockets' paths may have 107 bytes at most; set TMPDIR to a shorter folder, such as /tmp."
-    if isinstance(error, OSError) and error.filename is not None:
-        return ": set HOME and TMPDIR to folders that you may write."
-    if address != "local":
-        return ": give another --address, or --address local to use this machine alone."
-    of_profile = sorted(name for name in os.environ if name.startswith("RAY_") and name not in RAY_VARIABLES)
-    return f": unset what this machine does not need of {', '.join(of_profile)}." if of_profile else "."
 
 
 def take_lack_of_memory_for_death() -> str | None:

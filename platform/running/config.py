@@ -19,7 +19,8 @@ import pydantic
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo
 from pydantic_core import PydanticCustomError, to_json
 
-from platform.arms.options import BASELINES, ArmOptions, Baseline, Share, trained_arms
+from db.errors import nearest
+from platform.arms.options import BASELINES, ArmOptions, Share, Trained, trained_arms
 from platform.data.datasets import KNOWN_NAMES
 from platform.model.hyperparameters import Hyperparameters
 from platform.running.yaml_input import (
@@ -27,27 +28,16 @@ from platform.running.yaml_input import (
     Key,
     Mistake,
     Place,
-    messages,
-    nearest,
-    placed,
+    explain_errors,
+    place_mistake,
     read_text,
     read_yaml,
     shown,
 )
 
-__all__ = [
-    "MAY_CHANGE",
-    "ConfigError",
-    "ConfigFile",
-    "Range",
-    "SweepConfig",
-    "changes_between",
-    "read_config",
-    "recorded_config",
-]
+__all__ = ["ConfigError"]
 
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-_SOURCES = (*KNOWN_NAMES, "folder:PATH")
 
 
 class _Section(pydantic.BaseModel):
@@ -158,17 +148,11 @@ class Failures(_Section):
     max_retries: Annotated[int, Field(ge=0)] = 1
 
 
-def _sources(value: object) -> object:
-    names = [value] if isinstance(value, str) else value
-    expected = f"expected one or more of {', '.join(_SOURCES)}"
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise _mistake(f"{expected}, found {shown(value)}")
-    for name in names:
-        if name not in KNOWN_NAMES and not re.fullmatch("folder:.+", name):
-            raise _mistake(f"{expected}, found {shown(name)}{nearest(name, _SOURCES)}")
-    return names
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
 
 
+_Source = Annotated[str, Field(pattern=f"^({'|'.join(KNOWN_NAMES)}|folder:.+)$")]
 _ARMS = pydantic.TypeAdapter(Annotated[dict[str, ArmOptions], Field(min_length=1)], config=_STRICT)
 
 
@@ -180,7 +164,9 @@ def _arms(value: object, info: ValidationInfo) -> dict[str, ArmOptions]:
 
 class SweepConfig(_Section):
     experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,79}$")]  # also a folder's name
-    dataset: Annotated[list[str], BeforeValidator(_sources)]  # the first that can be had is used
+    dataset: Annotated[
+        list[_Source], Field(min_length=1), BeforeValidator(_as_list)
+    ]  # the first that can be had is used
     train_images: _Count | None = None  # null: all
     tuning_images: _Count | None = None  # null: as many as validation has, at most a tenth of the training split
     validation_images: _Count | None = None
@@ -213,45 +199,42 @@ class ConfigFile(NamedTuple):
     text: str  # of the file, without what was set beside it
 
 
-def arm_mistakes(arms: Mapping[str, ArmOptions]) -> Iterator[tuple[str, str | None, str]]:
+# Which arms have a use for an option; a rendering of a regression has none for any.
+_USED_BY = {
+    **dict.fromkeys(("rebalancing", "palette", "soft_label_sigma", "prior"), ("classification",)),
+    **dict.fromkeys(("adversarial", "critic"), ("classification", "regression")),
+    **dict.fromkeys(("decoding", "temperature"), ("classification", "rendering of a classification")),
+    "tilt": ("rendering of a classification",),
+}
+_DEFAULT_OPTIONS = vars(ArmOptions())
+
+
+def find_arm_mistakes(arms: Mapping[str, ArmOptions]) -> Iterator[tuple[str, str | None, str]]:
     """What is wrong with arms whose options are each right: the arm, the option (None: its name, or all) and why."""
+    trained = trained_arms(arms)
     for name, options in arms.items():
         if name in BASELINES:
             yield name, None, "is the name of a baseline, which every experiment has: choose another"
-        elif not any(map(_is_visible, name)) or len(name) > 80 or re.search(_NO_NAME_HAS, name):
+        elif not name.strip() or len(name) > 80 or not name.isprintable():
             yield name, None, "expected a name of 1 to 80 printable characters, without line breaks"
-        if options.kind in get_args(Baseline):
-            yield name, "kind", f"is a baseline's, which every experiment has: {_TRAINED_KINDS}"
-        elif (options.kind is None) == (options.renders is None):
-            yield name, None, f"expected either `kind` ({_TRAINED_KINDS}) or `renders`, the name of another arm"
-        elif options.renders is not None and options.renders not in trained_arms(arms):
-            found = f"found {shown(options.renders)}{nearest(options.renders, trained_arms(arms))}"
+        if (options.kind in get_args(Trained)) == (options.renders is not None):
+            yield name, None, f"expected either `kind` ({' or '.join(get_args(Trained))}) or `renders`"
+        elif options.renders is not None and options.renders not in trained:
+            found = f"found {shown(options.renders)}{nearest(options.renders, trained)}"
             yield name, "renders", f"expected the name of an arm that is trained, {found}"
         else:
-            trained = options if options.renders is None else arms[options.renders]
-            for option, message in _useless(options, trained):
+            what = options.kind or f"rendering of a {arms[str(options.renders)].kind}"
+            for option, message in _find_useless_options(options, what):
                 yield name, option, message
 
 
-def _is_visible(character: str) -> bool:
-    return character.isprintable() and not character.isspace()
-
-
-# Control characters, line breaks, what turns the writing round, and halves of characters.
-_NO_NAME_HAS = "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
-_TRAINED_KINDS = "regression or classification"
-
-
-def _useless(options: ArmOptions, trained: ArmOptions) -> Iterator[tuple[str, str]]:
-    """Options that are set, but that what is `trained` has no use for."""
-    changed = [field.name for field in fields(options) if getattr(options, field.name) != _DEFAULT_OPTIONS[field.name]]
-    for option in changed:
-        if trained.kind == "regression" and option not in ("kind", "renders", *_FOR_REGRESSION):
-            yield option, f"means nothing for regression, which gives colours directly: remove `{option}`"
-        elif options.renders is not None and option not in ("renders", *_FOR_RENDERING):
-            yield option, f"belongs to a training, and this arm renders that of {shown(options.renders)}: remove it"
-        elif option == "tilt" and options.renders is None:
-            yield option, "is of an arm that renders a classification: give it `renders` instead of `kind`"
+def _find_useless_options(options: ArmOptions, what: str) -> Iterator[tuple[str, str]]:
+    """Options that are set, but that such an arm has no use for."""
+    for option, users in _USED_BY.items():
+        if getattr(options, option) == _DEFAULT_OPTIONS[option]:
+            continue
+        if what not in users:
+            yield option, f"means nothing for a {what}, but for a {' or a '.join(users)}: remove it"
         elif option == "temperature" and options.decoding != "annealed_mean":
             yield option, "is of the annealed mean: remove it, or the other `decoding`"
         elif option == "adversarial" and options.decoding == "mode":
@@ -260,14 +243,9 @@ def _useless(options: ArmOptions, trained: ArmOptions) -> Iterator[tuple[str, st
             yield option, "belongs to an adversarial training: give the arm `adversarial`, or remove it"
 
 
-_DEFAULT_OPTIONS = vars(ArmOptions())
-# What is in neither belongs to training a classification.
-_FOR_REGRESSION, _FOR_RENDERING = ("adversarial", "critic"), ("tilt", "decoding", "temperature")
-
-
-def _disagreements(config: SweepConfig) -> Iterator[tuple[Key, str]]:
+def _find_disagreements(config: SweepConfig) -> Iterator[tuple[Key, str]]:
     """What is wrong between sections that are each right."""
-    for name, option, message in arm_mistakes(config.arms):
+    for name, option, message in find_arm_mistakes(config.arms):
         yield ("arms", name) if option is None else ("arms", name, option), message
     given, searched, search = config.training.model_dump(exclude_none=True), config.search.values(), config.search
     for name, value in searched.items():
@@ -331,32 +309,34 @@ def read_config(path: Path, settings: Sequence[str] = ()) -> ConfigFile:
     data, places = read_yaml(text, str(path))
     if not isinstance(data, dict):
         raise ConfigError([Mistake(Place(str(path)), (), f"expected keys and values, found {shown(data)}")])
-    mistakes: list[Mistake] = []
     for setting in settings:
-        try:
-            key, value = _read_setting(setting)
-        except ConfigError as error:
-            mistakes += error.mistakes
-            continue
+        key, value = _read_setting(setting)
         if value is not None:
             data = {name: old for name, old in data.items() if name not in _DISPLACED.get(key, ())}
-        data = _changed(data, key, value)
+        data = _lay_over(data, key, value)
         places = {known: place for known, place in places.items() if known[: len(key)] != key}
         for length in range(1, len(key) + 1):
             places.setdefault(key[:length], Place(f"--set {setting}"))
     if data.get("minutes") is not None:
-        doubled = [name for name in ("train_images", "epochs") if data.get(name) is not None]
-        mistakes += [placed((name,), "follows from `minutes`: keep one of the two", places) for name in doubled]
+        if doubled := [name for name in ("train_images", "epochs") if data.get(name) is not None]:
+            message = "follows from `minutes`: keep one of the two"
+            raise ConfigError([place_mistake((name,), message, places) for name in doubled])
         data = data | {"epochs": EPOCHS_OF_MINUTES}
+    return ConfigFile(check_config(data, places), text)
+
+
+def check_config(data: Mapping[str, Any], places: Mapping[Key, Place]) -> SweepConfig:
+    """The config of plain values, of which some stand in these places. Raises ConfigError, of all mistakes together."""
     try:
         config = SweepConfig.model_validate(data)
-        wrong = list(_disagreements(config))
+        wrong = list(_find_disagreements(config))
     except pydantic.ValidationError as error:
-        wrong = list(messages(error, data, _known_keys()))
-    mistakes += [placed(key, message, places) for key, message in wrong]
-    if mistakes:
-        raise ConfigError(mistakes)
-    return ConfigFile(config, text)
+        schema = SweepConfig.model_json_schema()
+        known = [key for section in (schema, *schema["$defs"].values()) for key in section.get("properties", ())]
+        wrong = list(explain_errors(error, data, known))
+    if wrong:
+        raise ConfigError([place_mistake(key, message, places) for key, message in wrong])
+    return config
 
 
 _DISPLACED: dict[Key, tuple[str, ...]] = {
@@ -364,11 +344,6 @@ _DISPLACED: dict[Key, tuple[str, ...]] = {
     ("train_images",): ("minutes",),
     ("epochs",): ("minutes",),
 }
-
-
-def _known_keys() -> list[str]:
-    schema = SweepConfig.model_json_schema()
-    return [key for section in (schema, *schema["$defs"].values()) for key in section.get("properties", ())]
 
 
 def _read_setting(setting: str) -> tuple[Key, Any]:
@@ -382,8 +357,9 @@ def _read_setting(setting: str) -> tuple[Key, Any]:
     return key, read_yaml(match[2], place)[0]
 
 
-def _changed(data: Mapping[str, Any], key: Key, value: Any) -> dict[str, Any]:
-    if len(key) == 1:
-        return {**data, str(key[0]): value}
-    inner = data.get(str(key[0]))
-    return {**data, str(key[0]): _changed(inner if isinstance(inner, dict) else {}, key[1:], value)}
+def _lay_over(data: Mapping[str, Any], key: Key, value: Any) -> dict[str, Any]:
+    """The data with this value at the key; of sections on the way all else stays."""
+    if len(key) > 1:
+        inner = data.get(str(key[0]))
+        value = _lay_over(inner if isinstance(inner, dict) else {}, key[1:], value)
+    return {**data, str(key[0]): value}

@@ -3,7 +3,7 @@ database. Ray is imported no sooner than it is needed, as that takes seconds.
 """
 
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
@@ -27,8 +27,8 @@ from platform.data.datasets import Dataset
 from platform.model.evaluation import Scores, evaluate_splits
 from platform.model.hyperparameters import Hyperparameters
 from platform.model.storage import CHECKPOINT_FILE, delete_all_but, has_file, join
-from platform.paint.samples import Painted, choose_sample_indices, encode_truths, paint_samples
-from platform.running.budget import Costs, fit_to_seconds, slots
+from platform.paint.samples import Painted, choose_sample_indices, encode_truths, paint_of_split
+from platform.running.budget import fit_to_seconds, slots
 from platform.running.config import MAY_CHANGE, SweepConfig, changes_between
 from platform.running.plan import (
     History,
@@ -41,11 +41,11 @@ from platform.running.plan import (
 )
 from platform.running.preparation import SweepError, describe_machine, find_code_version, load_data
 from platform.running.progress import Progress, command_for, command_to_ask, command_to_resume, say_on
-from platform.running.recorder import Recorder, Rows, complete_samples, record_samples, score_columns
+from platform.running.recorder import Recorder, Rows, complete_samples, record_measured_trial, score_columns
 from platform.running.verdict import judge
 from platform.tables.outcome import print_results, report_failures
 
-MEASURED_S = 1.0  # of each arm and kind of training, where the sweep is to fit into minutes; else a fifth of it
+MEASURED_S = 1.0  # of each arm and kind of training, where the sweep is to fit into minutes
 ENDED: tuple[TrialStatus, ...] = ("finished", "stopped_early", "failed")
 MEASURED_COLOURS_OF = 2000  # images: their colours decide no cost, and all would be counted again once some are chosen
 
@@ -66,7 +66,6 @@ class Sweep:
     rows: Rows = field(init=False)
     known: dict[tuple[str, int], recording.RecordedTrial] = field(init=False)  # as recorded, by trained arm and number
     histories: dict[str, History] = field(init=False)  # by trained arm
-    measured: tuple[Costs, int] | None = field(default=None, init=False)  # what trials cost, and how many run at once
 
     def __post_init__(self) -> None:
         if self.config.search.method == "optuna" and importlib.util.find_spec("optuna") is None:
@@ -142,9 +141,14 @@ class Sweep:
     # From start to end
 
     def fit_to_seconds(self, seconds: float) -> None:
-        """Choose as many images and epochs as fit. Ray has been started."""
-        self.measured = costs, at_once = self._measure_costs(
-            MEASURED_S, composer(self.config, count_some_colours(self.data))
+        """Choose as many images and epochs as fit, by what trials cost here. Ray has been started."""
+        from platform.running import cluster, on_ray
+
+        gpus = cluster.gpus_per_trial(self.config)
+        at_once = slots(self.config, cluster.cluster_resources(), gpus)
+        compose_arm = composer(self.config, count_some_colours(self.data))
+        costs = on_ray.measure_on_ray(
+            self.config, self.data, compose_arm, gpus=gpus, at_once=at_once, seconds=MEASURED_S
         )
         self.config = config = fit_to_seconds(self.config, costs, self.data, at_once, seconds)
         if config.train_images is not None:
@@ -176,8 +180,6 @@ class Sweep:
         self.say(f"If it is interrupted, this goes on with it: {resumed_by}")
         if busy := cluster.busy_resources(config.resources.cpu, gpus):
             self.say(f"{busy} Trials start by themselves when other work on the cluster ends.")
-        elif before < trials:
-            self.expect_end(progress)
         failure = None
         try:
             with progress.shown():
@@ -239,15 +241,10 @@ class Sweep:
         with read_session(self.engine) as session:
             known = recording.recorded_baselines(session, self.config.experiment)
         lacking = [name for name in BASELINES if known.get(name) != set(self.samples)]
-        photographs, labels = (
-            part[self.samples] for part in (self.data.validation_images, self.data.validation_labels)
-        )
-        truths = encode_truths(photographs) if self.samples else []
+        images, labels = self.data.validation_images, self.data.validation_labels
+        truths = encode_truths(images[self.samples]) if self.samples else []
         scores = {name: evaluate_splits(self.tasks[name], None, self.data)[name] for name in lacking}
-        painted = {}
-        for name in lacking:
-            pictures = paint_samples(self.tasks[name], None, photographs, labels)[name] if self.samples else []
-            painted[name] = Painted(None, dict(zip(self.samples, pictures, strict=True)))
+        painted = {name: paint_of_split(self.tasks[name], None, images, labels, self.samples) for name in lacking}
         with write_session(self.engine) as session:  # all is computed before, as others wait for it to end
             self.drive.renew(session)
             if self.row is not None and self.row.storage_path != self.storage:
@@ -271,55 +268,51 @@ class Sweep:
                 images=self._record_truths(session, dataset_id, truths),
             )
             for name in lacking:
-                self._record_baseline(session, name, scores[name], painted[name])
+                self._record_baseline(session, name, scores[name], painted[name].get(name))
             trials = recording.recorded_trials(session, experiment_id)
             losses = recording.reported_losses(session, experiment_id)
         self.histories = {name: History() for name in trained_arms(self.config.arms)}
         self.known = {(trial.arm, trial.number): trial for trial in trials if trial.arm in self.histories}
+        for (arm, number), trial in self.known.items():
+            if trial.status in ENDED:
+                self.histories[arm].begun[number] = Hyperparameters(**trial.hyperparameters)
+                self.histories[arm].ended[number] = trial.status
         for arm, number, epoch, loss in losses:
             if arm in self.histories:
                 self.histories[arm].add(number, epoch, loss)
 
     def find_unfinished(self, recorder: Recorder) -> list[PlannedTrial]:
-        """The trials that have not ended, with their checkpoints; the recorder is told of them, and of those that an
-        earlier run of the driver could not say to have ended."""
-        if self.config.search.method == "optuna":
-            searched = [
-                PlannedTrial(trial.arm, trial.number, Hyperparameters(**trial.hyperparameters))
-                for trial in self.known.values()
-                if not is_replicate(self.config, trial.number)
-            ]
-        else:
-            searched = plan_trials(self.config)
-        unfinished = self._find_unfinished_of(searched, recorder)
-        unfinished += self._find_unfinished_of(plan_replicates(self.config, self.histories), recorder)
-        recorder.record_plan(unfinished)
-        return unfinished
-
-    def _find_unfinished_of(self, planned: Sequence[PlannedTrial], recorder: Recorder) -> list[PlannedTrial]:
-        for trial in planned:
-            before = self.known.get((trial.arm, trial.number))
-            if before is not None and before.status in ENDED:
-                recorder.count_as_ended(trial, before.status)
-            elif before is not None and before.epochs_done >= self.config.epochs:
-                recorder.record_end(trial, "finished", None, before.checkpoint)
+        """The trials that have not ended, with their checkpoints; the recorder is told of them, and of those that
+        early stopping ends and an earlier run of the driver did not say so of."""
         unfinished = []
-        for trial in planned:
+        for trial in self._plan():
             before = self.known.get((trial.arm, trial.number))
-            if (trial.arm, trial.number) in recorder.ended:
+            if trial.number in self.histories[trial.arm].ended:
                 continue
             limit = limit_trials(self.config, self.histories[trial.arm])[trial.number]
-            if before is None or (before.epochs_done == 0 and before.status in ("pending", "running")):
+            if before is None or before.epochs_done == 0:
                 unfinished.append(trial)
             elif before.epochs_done >= limit.epoch and limit.is_final:
-                recorder.record_end(trial, "stopped_early", None, before.checkpoint)
+                recorder.record_end(trial, "stopped_early")
             elif before.checkpoint is not None and has_file(before.checkpoint, CHECKPOINT_FILE):
                 unfinished.append(replace(trial, checkpoint=before.checkpoint, epochs_done=before.epochs_done))
             else:
                 self.say(f"{trial.name} begins anew, as its checkpoint {before.checkpoint} is not there any more.")
                 recorder.forget_reports(trial)
                 unfinished.append(trial)
+        recorder.record_plan(unfinished)
         return unfinished
+
+    def _plan(self) -> Iterator[PlannedTrial]:
+        """The trials of the search, of Optuna's those that it has proposed, and then the replicates, if by then all of
+        the search have ended."""
+        if self.config.search.method == "optuna":
+            for trial in self.known.values():
+                if not is_replicate(self.config, trial.number):
+                    yield PlannedTrial(trial.arm, trial.number, Hyperparameters(**trial.hyperparameters))
+        else:
+            yield from plan_trials(self.config)
+        yield from plan_replicates(self.config, self.histories)
 
     def clean_up(self) -> str:
         """Delete what earlier runs of the driver left behind, and return the name of this one's folder.
@@ -333,28 +326,6 @@ class Sweep:
         for folder in folders[:-1]:
             delete_all_but(join(self.storage, self.config.experiment, folder), kept)
         return folders[-1]
-
-    def _measure_costs(self, seconds: float, compose_arm: Callable[..., Task]) -> tuple[Costs, int]:
-        """What the trials cost here, and how many run at once."""
-        from platform.running import cluster, on_ray
-
-        gpus = cluster.gpus_per_trial(self.config)
-        at_once = slots(self.config, cluster.cluster_resources(), gpus)
-        costs = on_ray.measure_on_ray(self.config, self.data, compose_arm, gpus=gpus, at_once=at_once, seconds=seconds)
-        return costs, at_once
-
-    def expect_end(self, progress: Progress) -> None:
-        """Say how long the trials take, measured here unless that was done."""
-        from platform.running import cluster
-
-        if self.measured is None:
-            try:
-                self.measured = self._measure_costs(MEASURED_S / 5, composer(self.config, self.colours, self.centers))
-            except Exception as error:  # of a worker; the trials have retries for that
-                self.say(f"How long it takes could not be measured ({cluster.first_line(error)}).")
-                return
-        costs, at_once = self.measured
-        progress.expect(costs.epoch_seconds(len(self.data.train_images), len(self.data.validation_images)), at_once)
 
     def _record_dataset(self, session: Session) -> int:
         data = self.data
@@ -405,20 +376,11 @@ class Sweep:
             for index, png in zip(self.samples, truths, strict=True)
         }
 
-    def _record_baseline(self, session: Session, name: str, scores: dict[str, Scores], painted: Painted) -> None:
+    def _record_baseline(self, session: Session, name: str, scores: dict[str, Scores], painted: Painted | None) -> None:
         """Record an arm of one trial, reported before any epoch."""
-        trial_id = recording.record_trial(
-            session,
-            experiment_id=self.rows.experiment,
-            arm_id=self.rows.arms[name],
-            number=1,
-            hyperparameters={},
-            seed=self.config.seed,
-            status="finished",
-        )
+        trial = {"number": 1, "hyperparameters": {}, "seed": self.config.seed, "status": "finished"}
         nothing: dict[str, Any] = {"epoch": 0, "images_seen": 0, "seconds": 0.0, "device": "none", "loss": None}
-        recording.record_report(session, trial_id, run_id=self.rows.run, **nothing, **score_columns(scores))
-        record_samples(session, trial_id, self.rows.images, painted, epoch=0)
+        record_measured_trial(session, self.rows, name, trial, nothing | score_columns(scores), painted)
 
     def _show_results(self) -> int:
         """Print the tables and what failed; return 1 if any trial did, else 0."""

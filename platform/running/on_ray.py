@@ -1,14 +1,14 @@
 """What runs trials: Ray Tune, told what to do by `trials` and telling `recorder` what happens.
 
 Nothing that Ray keeps of a sweep is ever read again: whoever goes on with a sweep starts a new Tuner over the trials
-that have not ended. Beside this module and `ray_cluster` none imports Ray.
+that have not ended. Beside this module and `cluster` none imports Ray.
 """
 
+import itertools
 import os
 import pickle
 import re
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,6 @@ from ray import tune
 from ray.exceptions import RayActorError
 from ray.tune import Callback
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from platform.arms.compose import Task
@@ -28,15 +27,14 @@ from platform.arms.options import trained_arms
 from platform.data.datasets import Dataset
 from platform.model.storage import CHECKPOINT_FILE, address_in, locate, read_file, trial_folder
 from platform.model.training import TrainingDiverged, load_checkpoint, load_model, pick_device, save_checkpoint, train
-from platform.paint.samples import Painted, choose_sample_indices, paint_samples, write_samples
+from platform.paint.samples import choose_sample_indices, paint_of_split, write_samples
 from platform.running.budget import Costs, kinds_to_measure, mean_costs, measure_costs, part_to_measure, slots
-from platform.running.cluster import busy_resources, cluster_resources
+from platform.running.cluster import cluster_resources
 from platform.running.config import SweepConfig
 from platform.running.plan import (
     Limit,
     PlannedTrial,
     hyperparameters_of,
-    is_replicate,
     limit_trials,
     plan_replicates,
     propose,
@@ -48,8 +46,6 @@ from platform.running.workers import PENDING_VARIABLE
 FAILURE = "failure"  # a report with this key has no measurements: the trial gave up, and this is why
 MOST_PENDING = 200  # trials that Ray is told of beforehand
 MOST_MEASURING = 8  # workers
-WAITED_S = 8.0  # for a first trial to start, then it is said
-
 
 ComposeArm = Callable[..., Task]
 """`compose.compose` of a sweep's arms: of an arm's name and a device."""
@@ -64,24 +60,25 @@ def run_trial(
     data: Dataset,
     compose_arm: ComposeArm,
 ) -> None:
-    """Train trial["trial"], from its checkpoint if it has one, reporting each epoch to Ray Tune."""
+    """Train trial["trial"], from its checkpoint if it has one, until the end of the epoch trial["until"], and report
+    each epoch to Ray Tune."""
     # Also decides in which order sums are taken, so it is part of what a seed fixes.
     torch.set_num_threads(config.resources.cpu)
     planned: PlannedTrial = trial["trial"]
+    checkpoint = _checkpoint_of(planned)
+    if checkpoint is not None and checkpoint["epoch"] >= trial["until"]:
+        return  # the worker had died just then
     task = compose_arm(planned.arm, device=pick_device())
     samples = choose_sample_indices(data.validation_labels, config.samples.images)
     try:
-        for report in train(task, planned.hyperparameters, data, resume=_checkpoint_of(planned)):
+        for report in train(task, planned.hyperparameters, data, resume=checkpoint):
             with tempfile.TemporaryDirectory() as name:
                 folder = Path(name)
                 save_checkpoint(folder / CHECKPOINT_FILE, report.checkpoint)
                 if report.epoch == planned.hyperparameters.epochs and samples:
                     model = load_model(report.checkpoint, task)
-                    painted = {
-                        arm: Painted(task.readings[arm].decoding, dict(zip(samples, pictures, strict=True)))
-                        for arm, pictures in paint_samples(task, model, data.validation_images[samples]).items()
-                    }
-                    write_samples(folder, painted)
+                    of_split = data.validation_images, data.validation_labels
+                    write_samples(folder, paint_of_split(task, model, *of_split, samples))
                 metrics = {
                     "epoch": report.epoch,
                     "images_seen": report.images_seen,
@@ -91,8 +88,10 @@ def run_trial(
                     "scores": {arm: score_columns(of_splits) for arm, of_splits in report.scores.items()},
                 }
                 tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
+            if report.epoch >= trial["until"]:
+                break
     except TrainingDiverged as error:
-        # History, not raised: it would diverge again, so Ray must not try again.
+        # Reported, not raised: it would diverge again, so Ray must not try again.
         tune.report({FAILURE: f"diverged: {error}"})
 
 
@@ -146,62 +145,43 @@ class _OfThisProcess:
         return object, ()
 
 
-class _Scheduler(_OfThisProcess, FIFOScheduler):
-    def __init__(self, config: SweepConfig, recorder: Recorder) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._config = config
-        self._recorder = recorder
-
-    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        planned = planned_trial_of(trial)
-        if FAILURE in result or "epoch" not in result:
-            return str(TrialScheduler.CONTINUE)
-        history = self._recorder.histories[planned.arm]
-        history.add(planned.number, result["epoch"], result["loss"])
-        goes_on = result["epoch"] < limit_trials(self._config, history)[planned.number].epoch
-        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
-
-
 class _Searcher(_OfThisProcess, Searcher):
     """Hands out the trials that have not ended, from rung to rung, then, with Optuna, those that it proposes, the arms
     in turn, and last the replicates. A trial that waits at a rung occupies nothing: to go on is to be handed out again.
     """
 
     def __init__(
-        self, config: SweepConfig, recorder: Recorder, unfinished: Sequence[PlannedTrial], new: int, at_once: int
+        self, config: SweepConfig, recorder: Recorder, unfinished: Sequence[PlannedTrial], at_once: int
     ) -> None:
         super().__init__()
         self._config = config
         self._recorder = recorder
+        self._histories = recorder.histories
         self._unfinished = list(unfinished)  # not handed out, or waiting at a rung
-        self._new = new  # trials that Optuna may still propose
         self._at_once = at_once
         self._running: set[str] = set()
-        self._numbers = {
-            arm: {number for other, number in recorder.ended if other == arm} for arm in recorder.histories
-        }
-        for planned in unfinished:
-            self._numbers[planned.arm].add(planned.number)
 
     def suggest(self, trial_id: str) -> Any:
         if len(self._running) >= self._at_once:
             return None
         self._end_those_that_stop()
-        if (planned := self._take_first()) is None:
-            if self._new:
-                planned = self._propose()
-                self._new -= 1
+        if (suggestion := self._take_first()) is None:
+            arm = min(self._histories, key=lambda name: len(self._histories[name].begun))
+            if len(self._histories[arm].begun) < trials_per_arm(self._config):
+                self._add([self._propose(arm)])
             elif self._unfinished or self._running:
                 return None
             else:  # the search has ended
-                self._plan_replicates()
-                if (planned := self._take_first()) is None:
-                    return Searcher.FINISHED
+                planned = plan_replicates(self._config, self._histories)
+                self._add([trial for trial in planned if trial.number not in self._histories[trial.arm].begun])
+            if (suggestion := self._take_first()) is None:
+                return Searcher.FINISHED
         self._running.add(trial_id)
-        return {"trial": planned}
+        return suggestion
 
-    def waits(self, planned: PlannedTrial) -> None:
+    def wait(self, planned: PlannedTrial) -> None:
         """The trial has come to a rung."""
+        self._recorder.record_status(planned, "pending")
         self._unfinished.append(planned)
 
     def _end_those_that_stop(self) -> None:
@@ -211,37 +191,29 @@ class _Searcher(_OfThisProcess, Searcher):
             limit = limits[planned.arm][planned.number]
             if limit.is_final and planned.epochs_done >= limit.epoch:
                 self._unfinished.remove(planned)
-                self._recorder.record_end(planned, "stopped_early", None, planned.checkpoint)
+                self._recorder.record_end(planned, "stopped_early")
 
-    def _take_first(self) -> PlannedTrial | None:
-        """Take the first trial that may go on."""
+    def _take_first(self) -> dict[str, Any] | None:
+        """Take the first trial that may go on, and until when."""
         limits = self._limits()
         for planned in self._unfinished:
-            if planned.epochs_done < limits[planned.arm][planned.number].epoch:
+            until = limits[planned.arm][planned.number].epoch
+            if planned.epochs_done < until:
                 self._unfinished.remove(planned)
-                return planned
+                return {"trial": planned, "until": until}
         return None
 
     def _limits(self) -> dict[str, dict[int, Limit]]:
-        return {arm: limit_trials(self._config, history) for arm, history in self._recorder.histories.items()}
+        return {arm: limit_trials(self._config, history) for arm, history in self._histories.items()}
 
-    def _plan_replicates(self) -> None:
-        """Plan all replicates that are not there yet."""
-        planned = [
-            replicate
-            for replicate in plan_replicates(self._config, self._recorder.histories)
-            if replicate.number not in self._numbers[replicate.arm]
-        ]
-        for replicate in planned:
-            self._numbers[replicate.arm].add(replicate.number)
+    def _add(self, planned: Sequence[PlannedTrial]) -> None:
         self._recorder.record_plan(planned)
         self._unfinished += planned
 
-    def _propose(self) -> PlannedTrial:
-        arm = min(self._numbers, key=lambda name: len(self._numbers[name]))
-        number = next(number for number in range(1, 10**9) if number not in self._numbers[arm])
-        self._numbers[arm].add(number)
-        drawn = propose(self._config, self._recorder.histories[arm], number)
+    def _propose(self, arm: str) -> PlannedTrial:
+        history = self._histories[arm]
+        number = next(number for number in itertools.count(1) if number not in history.begun)
+        drawn = propose(self._config, history, number)
         return PlannedTrial(arm, number, hyperparameters_of(self._config, number, drawn))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -255,24 +227,16 @@ class _Searcher(_OfThisProcess, Searcher):
 
 
 class _Callback(_OfThisProcess, Callback):
-    def __init__(self, recorder: Recorder, searcher: _Searcher, storage: str, epochs: int) -> None:
+    def __init__(self, recorder: Recorder, searcher: _Searcher, storage: str) -> None:
         self._recorder = recorder
         self._searcher = searcher
         self._storage = storage
-        self._epochs = epochs
-        self._began = time.monotonic()
-        self._may_wait = True
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         self._recorder.flush()
-        if self._may_wait and time.monotonic() - self._began > WAITED_S:
-            self._may_wait = False
-            if len(ray.nodes()) > 1 and (busy := busy_resources(1, 0)) is not None:
-                self._recorder.progress.say(f"No trial has started yet. {busy}")
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._may_wait = False
-        self._recorder.record_start(planned_trial_of(trial))
+        self._recorder.record_status(planned_trial_of(trial), "running")
 
     def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
         checkpoint_address = address_in(self._storage, checkpoint.path)
@@ -280,22 +244,21 @@ class _Callback(_OfThisProcess, Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         planned, result = planned_trial_of(trial), trial.last_result or {}
-        checkpoint = None if trial.checkpoint is None else address_in(self._storage, trial.checkpoint.path)
+        epoch = result.get("epoch", 0)
         if FAILURE in result:
-            self._recorder.record_end(planned, "failed", result[FAILURE], checkpoint)
-        elif result.get("epoch", planned.epochs_done) >= self._epochs:
-            self._recorder.record_end(planned, "finished", None, checkpoint)
-        elif result.get("done"):  # Ray's mark that the scheduler stopped it
-            planned = replace(planned, checkpoint=checkpoint, epochs_done=result["epoch"])
-            self._recorder.record_wait(planned)
-            self._searcher.waits(planned)
-        # Otherwise the sweep was interrupted.
+            self._recorder.record_end(planned, "failed", result[FAILURE])
+        elif planned.epochs_done < epoch == trial.config["until"] < planned.hyperparameters.epochs:
+            assert trial.checkpoint is not None  # as with every report of an epoch
+            checkpoint = address_in(self._storage, trial.checkpoint.path)
+            self._searcher.wait(replace(planned, checkpoint=checkpoint, epochs_done=epoch))
+        # Otherwise it has finished, or the sweep was interrupted.
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._recorder.say_retry(planned_trial_of(trial), _error_of(trial))
+        name = planned_trial_of(trial).name
+        self._recorder.progress.say(f"{name} failed and is tried again from its checkpoint: {_error_of(trial)}")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._recorder.record_end(planned_trial_of(trial), "failed", _error_of(trial), None)
+        self._recorder.record_end(planned_trial_of(trial), "failed", _error_of(trial))
         if trial.storage is not None:
             self._recorder.progress.say(f"  The whole error is in {trial.storage.trial_fs_path}/error.txt")
 
@@ -336,21 +299,17 @@ def run_trials(
     def folder_of(planned: PlannedTrial) -> str:
         return trial_folder(arms.index(planned.arm), planned.arm, planned.number, planned.epochs_done)
 
-    there = [number for _, number in recorder.ended] + [planned.number for planned in unfinished]
-    searched = [number for number in there if not is_replicate(config, number)]
-    new = len(recorder.histories) * trials_per_arm(config) - len(searched)  # for Optuna to propose
-    if not unfinished and not new:
+    if recorder.is_complete:
         return
     at_once = config.resources.max_concurrent or MOST_PENDING
     if config.search.method == "optuna":  # a proposal learns from trials that have ended, so none is made in advance
         at_once = min(at_once, slots(config, cluster_resources(), gpus))
     os.environ[PENDING_VARIABLE] = str(at_once)
-    searcher = _Searcher(config, recorder, unfinished, new, at_once)
+    searcher = _Searcher(config, recorder, unfinished, at_once)
     tune.Tuner(
         tune.with_resources(trainable, {"cpu": config.resources.cpu, "gpu": gpus}),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=_Scheduler(config, recorder),
             num_samples=-1,  # until the searcher says that all is done
             reuse_actors=True,
             trial_name_creator=lambda trial: planned_trial_of(trial).name,
@@ -360,7 +319,7 @@ def run_trials(
             name=folder,
             storage_path=f"{root.rstrip('/')}/{config.experiment}",
             storage_filesystem=system,
-            callbacks=[_Callback(recorder, searcher, storage, config.epochs)],
+            callbacks=[_Callback(recorder, searcher, storage)],
             failure_config=tune.FailureConfig(max_failures=config.failures.max_retries),
             verbose=0,
         ),

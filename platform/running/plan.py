@@ -132,6 +132,7 @@ def limit_trials(config: SweepConfig, history: History) -> dict[int, Limit]:
     comes first or on how many run at once. A trial that failed is not waited for. A replicate is never stopped.
     """
     searched = trials_per_arm(config)
+    factor = config.early_stopping.reduction_factor if config.early_stopping else 1.0
     result = {searched + more: Limit(config.epochs, is_final=True) for more in range(1, config.replicates + 1)}
     left = list(range(1, searched + 1))
     for rung in rungs(config):
@@ -140,7 +141,7 @@ def limit_trials(config: SweepConfig, history: History) -> dict[int, Limit]:
             return result | {number: Limit(rung, is_final=False) for number in left}
         result |= {number: Limit(rung, is_final=True) for number in left}
         there = sorted((number for number in left if number in losses), key=lambda number: (losses[number], number))
-        left = there[: _count_survivors(config, len(there))]
+        left = there[: max(1, int(len(there) / factor))]
     return result | {number: Limit(config.epochs, is_final=True) for number in left}
 
 
@@ -156,10 +157,11 @@ def rungs(config: SweepConfig) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def _count_survivors(config: SweepConfig, trials: int) -> int:
-    """How many of so many trials go on after a rung."""
-    assert config.early_stopping is not None
-    return max(1, int(trials / config.early_stopping.reduction_factor))
+def epoch_counts(config: SweepConfig) -> list[int]:
+    """How many of an arm's trials train each epoch, from the first, if none fails, replicates included."""
+    by_number = {number: float(number) for number in range(1, trials_per_arm(config) + 1)}
+    limits = limit_trials(config, History(dict.fromkeys(rungs(config), by_number))).values()
+    return [sum(limit.epoch >= epoch for limit in limits) for epoch in range(1, config.epochs + 1)]
 
 
 def propose(config: SweepConfig, history: History, number: int) -> dict[str, Any]:
@@ -203,42 +205,6 @@ def _distribution(values: list[Any] | Range) -> Any:
 # What is to be expected
 
 
-def epoch_counts(config: SweepConfig) -> list[int]:
-    """How many of an arm's trials train each epoch, from the first, if none fails, replicates included."""
-    counts, trials = [], trials_per_arm(config)
-    stops = rungs(config)
-    for epoch in range(1, config.epochs + 1):
-        counts.append(trials + config.replicates)
-        if epoch in stops:
-            trials = _count_survivors(config, trials)
-    return counts
-
-
-def seconds_left(
-    config: SweepConfig,
-    histories: Mapping[str, History],  # by trained arm
-    epoch_seconds: Mapping[str, float],  # of an epoch of one of the arm's trials
-    slots: int,  # trials that run at once
-) -> float:
-    """How long the trials take from here to the end of the last, if none fails and Ray itself takes no time: of each
-    epoch the trials that are left to train it, so many at once."""
-    in_all = 0.0
-    for epoch, planned in enumerate(epoch_counts(config), start=1):
-        left = {arm: _left_to_train(config, one, epoch, planned) for arm, one in histories.items()}
-        if trials := sum(left.values()):
-            mean = sum(count * epoch_seconds[arm] for arm, count in left.items()) / trials
-            in_all += math.ceil(trials / slots) * mean
-    return in_all
-
-
-def _left_to_train(config: SweepConfig, history: History, epoch: int, planned: int) -> int:
-    """How many of an arm's trials have this epoch before them, of so many that are planned to train it."""
-    losses = history.losses.get(epoch, {})
-    numbers = range(1, trials_per_arm(config) + config.replicates + 1)
-    can = sum(number not in losses and number not in history.ended for number in numbers)
-    return min(can, max(0, planned - len(losses)))
-
-
 def plan_lines(config: SweepConfig) -> Iterator[str]:
     """Say what a sweep of this config would train."""
     each, trials = trials_per_arm(config), trials_in_all(config)
@@ -258,16 +224,10 @@ def plan_lines(config: SweepConfig) -> Iterator[str]:
         for planned in plan_trials(config)[:: len(trained_arms(config.arms))]:
             tried = ", ".join(f"{name} {getattr(planned.hyperparameters, name)}" for name in config.search.values())
             yield f"    #{planned.number}: {tried or 'the same again'}, seed {planned.hyperparameters.seed}"
-
-    def images(epochs: float) -> str:
-        if config.train_images is None:
-            return f"{epochs:,.0f} times all training images"
-        return f"{epochs * config.train_images:,.0f} images"
-
-    yield f"  to be trained: at most {images(trials * config.epochs)}"
-    if config.early_stopping:
-        epochs = len(trained_arms(config.arms)) * sum(epoch_counts(config))
-        yield f"  with early stopping within each arm: {images(epochs)}"
+    epochs = len(trained_arms(config.arms)) * sum(epoch_counts(config))
+    images = "times all training images" if config.train_images is None else "images"
+    stopping = ", with early stopping within each arm" if config.early_stopping else ""
+    yield f"  to be trained: {epochs * (config.train_images or 1):,} {images}{stopping}"
 
 
 def combinations_of(config: SweepConfig) -> list[dict[str, Any]]:
@@ -282,7 +242,7 @@ def _draws(config: SweepConfig) -> list[dict[str, Any]]:
     searched = config.search.values()
     count = trials_per_arm(config)
     if config.search.method == "grid":
-        return [dict(zip(searched, values, strict=True)) for values in itertools.product(*searched.values())]
+        return combinations_of(config)
     generator = np.random.default_rng(config.seed)
     ranges = {name: values for name, values in searched.items() if isinstance(values, Range)}
     lists = {name: values for name, values in searched.items() if not isinstance(values, Range)}

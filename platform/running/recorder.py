@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
 from sqlalchemy import Engine
@@ -78,8 +77,6 @@ class Recorder:
         self._drive = drive
         self._config = config
         self._rows = rows
-        self._begun: dict[tuple[str, int], PlannedTrial] = {}  # those that have not ended
-        self._last: dict[tuple[str, int], Report] = {}
         self._queue: deque[Callable[[Session], object]] = deque()
         self._retry_at = 0.0
         self._reason = ""
@@ -99,15 +96,10 @@ class Recorder:
         replicates = plan_replicates(self._config, self.histories)
         return all((planned.arm, planned.number) in self.ended for planned in replicates)
 
-    def count_as_ended(self, planned: PlannedTrial, status: TrialStatus) -> None:
-        """From now on it counts as ended, as an earlier run of the driver has recorded."""
-        self.histories[planned.arm].begun[planned.number] = planned.hyperparameters
-        self.histories[planned.arm].ended[planned.number] = status
-
     def record_plan(self, planned: Sequence[PlannedTrial]) -> None:
-        """These have not ended; all that have were said before."""
+        """These have not ended, and all others that there are have been recorded."""
         for trial in planned:
-            self._begin(trial)
+            self.histories[trial.arm].begun[trial.number] = trial.hyperparameters
 
         def write(session: Session) -> None:
             for trial in planned:
@@ -124,57 +116,42 @@ class Recorder:
         self.histories[planned.arm].forget(planned.number)
         self._write(write)
 
-    def record_start(self, planned: PlannedTrial) -> None:
-        self._begin(planned)
-        self._write(lambda session: self._record_trial(session, planned, "running"))
-
-    def record_wait(self, planned: PlannedTrial) -> None:
-        """It has come to a rung, and goes on or ends when the arm's others are there."""
-        self._write(lambda session: self._record_trial(session, planned, "pending"))
+    def record_status(self, planned: PlannedTrial, status: TrialStatus) -> None:
+        """It runs, or it has come to a rung and is pending: it goes on or ends when the arm's others are there."""
+        self._write(lambda session: self._record_trial(session, planned, status))
 
     def record_report(self, planned: PlannedTrial, report: Report, checkpoint: str) -> None:
-        def write(session: Session) -> str | None:
-            old = recording.checkpoint_of(session, self._rows.arms[planned.arm], planned.number)
-            for arm, trial_id in self._record_trial(session, planned, "running").items():
-                recording.record_report(
-                    session,
-                    trial_id,
-                    run_id=self._rows.run,
-                    **{name: report[name] for name in ("epoch", "images_seen", "seconds", "device", "loss")},
-                    **report["scores"][arm],
-                    checkpoint=checkpoint,
-                )
-            return old if old != checkpoint else None
-
-        before = self._last.get((planned.arm, planned.number))
-        self._last[planned.arm, planned.number] = report
-        self._write(write)
-        if before is not None or report["epoch"] == 1:  # else its first epoch after a resume, begun elsewhere
-            seconds = report["seconds"] - (before["seconds"] if before else 0.0)
-            self.progress.count_epoch(planned, seconds)
-
-    def record_end(
-        self, planned: PlannedTrial, status: TrialStatus, reason: str | None, checkpoint: str | None
-    ) -> None:
-        key = planned.arm, planned.number
+        """After its last epoch the trial has finished, and its sample pictures are recorded as well."""
+        history, is_last = self.histories[planned.arm], report["epoch"] >= self._config.epochs
         painted: dict[str, Painted] = {}
-        if status == "finished" and self._rows.images and checkpoint is not None:
+        if is_last and self._rows.images:
             with suppress(OSError, UserError, ValueError):  # `complete_samples` tries again, and says it
                 painted = read_samples(checkpoint)
-        self._begun.pop(key, None)
-        self.count_as_ended(planned, status)
 
-        def write(session: Session) -> None:
-            for arm, trial_id in self._record_trial(session, planned, status, reason).items():
-                if arm in painted:
-                    record_samples(session, trial_id, self._rows.images, painted[arm], self._config.epochs)
+        def write(session: Session) -> str | None:
+            old = recording.checkpoint_of(session, self._rows.arms[planned.arm], planned.number)
+            trial = self._trial_columns(planned, "finished" if is_last else "running")
+            measured = {name: report[name] for name in ("epoch", "images_seen", "seconds", "device", "loss")}
+            for arm in self._arms_of(planned):
+                columns = {**measured, **report["scores"][arm], "checkpoint": checkpoint}
+                record_measured_trial(session, self._rows, arm, trial, columns, painted.get(arm))
+            return old if old != checkpoint else None
 
+        history.add(planned.number, report["epoch"], report["loss"])
         self._write(write)
-        last = self._last.get(key, {})
-        self.progress.say_end(planned, status, reason, last.get("epoch", 0), last.get("loss"))
+        if is_last:
+            history.ended[planned.number] = "finished"
+            self.progress.say_end(planned)
+        self.progress.update()
 
-    def say_retry(self, planned: PlannedTrial, reason: str) -> None:
-        self.progress.say(f"{planned.name} failed and is tried again from its checkpoint: {reason}")
+    def record_end(self, planned: PlannedTrial, status: TrialStatus, reason: str | None = None) -> None:
+        """It was stopped early, or it failed; what has finished stays so."""
+        history = self.histories[planned.arm]
+        if planned.number not in history.ended:
+            history.begun[planned.number] = planned.hyperparameters
+            history.ended[planned.number] = status
+            self._write(lambda session: self._record_trial(session, planned, status, reason))
+            self.progress.say_end(planned, reason)
 
     def flush(self) -> bool:
         """Write what waits, in order; return whether nothing waits any more."""
@@ -206,8 +183,6 @@ class Recorder:
 
     def close(self) -> ExperimentStatus:
         """Write what is left, patiently, and how the experiment ended; nothing else may be called any more."""
-        for planned in self._begun.values():
-            self._queue.append(partial(self._record_trial, planned=planned, status="pending"))
         status: ExperimentStatus = "interrupted"
         if self.is_complete:
             status = "failed" if set(self.ended.values()) == {"failed"} else "finished"
@@ -220,10 +195,6 @@ class Recorder:
         self.unwritten = f"{waiting} records could not be written. {self._reason}" if waiting else None
         return status
 
-    def _begin(self, planned: PlannedTrial) -> None:
-        self._begun[planned.arm, planned.number] = planned
-        self.histories[planned.arm].begun[planned.number] = planned.hyperparameters
-
     def _write(self, write: Callable[[Session], object]) -> None:
         self._queue.append(write)
         self.flush()
@@ -232,20 +203,40 @@ class Recorder:
         self, session: Session, planned: PlannedTrial, status: TrialStatus, reason: str | None = None
     ) -> dict[str, int]:
         """Record the trial in its arm and in those that render it; return the rows' ids by arm."""
+        columns = self._trial_columns(planned, status, reason)
+        return {arm: record_trial(session, self._rows, arm, columns) for arm in self._arms_of(planned)}
+
+    def _arms_of(self, planned: PlannedTrial) -> list[str]:
+        return [planned.arm, *renderings(self._config.arms, planned.arm)]
+
+    def _trial_columns(self, planned: PlannedTrial, status: TrialStatus, reason: str | None = None) -> dict[str, Any]:
         return {
-            arm: recording.record_trial(
-                session,
-                experiment_id=self._rows.experiment,
-                arm_id=self._rows.arms[arm],
-                number=planned.number,
-                replicate=is_replicate(self._config, planned.number),
-                hyperparameters=asdict(planned.hyperparameters),
-                seed=planned.hyperparameters.seed,
-                status=status,
-                failure_reason=reason,
-            )
-            for arm in (planned.arm, *renderings(self._config.arms, planned.arm))
+            "number": planned.number,
+            "replicate": is_replicate(self._config, planned.number),
+            "hyperparameters": asdict(planned.hyperparameters),
+            "seed": planned.hyperparameters.seed,
+            "status": status,
+            "failure_reason": reason,
         }
+
+
+def record_trial(session: Session, rows: Rows, arm: str, trial: Mapping[str, Any]) -> int:
+    return recording.record_trial(session, experiment_id=rows.experiment, arm_id=rows.arms[arm], **trial)
+
+
+def record_measured_trial(
+    session: Session,
+    rows: Rows,
+    arm: str,
+    trial: Mapping[str, Any],  # columns of `db.schema.Trial`
+    report: Mapping[str, Any],  # columns of `db.schema.Report`, of its last epoch, and the checkpoint
+    painted: Painted | None,
+) -> None:
+    """Record a trial with what it measured and painted."""
+    trial_id = record_trial(session, rows, arm, trial)
+    recording.record_report(session, trial_id, run_id=rows.run, **report)
+    if painted is not None:
+        record_samples(session, trial_id, rows.images, painted, report["epoch"])
 
 
 def record_samples(session: Session, trial_id: int, image_ids: dict[int, int], painted: Painted, epoch: int) -> None:

@@ -6,23 +6,20 @@ The experiment's recorded config stays what its sweep was begun with, so that th
 finished. What was added stands among its arms, and its reports name the run that scored them.
 """
 
+import _thread
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import pydantic
 from rich.console import Console
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 from sqlalchemy import Engine, select
-from sqlalchemy.orm import Session
 
 from db.schema import Arm, Experiment, Report, StoredDataset, Trial, TrialStatus
 from db.store import open_existing, read_session, shown_name, write_session
 from db.sweeps import recording
+from db.sweeps.drivers import Drive, driven_by_this_process
 from db.sweeps.trials import arm_results
-from platform.arms.compose import Reading
 from platform.arms.options import ArmOptions, read_options, rebalancing_of, renderings
 from platform.color.scores import JURY
 from platform.data.datasets import Dataset
@@ -30,8 +27,8 @@ from platform.model.evaluation import evaluate_splits
 from platform.model.hyperparameters import Hyperparameters
 from platform.model.stored import load_trial
 from platform.model.training import autocast_dtype, pick_device
-from platform.paint.samples import Painted, paint_samples
-from platform.running.config import SweepConfig, arm_mistakes
+from platform.paint.samples import Painted, paint_of_split
+from platform.running.config import check_config
 from platform.running.preparation import (
     SweepError,
     describe_machine,
@@ -40,8 +37,9 @@ from platform.running.preparation import (
     load_recorded_data,
 )
 from platform.running.progress import Say, say_on
-from platform.running.recorder import record_samples, score_columns
+from platform.running.recorder import Rows, record_measured_trial, score_columns
 from platform.running.verdict import judge
+from platform.running.yaml_input import Key, Place, read_yaml
 from platform.tables.outcome import print_results
 
 READ: tuple[TrialStatus, ...] = ("finished", "stopped_early")  # trials whose weights are read; pictures: if finished
@@ -49,12 +47,12 @@ READ: tuple[TrialStatus, ...] = ("finished", "stopped_early")  # trials whose we
 
 @dataclass(frozen=True)
 class _Read:
-    """What added arms make of one trial's weights."""
+    """What an added arm makes of one trial's weights."""
 
-    trial: Trial
-    report: Report  # its last one
-    scores: dict[str, dict[str, Any]]  # by added arm, as `db.schema.Report` has columns for them
-    painted: dict[str, Painted]  # by added arm
+    arm: str
+    trial: dict[str, Any]  # columns of `db.schema.Trial`
+    report: dict[str, Any]  # columns of `db.schema.Report`, and the checkpoint
+    painted: Painted | None
 
 
 def run_additions(options: argparse.Namespace, console: Console) -> int:
@@ -62,19 +60,20 @@ def run_additions(options: argparse.Namespace, console: Console) -> int:
     status. No study is opened."""
     say = say_on(console)
     engine = open_existing(options.database)
-    experiment = find_experiment(engine, options.resume)
-    if experiment is None:
-        raise SweepError(f"There is no experiment {options.resume!r} in {shown_name(engine.url)}.")
-    add_renderings(engine, experiment, options.add, say, dataset=options.dataset)
-    if _lacks_jury(engine, experiment):
-        say("The whole jury is held again, as its critics are not kept: the marks of all arms may change.")
-        judge(engine, experiment.name, say)
+    with driven_by_this_process(engine, options.resume, _thread.interrupt_main) as drive:
+        experiment = find_experiment(engine, options.resume)
+        if experiment is None:
+            raise SweepError(f"There is no experiment {options.resume!r} in {shown_name(engine.url)}.")
+        add_renderings(drive, experiment, options.add, say, dataset=options.dataset)
+        if _lacks_jury(engine, experiment):
+            say("The whole jury is held again, as its critics are not kept: the marks of all arms may change.")
+            judge(engine, experiment.name, say)
     print_results(engine, experiment.name, console)
     return 0
 
 
 def add_renderings(
-    engine: Engine, experiment: Experiment, texts: Sequence[str], say: Say, *, dataset: Sequence[str] | None = None
+    drive: Drive, experiment: Experiment, texts: Sequence[str], say: Say, *, dataset: Sequence[str] | None = None
 ) -> None:
     """Give a finished experiment the arms of the texts, each like `NAME: {renders: ARM, tilt: 0.3}`: every trial of the
     rendered arm is read, scored and painted from its weights. An arm that is there already is said to be.
@@ -85,16 +84,18 @@ def add_renderings(
     """
     if experiment.status != "finished":
         raise SweepError(f"Experiment {experiment.name!r} has not finished: go on with it first, without --add.")
-    with read_session(engine) as session:
+    with read_session(drive.engine) as session:
         models = select(Arm).where(Arm.experiment_id == experiment.id, Arm.baseline.is_(False))
-        there = {row.name: row.options for row in session.scalars(models.order_by(Arm.position, Arm.id))}
+        rows = {row.name: row for row in session.scalars(models.order_by(Arm.position, Arm.id))}
         stored = session.get_one(StoredDataset, experiment.dataset_id)
         images = recording.sample_images(session, experiment.id)
-    wanted = _read_arms(texts, experiment.config, there)
-    for name in wanted.keys() & there.keys():
+    arms = {name: read_options(row.options) for name, row in rows.items()}
+    wanted = _read_arms(texts, experiment.config, {name: row.options for name, row in rows.items()})
+    for name in wanted.keys() & arms.keys():
         say(f"{name} is there already.")
-    arms = {name: read_options(options) for name, options in there.items()}
-    added = {name: options for name, options in wanted.items() if name not in there}
+        if wanted[name] != arms[name]:
+            raise SweepError(f"--add {name}: it is there with other options, which stay; give this one another name.")
+    added = {name: options for name, options in wanted.items() if name not in arms}
     if not added:
         return
     code_version = find_code_version(say)
@@ -103,10 +104,26 @@ def add_renderings(
     for trained in arms:
         if names := renderings(added, trained):
             say(f"Reading the weights of {trained}: {', '.join(names)}.")
-            found += _read_weights(engine, experiment.id, trained, {name: added[name] for name in names}, data, images)
-    with write_session(engine) as session:  # all is computed before, as others wait for it to end
-        run_id = recording.record_run(session, experiment.id, code_version=code_version, environment=describe_machine())
-        _record(session, experiment.id, run_id, arms | added, list(added), found, images)
+            found += _read_weights(drive.engine, rows[trained], {name: added[name] for name in names}, data, images)
+    with write_session(drive.engine) as session:  # all is computed before, as others wait for it to end
+        drive.renew(session)
+        position = recording.make_room_for_arms(session, experiment.id, len(added))
+        ids = {
+            name: recording.record_arm(
+                session,
+                experiment_id=experiment.id,
+                name=name,
+                position=place,
+                options=asdict(options),
+                rebalancing=rebalancing_of(arms | added, name),
+                centers=rows[str(options.renders)].centers,
+            )
+            for place, (name, options) in enumerate(added.items(), start=position)
+        }
+        run = recording.record_run(session, experiment.id, code_version=code_version, environment=describe_machine())
+        for read in found:
+            written = Rows(experiment.id, run, ids, images)
+            record_measured_trial(session, written, read.arm, read.trial, read.report, read.painted)
 
 
 def _lacks_jury(engine: Engine, experiment: Experiment) -> bool:
@@ -120,122 +137,50 @@ def _lacks_jury(engine: Engine, experiment: Experiment) -> bool:
 def _read_arms(
     texts: Sequence[str], config: Mapping[str, Any], there: Mapping[str, dict[str, Any]]
 ) -> dict[str, ArmOptions]:
-    """The arms of the texts, by name. config and there: of the experiment, as recorded. Raises SweepError."""
+    """The arms of the texts, by name. config and there: of the experiment, as recorded. Raises UserError."""
     given: dict[str, Any] = {}
+    places: dict[Key, Place] = {}
     for text in texts:
-        try:
-            data = YAML(typ="safe", pure=True).load(text)
-        except YAMLError as error:
-            raise SweepError(f"--add {text}: is not valid YAML ({str(error).splitlines()[0]}).") from None
+        data, found = read_yaml(text, f"--add {text}")
         if not isinstance(data, dict):
             raise SweepError(f"--add {text}: expected an arm, as in 'tilted 0.3: {{renders: ARM, tilt: 0.3}}'.")
-        given |= {str(name): options for name, options in data.items()}
-    try:
-        arms = SweepConfig.model_validate({**config, "arms": {**there, **given}}).arms
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"][1:]))
-        raise SweepError(f"--add {place}: {first['msg']}, found {first['input']!r}.") from None
+        given |= data
+        places |= {("arms", *key): Place(place.source) for key, place in found.items()}
+    arms = check_config({**config, "arms": {**there, **given}}, places).arms
     for name in given:
-        if arms[name].renders is None and arms[name].kind is not None:
+        if arms[name].kind is not None:
             raise SweepError(f"--add {name}: it would be trained, and a finished experiment is given renderings only.")
-        if name in there and read_options(there[name]) != arms[name]:
-            raise SweepError(f"--add {name}: it is there with other options, which stay; give this one another name.")
-    for name, option, message in arm_mistakes(arms):
-        if name in given:
-            raise SweepError(f"--add {name}{'' if option is None else f'.{option}'}: {message}.")
     return {name: arms[name] for name in given}
 
 
 def _read_weights(
-    engine: Engine,
-    experiment_id: int,
-    trained: str,
-    added: Mapping[str, ArmOptions],
-    data: Dataset,
-    images: Mapping[int, int],
+    engine: Engine, trained: Arm, added: Mapping[str, ArmOptions], data: Dataset, images: Mapping[int, int]
 ) -> list[_Read]:
     """What the added arms make of each trial of the trained arm. images: the samples' ids, by index in validation."""
     with read_session(engine) as session:
         rows = session.execute(
             select(Trial, Report)
             .join(Report, (Report.trial_id == Trial.id) & (Report.epoch == Trial.epochs_done))
-            .join(Arm, Arm.id == Trial.arm_id)
-            .where(Arm.experiment_id == experiment_id, Arm.name == trained, Trial.status.in_(READ))
+            .where(Trial.arm_id == trained.id, Trial.status.in_(READ))
             .order_by(Trial.number)
         ).all()
     if not rows:
-        raise SweepError(f"No trial of {trained} has weights to be read.")
+        raise SweepError(f"No trial of {trained.name} has weights to be read.")
     indices, found = list(images), []
     for trial, report in rows:
         with read_session(engine) as session:
             task, model = load_trial(session, trial.id, pick_device())
-        readings: dict[str, Reading] = {
-            name: task.readings[trained] if task.reread is None else task.reread(options)
+        readings = {
+            name: task.readings[trained.name] if task.reread is None else task.reread(options)
             for name, options in added.items()
         }
         task = replace(task, readings=readings, segment_pngs=None)  # its pictures show the segments
         dtype = autocast_dtype(task.device, Hyperparameters(**trial.hyperparameters).precision)
-        scores = {name: score_columns(of) for name, of in evaluate_splits(task, model, data, dtype).items()}
-        painted: dict[str, Painted] = {}
-        if indices and trial.status == "finished":
-            pictures = paint_samples(task, model, data.validation_images[indices])
-            painted = {
-                name: Painted(readings[name].decoding, dict(zip(indices, of_arm, strict=True)))
-                for name, of_arm in pictures.items()
-            }
-        found.append(_Read(trial, report, scores, painted))
+        of_split = data.validation_images, data.validation_labels
+        painted = paint_of_split(task, model, *of_split, indices) if trial.status == "finished" else {}
+        columns = {name: getattr(trial, name) for name in ("number", "replicate", "hyperparameters", "seed", "status")}
+        measured = {name: getattr(report, name) for name in ("epoch", "images_seen", "seconds", "device", "loss")}
+        for name, scores in evaluate_splits(task, model, data, dtype).items():
+            of_arm = {**measured, **score_columns(scores), "checkpoint": trial.checkpoint}
+            found.append(_Read(name, columns, of_arm, painted.get(name)))
     return found
-
-
-def _record(
-    session: Session,
-    experiment_id: int,
-    run_id: int,
-    arms: Mapping[str, ArmOptions],
-    added: Sequence[str],
-    found: Sequence[_Read],
-    images: dict[int, int],
-) -> None:
-    """Record the added arms before the baselines, and in each of them a trial beside each that was read."""
-    if session.scalar(select(Arm.id).where(Arm.experiment_id == experiment_id, Arm.name.in_(added))) is not None:
-        raise SweepError(f"{', '.join(added)}: somebody else has added it meanwhile.")
-    position = recording.make_room_for_arms(session, experiment_id, len(added))
-    for place, name in enumerate(added, start=position):
-        of_arm = [read for read in found if name in read.scores]
-        centers = session.get_one(Arm, of_arm[0].trial.arm_id).centers
-        arm_id = recording.record_arm(
-            session,
-            experiment_id=experiment_id,
-            name=name,
-            position=place,
-            options=asdict(arms[name]),
-            rebalancing=rebalancing_of(arms, name),
-            centers=centers,
-        )
-        for read in of_arm:
-            trial, report = read.trial, read.report
-            trial_id = recording.record_trial(
-                session,
-                experiment_id=experiment_id,
-                arm_id=arm_id,
-                number=trial.number,
-                replicate=trial.replicate,
-                hyperparameters=trial.hyperparameters,
-                seed=trial.seed,
-                status=trial.status,
-            )
-            recording.record_report(
-                session,
-                trial_id,
-                run_id=run_id,
-                epoch=report.epoch,
-                images_seen=report.images_seen,
-                seconds=report.seconds,
-                device=report.device,
-                loss=report.loss,
-                checkpoint=trial.checkpoint,
-                **read.scores[name],
-            )
-            if name in read.painted:
-                record_samples(session, trial_id, images, read.painted[name], trial.epochs_done)

@@ -1,6 +1,5 @@
 """What a Ray worker needs before it can import HueJury. Pure: Ray itself is not imported."""
 
-import os
 import tempfile
 from collections.abc import MutableMapping
 from pathlib import Path
@@ -29,25 +28,17 @@ RAY_VARIABLES = {
 }
 
 
-def set_ray_variables(environment: MutableMapping[str, str]) -> list[str]:
+def set_ray_variables(environment: MutableMapping[str, str]) -> None:
     """Set what a sweep needs of Ray, before Ray is imported. Other variables of Ray Tune, as old profiles have them,
-    can end a sweep in its middle and are removed; return a line for each."""
-    lines = []
+    can end a sweep in its middle and are removed."""
     for name in sorted(environment):
-        if name.startswith(("TUNE_", "RAY_AIR_", "RAY_TRAIN_")) and name not in RAY_VARIABLES:
-            if name != PENDING_VARIABLE:
-                lines.append(f"The environment variable {name} is ignored: a sweep tells Ray Tune itself what to do.")
+        if name.startswith(("TUNE_", "RAY_AIR_", "RAY_TRAIN_")):
             del environment[name]
     environment.update(RAY_VARIABLES)
     try:
         Path.home()
     except RuntimeError:  # a user without an entry in /etc/passwd, as in containers; Ray cannot even be imported then
         environment["HOME"] = tempfile.gettempdir()
-        lines.append(
-            f"This user has no home folder: {environment['HOME']} serves as one, where downloads may not "
-            "outlast this machine; set HOME, or HUEJURY_DATA, to a folder that does."
-        )
-    return lines
 
 
 def ray_runtime_env() -> dict[str, Any]:
@@ -66,10 +57,3 @@ def ray_runtime_env() -> dict[str, Any]:
     paths to workers as absolute ones, or better give them the data.
     """
     return {"py_modules": [str(CHECKOUT / "platform"), str(CHECKOUT / "db")], "env_vars": KEEP_FREED_MEMORY}
-
-
-def cores_here() -> int:
-    """How many this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

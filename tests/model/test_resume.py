@@ -47,11 +47,11 @@ def test_an_arm_that_renders_another_has_its_trials_with_scores_of_its_own(
 ) -> None:
     recorder, [_, rebalanced], _ = begin(sweep_config(rates(0.1)), data, engine, tmp_path)
     assert trials_by_arm(engine) == alike([("pending", 0)])
-    recorder.record_start(rebalanced)
+    recorder.record_status(rebalanced, "running")
     report = scripted_report(["rebalanced", "tilted"], 1, 0.7)
     report["scores"]["tilted"] = report["scores"]["tilted"] | {"scores": {"validation": {"raw_auc": 0.9}}}
     recorder.record_report(rebalanced, report, "/there/1")
-    recorder.record_end(rebalanced, "failed", "as scripted", None)
+    recorder.record_end(rebalanced, "failed", "as scripted")
     with read_session(engine) as session:
         trials = dict(session.execute(select(Arm.name, Trial).join(Arm, Arm.id == Trial.arm_id)).all())
         reports = session.execute(select(Arm.name, Report).select_from(Report).join(Trial).join(Arm)).all()
@@ -90,7 +90,7 @@ def test_what_a_killed_driver_could_not_say_is_said_by_the_next(data: Dataset, e
     reports(waiting, 1, 0.05, here)
     reports(gone, 1, 0.01, Path("/nowhere"))
     reports(worst, 1, 0.9, here)
-    recorder.record_start(unbegun)
+    recorder.record_status(unbegun, "running")
 
     again, left, _ = begin(config, data, engine, tmp_path)
     assert again.ended == {("regression", 1): "finished"} | {("regression", n): "stopped_early" for n in (2, 3, 4)}
@@ -104,26 +104,6 @@ def test_what_a_killed_driver_could_not_say_is_said_by_the_next(data: Dataset, e
     assert trials_by_arm(engine)["regression"] == [("finished", EPOCHS), *[("stopped_early", 1)] * 3]
     assert trials_by_arm(engine)["rebalanced"] == [("pending", 1), ("pending", 0), ("pending", 1), ("pending", 0)]
     assert again.close() == "interrupted"
-
-
-def test_replicates_follow_also_from_a_best_trial_that_was_not_said_to_have_ended(
-    data: Dataset, engine: Engine, tmp_path: Path
-) -> None:
-    """The driver is killed between the search's last reports and what it would have said of them."""
-    config = sweep_config(rates(0.1, 0.2), replicates=1)
-    recorder, planned, _ = begin(config, data, engine, tmp_path)
-    for trial in planned:
-        arms = [trial.arm] if trial.arm == "regression" else ["rebalanced", "tilted"]
-        for epoch in range(1, EPOCHS + 1):
-            recorder.record_report(trial, scripted_report(arms, epoch, trial.number / epoch), str(tmp_path))
-    again, left, _ = begin(config, data, engine, tmp_path)
-    assert set(again.ended.values()) == {"finished"}
-    assert [(trial.arm, trial.number, trial.hyperparameters.learning_rate) for trial in left] == [
-        ("regression", 3, 0.1),
-        ("rebalanced", 3, 0.1),
-    ]
-    assert again.close() == "interrupted"
-    assert trials_by_arm(engine) == alike([*[("finished", EPOCHS)] * 2, ("pending", 0)])
 
 
 def test_every_start_of_the_driver_is_a_run_of_its_own_and_baselines_are_measured_once(
@@ -147,7 +127,7 @@ def test_a_driver_whose_sweep_was_taken_over_records_nothing_more(
 ) -> None:
     recorder, [regression, _], _ = begin(sweep_config(rates(0.1)), data, engine, tmp_path)
     Drive(engine, "scripted").take()
-    recorder.record_start(regression)
+    recorder.record_status(regression, "running")
     recorder.record_report(regression, scripted_report(["regression"], 1, 0.5), str(tmp_path))
     recorder.close()
     assert str(recorder.driven_elsewhere) == "Experiment 'scripted' was taken over by another process."

@@ -187,7 +187,7 @@ def test_trials_share_their_nodes_data_spread_and_outlive_a_node(cluster: Proces
             assert mapped.startswith("/dev/shm/plasma")
             assert others == [first] * (SLOTS - 1)
     # What was left of the cluster trained the rest, and never got the data again.
-    # Besides the data there is the part that costs were measured on, and with both what is known of the colours.
+    # Besides the data there is what is known of their colours.
     assert data_bytes < stored_bytes < 4 * data_bytes
     assert ask(cluster, "store") - stored_bytes < 0.5 * data_bytes
     assert "failed and is tried again from its checkpoint" in output

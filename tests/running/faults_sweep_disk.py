@@ -28,7 +28,7 @@ from pathlib import Path
 config, storage = sys.argv[1:]
 disk = Path("/mnt")
 filler = disk / "filler"
-SWEEP = "import sys; from platform import recorder; from platform.sweep import main; "
+SWEEP = "import sys; from platform.running import recorder; from platform.sweep import main; "
 SWEEP += "recorder.RETRY_AFTER_S, recorder.LAST_RETRIES_S = 0.2, 3; sys.exit(main())"
 
 def run(*arguments):

@@ -14,7 +14,7 @@ from platform.arms.compose import compose
 from platform.data.datasets import Dataset
 from platform.model.storage import CHECKPOINT_FILE
 from platform.model.training import load_model, save_checkpoint, train
-from platform.paint.samples import Painted, choose_sample_indices, paint_samples, write_samples
+from platform.paint.samples import choose_sample_indices, paint_of_split, write_samples
 from platform.running.config import SweepConfig
 from platform.running.driver import Sweep
 from platform.running.on_ray import run_trials
@@ -94,7 +94,7 @@ def script() -> Callable[[dict[str, Any], Callable[[int], float]], None]:
         planned, newest = config["trial"], tune.get_checkpoint()
         folder = newest.path if newest is not None else planned.checkpoint
         done = 0 if folder is None else int((Path(folder) / str(globals_needed["file"])).read_text())
-        for epoch in range(done + 1, planned.hyperparameters.epochs + 1):
+        for epoch in range(done + 1, config["until"] + 1):
             report: Any = globals_needed["scripted_report"]
             report = report(arms_of[planned.arm], epoch, loss(epoch))
             with tempfile.TemporaryDirectory() as name:
@@ -142,23 +142,15 @@ def train_here(config: SweepConfig, data: Dataset, engine: Engine, folder: Path)
         task = compose(config.arms, trial.arm, colours_of(data))
         kept = folder / trial.name
         kept.mkdir(parents=True)
+        indices = choose_sample_indices(data.validation_labels, config.samples.images)
         for report in train(task, trial.hyperparameters, data):
             save_checkpoint(kept / CHECKPOINT_FILE, report.checkpoint)
+            if indices and report.epoch == config.epochs:
+                model, of_split = load_model(report.checkpoint, task), (data.validation_images, data.validation_labels)
+                write_samples(kept, paint_of_split(task, model, *of_split, indices))
             measured = {name: getattr(report, name) for name in ("epoch", "images_seen", "seconds", "device", "loss")}
             scores = {arm: score_columns(of_splits) for arm, of_splits in report.scores.items()}
-            recorder.histories[trial.arm].add(trial.number, report.epoch, report.loss)
             recorder.record_report(trial, measured | {"scores": scores}, str(kept))
-        indices = choose_sample_indices(data.validation_labels, config.samples.images)
-        if indices:
-            pictures = paint_samples(task, load_model(report.checkpoint, task), data.validation_images[indices])
-            write_samples(
-                kept,
-                {
-                    arm: Painted(task.readings[arm].decoding, dict(zip(indices, of_arm, strict=True)))
-                    for arm, of_arm in pictures.items()
-                },
-            )
-        recorder.record_end(trial, "finished", None, str(kept))
     if recorder.close() == "interrupted":  # the replicates follow
         train_here(config, data, engine, folder)
 

@@ -19,7 +19,7 @@ from platform.running.budget import (
 )
 from platform.running.config import EPOCHS_OF_MINUTES, SweepConfig
 from tests.contracts import drawn_colours, drawn_data
-from tests.running.test_trials import SPACE, sweep_config
+from tests.running.test_trials import SPACE, STOPPING, sweep_config
 
 ARMS = ("regression", "plain", "half")
 
@@ -64,6 +64,24 @@ def test_an_image_costs_the_mean_of_all_kinds_of_training(monkeypatch: pytest.Mo
     assert costs.train["plain"] == pytest.approx(tasks["plain"].outputs * (3 + 5 + 7) / 3)
     epoch = costs.epoch_seconds(images=100, validation_images=20)
     assert epoch["regression"] == pytest.approx(100 * costs.train["regression"] + 20 * 0.1)
+
+
+ONE_EPOCH = Costs({"regression": 0.1, "plain": 0.2, "half": 0.2}, dict.fromkeys(ARMS, 0.0))  # per image
+
+
+@pytest.mark.parametrize(
+    ("config", "at_once", "expected"),
+    [
+        (config_of(), 1, 2 * 2 * (1 + 2 + 2)),
+        (config_of(), 2, 3 * 2 * 5 / 3),  # rounds, epochs, the mean of an epoch
+        (config_of(), 4, 2 * 2 * 5 / 3),  # the second round is one, though not full
+        (config_of(), 100, 1 * 2 * 5 / 3),
+        (config_of(trials=4, early_stopping=STOPPING), 1, (4 + 1) * (1 + 2 + 2)),
+        (config_of(trials=4, early_stopping=STOPPING, replicates=2), 1, (4 + 1 + 2 * 2) * (1 + 2 + 2)),
+    ],
+)
+def test_a_sweep_takes_the_time_of_the_epochs_that_are_left(config: SweepConfig, at_once: int, expected: float) -> None:
+    assert sweep_seconds(config, ONE_EPOCH, 10, 40, at_once) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("stopping", [None, {"grace_epochs": 1, "reduction_factor": 2}])

@@ -39,7 +39,7 @@ def ray_here() -> Iterator[None]:
         patch.setenv("RAY_memory_usage_threshold", f"{threshold:.4f}")
         patch.setenv("RAY_memory_monitor_refresh_ms", "50")
         set_ray_variables(os.environ)
-        with ray_started("local", "", print):
+        with ray_started("local", print):
             yield
 
 

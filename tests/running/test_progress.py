@@ -1,69 +1,39 @@
-"""The time left: what it is made of."""
+"""What is said of trials, and of the time that the rest takes."""
 
 from io import StringIO
-from typing import Any
 
 import pytest
 from rich.console import Console
 
-from platform.running.config import SweepConfig
-from platform.running.plan import History, PlannedTrial, plan_trials
+from platform.running.plan import History, plan_trials
 from platform.running.progress import Progress
 from tests.running.test_trials import SPACE, sweep_config
 
 
-def plan(epochs: int = 4, trials: int = 2, **more: Any) -> tuple[SweepConfig, dict[str, History], Progress]:
-    config = sweep_config({"method": "random", "trials_per_arm": trials, "space": SPACE}, epochs=epochs, **more)
-    reported = {arm: History() for arm in ("regression", "plain", "half")}
-    for trial in plan_trials(config):
-        reported[trial.arm].begun[trial.number] = trial.hyperparameters
-    return config, reported, Progress(Console(quiet=True), config, reported)
-
-
-def train(progress: Progress, histories: dict[str, History], trial: PlannedTrial, epoch: int, seconds: float) -> None:
-    histories[trial.arm].add(trial.number, epoch, 1.0)
-    progress.count_epoch(trial, seconds)
-
-
-COSTS = {"regression": 10.0, "plain": 20.0, "half": 20.0}  # as if they had been measured
-
-
-def test_before_anything_was_measured_nothing_is_said() -> None:
-    _, _, progress = plan()
-    assert progress.seconds_left() is None
-
-
-def test_measured_costs_tell_the_time_before_the_first_epoch() -> None:
-    config, reported, _ = plan()
+def test_the_rest_takes_as_long_as_what_was_trained_since_the_trials_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    search = {"method": "random", "trials_per_arm": 2, "space": SPACE}
+    config = sweep_config(search, epochs=4)
+    histories = {arm: History() for arm in ("regression", "plain", "half")}
+    first, second, *_ = plan_trials(config)
+    histories[first.arm].add(first.number, 1, 0.5)  # by an earlier run of the driver
     printed = StringIO()
-    progress = Progress(Console(file=printed), config, reported)
-    progress.expect(COSTS, slots=1)
-    assert progress.seconds_left() == pytest.approx(2 * 4 * (10 + 20 + 20))
-    assert printed.getvalue() == "About 7 min left.\n"
-
-
-def test_what_is_done_is_left_out_and_costs_become_those_that_were_seen() -> None:
-    config, reported, progress = plan()
-    progress.expect(COSTS, slots=1)
-    first = plan_trials(config)[0]
-    train(progress, reported, first, 1, seconds=15.0)  # half as much again as was measured: all the others will, too
-    assert progress.seconds_left() == pytest.approx(1.5 * (2 * 4 * 50 - 10))
-    second = plan_trials(config)[1]
-    train(progress, reported, second, 1, seconds=20.0)  # but for this arm, now that it was seen
-    seen = 15 / 10 * (8 - 1) * 10 + 20 / 20 * (8 - 1) * 20 + 35 / 30 * 8 * 20
-    assert progress.seconds_left() == pytest.approx(seen)
-
-
-def test_without_measured_costs_the_epochs_that_were_seen_tell_it() -> None:
-    config, reported, progress = plan()
-    train(progress, reported, plan_trials(config)[0], 1, seconds=3.0)
-    assert progress.seconds_left() == pytest.approx(3.0 * (2 * 4 * 3 - 1))
-
-
-def test_early_stopping_is_expected() -> None:
-    config, reported, progress = plan(trials=4, early_stopping={"grace_epochs": 1, "reduction_factor": 4})
-    progress.expect(COSTS, slots=1)
-    assert progress.seconds_left() == pytest.approx((4 + 3) * 50)
-    for trial in plan_trials(config):
-        train(progress, reported, trial, 1, seconds=COSTS[trial.arm])
-    assert progress.seconds_left() == pytest.approx(3 * 50)
+    progress = Progress(Console(file=printed), config, histories)
+    monkeypatch.setattr("time.monotonic", lambda: 100.0)
+    with progress.shown():
+        assert progress.seconds_left() is None
+        monkeypatch.setattr("time.monotonic", lambda: 160.0)
+        for epoch in (2, 3, 4):
+            histories[first.arm].add(first.number, epoch, 1 / epoch)
+        assert progress.seconds_left() == pytest.approx(60 / 3 * (3 * 2 * 4 - 4))
+        histories[first.arm].ended[first.number] = "finished"
+        progress.say_end(first)
+        histories[second.arm].add(second.number, 1, 0.7)
+        histories[second.arm].ended[second.number] = "stopped_early"
+        progress.say_end(second)
+        histories["half"].ended[1] = "failed"
+        progress.say_end(plan_trials(config)[2], "as scripted")
+    lines = printed.getvalue().splitlines()
+    assert lines[0].startswith("[1/6] regression #1: finished, loss 0.25, learning_rate ")
+    assert lines[0].endswith("; about 7 min left")
+    assert lines[1].startswith("[2/6] plain #1: stopped early after epoch 1, loss 0.7, ")
+    assert lines[2].startswith("[3/6] half #1: failed (as scripted), learning_rate ")

@@ -25,7 +25,6 @@ from platform.running import recorder as recorder_module
 from platform.running.cluster import ray_started
 from platform.running.config import EPOCHS_OF_MINUTES
 from platform.running.driver import Sweep
-from platform.running.progress import Progress
 from platform.running.workers import set_ray_variables
 from tests.running.scripted_sweep import (
     BEST_AND_REST,
@@ -48,7 +47,7 @@ pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("default")]  # Ray's 
 @pytest.fixture(scope="module")
 def ray_here() -> Iterator[None]:
     set_ray_variables(os.environ)
-    with ray_started("local", "", print):
+    with ray_started("local", print):
         yield
 
 
@@ -64,24 +63,17 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     engine.dispose()
 
 
-def test_a_budget_reads_the_data_once_and_measures_once(
+def test_a_budget_reads_the_data_once(
     ray_here: None, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = sweep_config(rates(0.1), minutes=1, validation_images=10, epochs=EPOCHS_OF_MINUTES)
-    drive, console = Drive(engine, "scripted"), Console(quiet=True)
-    drive.take()
-    begun = Sweep.start(drive, console, config, "", str(tmp_path))
+    begun = Sweep.start(Drive(engine, "scripted"), Console(quiet=True), config, "", str(tmp_path))
     begun.load()
     whole = begun.data
     monkeypatch.setattr(driver, "load_data", None)  # it cannot be called
     monkeypatch.setattr(driver, "fit_to_seconds", lambda config, *_: config.model_copy(update={"train_images": 70}))
     begun.fit_to_seconds(30)
-    monkeypatch.setattr("platform.running.on_ray.measure_on_ray", None)
     assert len(begun.data.train_images) == 70 < len(whole.train_images)
-    begun.record_start("test", {})
-    progress = Progress(console, begun.config, begun.histories)
-    begun.expect_end(progress)
-    assert progress.seconds_left() is not None
 
 
 def test_early_stopping_compares_within_an_arm_only(

@@ -36,8 +36,7 @@ def test_a_dry_run_trains_nothing_and_says_how_long_it_would_take(
     assert sweep([str(config), *more]) == 0
     printed = capsys.readouterr().out
     assert "4 trials per arm (grid search), 8 trials in all, of 3 epochs each" in printed
-    assert "at most 960 images" in printed
-    assert f"with early stopping within each arm: {40 * 2 * (4 + 2 + 1)} images" in printed
+    assert f"to be trained: {40 * 2 * (4 + 2 + 1)} images, with early stopping within each arm" in printed
     assert re.search(r"at 40 images per epoch: about \d+ s here", printed)
     assert not database.exists()
 
@@ -70,61 +69,33 @@ def test_wrong_input_is_one_sentence_and_status_2(
 
 
 @pytest.mark.parametrize(
-    ("variable", "expected"),
-    [
-        ("127.0.0.1:1", "start the cluster"),
-        ("http://127.0.0.1:8265", "not a cluster's own"),
-        ("ray://127.0.0.1:10001", "not a cluster's own"),
-        ("somewhere", "give HOST:PORT, auto or local"),
-    ],
+    "address",
+    ["127.0.0.1:1", "http://127.0.0.1:8265", "ray://127.0.0.1:10001", "somewhere"],
 )
 def test_an_address_from_the_environment_is_said_to_be_from_there(
-    config: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    variable: str,
-    expected: str,
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", variable)
+    monkeypatch.setenv("RAY_ADDRESS", address)
     assert sweep(command(config.parent)) == 2
     message = capsys.readouterr().err
-    assert variable in message
-    assert "from the environment variable RAY_ADDRESS" in message
-    assert expected in message
+    assert f"at {address} (from the environment variable RAY_ADDRESS)" in message
+    assert "give the HOST:PORT that `ray start` prints" in message
     assert message.count("\n") == 1, message
 
 
-def test_two_processes_do_not_run_one_experiment_whatever_their_storage(
+def test_two_processes_do_not_run_one_experiment_or_add_to_it_whatever_their_storage(
     config: Path, capsys: pytest.CaptureFixture[str], start_python: StartPython
 ) -> None:
     arguments = command(config.parent)
     first = start_python(DRIVE, arguments[2], "tiny")
     say_to(first, "go")
     assert [hear_from(first), hear_from(first)] == ["ready", "drives"]
-    for more in ([], ["--storage", str(config.parent / "other")], ["--storage", "s3://somewhere/else"]):
-        assert sweep([*arguments, *more]) == 2
+    addition = ["--resume", "tiny", *arguments[1:3], "--add", "x: {renders: rebalanced, tilt: 0.5}"]
+    for given in (arguments, [*arguments, "--storage", "s3://somewhere/else"], addition):
+        assert sweep(given) == 2
         message = capsys.readouterr().err
         assert message.startswith(f"Experiment 'tiny' is being run by process {first.pid} on ")
         assert message.count("\n") == 1, message
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(
-    ("variable", "folder", "expected"),
-    [
-        ("TMPDIR", f"{'long' * 20}/{'er' * 20}", "set TMPDIR to a shorter folder"),
-        ("HOME", "tiny.yaml", "set HOME and TMPDIR to folders that you may write"),
-    ],
-)
-def test_folders_that_ray_cannot_use_are_one_sentence_with_the_mend(
-    config: Path, variable: str, folder: str, expected: str
-) -> None:
-    if variable == "TMPDIR":
-        (config.parent / folder).mkdir(parents=True)
-    status, output = run_sweep(command(config.parent), {variable: str(config.parent / folder)})
-    assert status == 2, output
-    assert expected in output.splitlines()[-1]
-    assert "Traceback" not in output
 
 
 @pytest.mark.parametrize(
@@ -146,10 +117,7 @@ def test_options_that_do_not_go_together_are_refused(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(
-    "when", ["If it is interrupted", "About "]
-)  # before it measures what trials cost, and they run
-def test_a_sweep_that_another_process_took_over_ends_and_records_nothing_more(config: Path, when: str) -> None:
+def test_a_sweep_that_another_process_took_over_ends_and_records_nothing_more(config: Path) -> None:
     arguments = [sys.executable, "-m", "platform.sweep", *command(config.parent, "--set", "epochs=100000")]
     with (
         subprocess.Popen(
@@ -161,7 +129,7 @@ def test_a_sweep_that_another_process_took_over_ends_and_records_nothing_more(co
         output = ""
         for line in process.stdout:
             output += line
-            if line.startswith(when):
+            if line.startswith("If it is interrupted"):
                 with write_session(engine) as session:
                     session.execute(update(Driver).values(host="elsewhere", token="another's"))
         assert process.wait() == 2, output
@@ -189,20 +157,6 @@ def test_the_command_repeated_goes_on_with_what_minutes_were_resolved_to(config:
             epochs = set(session.scalars(select(Trial.epochs_done).join(Arm).where(~Arm.baseline)))
     assert (ended.config, ended.dataset_id, ended.status) == (begun.config, begun.dataset_id, "finished")
     assert epochs == {begun.config["epochs"]}
-
-
-WITHOUT_RAY = """
-import sys
-from platform.sweep import main
-assert main(sys.argv[1:]) == 0
-assert "ray" not in sys.modules
-"""
-
-
-def test_a_dry_run_needs_no_ray(config: Path) -> None:
-    arguments = [sys.executable, "-c", WITHOUT_RAY, str(config), "--dry-run"]
-    done = subprocess.run(arguments, cwd=CHECKOUT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 def test_a_ray_that_differs_inside_is_said_and_used(monkeypatch: pytest.MonkeyPatch) -> None:
