@@ -75,7 +75,7 @@ def make_database(path: Path) -> None:
             trial_id = record_trial(session, begun, arm, 1, "finished")
             record_report(session, begun, trial_id, arm, 1, 0)
             record_samples(session, begun, trial_id, arm, 0)
-        recording.finish_experiment(session, begun.experiment_id, "finished", at=START + timedelta(days=2))
+        recording.finish_experiment(session, begun.experiment_id, "finished")
     create_study(engine, EXPERIMENT, seed=0, planned_participants=PEOPLE)
     answer_at_once(engine, EXPERIMENT, PEOPLE)
     answer_at_once(engine, EXPERIMENT, SIMULATED, simulated=True)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from benchmarks.dashboard_database import ARMS, Begun, begin, record_report, record_samples, record_trial
 from benchmarks.harness import alternate, figure, spread, table
 from db.store import open_database, read_session, write_session
-from db.sweeps.trials import arm_results, best_trials, experiment_progress, list_experiments
+from db.sweeps.trials import best_trials, find_experiment, list_experiments, load_arms
 
 TEXT = """\
 ## The database
@@ -40,8 +40,8 @@ def section(tiny: bool) -> list[str]:
                     _record(engine, begun, arm, number)
             seconds = time.perf_counter() - started
             with read_session(engine) as session:
-                assert set(best_trials(session, begun.experiment_id)) == {begun.arm_ids[arm] for arm in ARMS}
-            times = _milliseconds(engine, tiny)
+                assert {trial.arm.name for trial in best_trials(session, begun.experiment_id)} == set(ARMS)
+            times = _milliseconds(engine, begun.experiment_id, tiny)
             engine.dispose()
         rows.append([f"{trials:,}", figure(seconds), figure(1e3 * seconds / trials), *times.values()])
     bytes_each = [len(png) for arm in ARMS for png in begun.pictures[arm]]
@@ -62,12 +62,12 @@ def _record(engine: Engine, begun: Begun, arm: str, number: int) -> None:
         record_samples(session, begun, trial_id, arm, EPOCHS)
 
 
-def _milliseconds(engine: Engine, tiny: bool) -> dict[str, str]:
+def _milliseconds(engine: Engine, experiment_id: int, tiny: bool) -> dict[str, str]:
     """How long each query of a sweep's tables takes, in a session of its own."""
     queries: dict[str, Callable[[Session], object]] = {
         "list_experiments": list_experiments,
-        "experiment_progress": partial(experiment_progress, name=NAME),
-        "arm_results": partial(arm_results, experiment=NAME),
+        "find_experiment": partial(find_experiment, name=NAME),
+        "load_arms": partial(load_arms, experiment_id=experiment_id),
     }
 
     def ask(query: Callable[[Session], object]) -> None:

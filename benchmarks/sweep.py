@@ -121,20 +121,15 @@ def _swept(settings: dict[str, object]) -> Outcome:
         command = [sys.executable, "-m", "platform.sweep", str(CONFIG), "--database", database, "--storage", folder]
         for setting in _as_settings({**settings, "experiment": EXPERIMENT}):
             command += ["--set", setting]
-        done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(f"The sweep failed with status {done.returncode}:\n{done.stdout}\n{done.stderr}")
-        return _outcome(database)
-
-
-def _outcome(database: str) -> Outcome:
-    engine = open_database(database)
-    with read_session(engine) as session:
-        trials = session.scalars(select(Trial).join(Arm, Arm.id == Trial.arm_id).where(Arm.baseline.is_(False))).all()
-        ends = [trial.ended_at for trial in trials if trial.ended_at]
-        outcome = Outcome(
-            first_ended_to_last_ended_s=(max(ends) - min(ends)).total_seconds(),
-            trained_s=sum(trial.seconds for trial in trials if trial.ended_at != min(ends)),
-        )
-    engine.dispose()
-    return outcome
+        with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            said = [(time.perf_counter(), line) for line in process.stdout]
+        if process.returncode:
+            raise RuntimeError(f"The sweep failed with status {process.returncode}: {[line for _, line in said]}")
+        ends = [moment for moment, line in said if line.startswith("[")]  # as in [1/9]
+        engine = open_database(database)
+        with read_session(engine) as session:
+            trials = select(Trial.seconds).join(Arm, Arm.id == Trial.arm_id).where(Arm.baseline.is_(False))
+            seconds = session.scalars(trials.order_by(Trial.number)).all()
+        engine.dispose()
+        return Outcome(first_ended_to_last_ended_s=ends[-1] - ends[0], trained_s=sum(seconds[1:]))

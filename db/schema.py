@@ -23,7 +23,9 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from platform.arms.options import ArmOptions, read_options
 
 Split = Literal["train", "tuning", "validation"]
 ExperimentStatus = Literal["running", "finished", "interrupted", "failed"]
@@ -90,11 +92,9 @@ class StoredDataset(Base):
     fingerprint: Mapped[str] = mapped_column(unique=True)
     note: Mapped[str]
     class_names: Mapped[list[str]] = mapped_column(JSON)
-    train_count: Mapped[int]
-    tuning_count: Mapped[int]
-    validation_count: Mapped[int]
     validation_class_counts: Mapped[list[int]] = mapped_column(JSON)  # images of each class
-    colour_counts: Mapped[bytes]  # what training pixels tell of colours, see `platform.color.counts.ColourCounts`
+    # What training pixels tell of colours, see `platform.color.counts.ColourCounts`; read when it is asked for.
+    colour_counts: Mapped[bytes] = mapped_column(deferred=True)
 
 
 class Experiment(Base):
@@ -116,6 +116,14 @@ class Experiment(Base):
     config_yaml: Mapped[str]
     storage_path: Mapped[str]
     jury: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    dataset: Mapped[StoredDataset] = relationship(viewonly=True, lazy="joined")
+    runs: Mapped[list["Run"]] = relationship(viewonly=True, lazy="selectin", order_by="Run.id")
+    arms: Mapped[list["Arm"]] = relationship(viewonly=True, order_by="Arm.position, Arm.id")
+
+    @property
+    def code_versions(self) -> list[str]:
+        """Of its driver's runs, the first first."""
+        return list(dict.fromkeys(run.code_version for run in self.runs))
 
 
 class Run(Base):
@@ -160,9 +168,26 @@ class Arm(Base):
     position: Mapped[int]  # in tables
     # Of a baseline nothing is trained or tuned, and a study does not ask about it unless told to.
     baseline: Mapped[bool] = mapped_column(default=False)
+    decoding: Mapped[str | None]  # how colours are read off the model, in words; NULL where it gives ab directly
     rebalancing: Mapped[float | None]  # λ, of the loss or of the decoding; NULL where it means nothing
     options: Mapped[dict[str, Any]] = mapped_column(JSON)
     centers: Mapped[list[list[float]] | None] = mapped_column(JSON(none_as_null=True))  # (Q, 2) in ab, of its palette
+    # With what each measured last; `db.sweeps.trials.load_arms` reads those of all arms at once.
+    trials: Mapped[list["Trial"]] = relationship(
+        viewonly=True, primaryjoin="Trial.arm_id == Arm.id", foreign_keys="Trial.arm_id", order_by="Trial.number"
+    )
+
+    @property
+    def choices(self) -> ArmOptions:
+        return read_options(self.options)
+
+    @property
+    def best(self) -> "Trial | None":
+        """The trial that stands for it, once one has finished: its first replicate, whose seed nobody chose, or without
+        replicates the best, with the lowest loss on the tuning split after its last epoch, of equal ones the first."""
+        finished = [trial for trial in self.trials if trial.status == "finished" and trial.last is not None]
+        replicates = [trial for trial in finished if trial.replicate]
+        return min(replicates[:1] or finished, key=lambda trial: (trial.loss is None, trial.loss), default=None)
 
 
 class Trial(Base):
@@ -196,8 +221,27 @@ class Trial(Base):
     images_seen: Mapped[int] = mapped_column(BigInteger, default=0)
     seconds: Mapped[float] = mapped_column(default=0.0)
     checkpoint: Mapped[str | None]  # folder or URL of the last report's: its weights, and where it goes on from
-    started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    arm: Mapped[Arm] = relationship(
+        viewonly=True, primaryjoin="Trial.arm_id == Arm.id", foreign_keys="Trial.arm_id", lazy="joined"
+    )
+    last: Mapped["Report | None"] = relationship(
+        viewonly=True,
+        primaryjoin="and_(Report.trial_id == Trial.id, Report.epoch == Trial.epochs_done)",
+        lazy="joined",
+    )
+
+    @property
+    def loss(self) -> float | None:
+        """On the tuning split, what trials are chosen by; None before the first epoch."""
+        return None if self.last is None else self.last.loss
+
+    def score(self, name: str, split: Split = "validation") -> float | None:
+        """After its last epoch, as it is stored; None where it was not measured."""
+        return None if self.last is None else self.last.scores.get(split, {}).get(name)
+
+    def error(self, name: str) -> float | None:
+        """The standard error of a score in validation, as it is stored; None where it was not measured."""
+        return None if self.last is None else self.last.standard_errors.get("validation", {}).get(name)
 
 
 class Report(Base):
@@ -253,7 +297,6 @@ class Sample(Base):
     trial_id: Mapped[int] = mapped_column(ForeignKey("trials.id", ondelete="CASCADE"))
     image_id: Mapped[int] = mapped_column(ForeignKey("images.id", ondelete="RESTRICT"), index=True)
     epoch: Mapped[int]
-    decoding: Mapped[str | None]  # how colours were read off the model; NULL where it gives ab directly
     png: Mapped[bytes]
     scores: Mapped[dict[str, float]] = mapped_column(JSON)  # of this picture, by name
     segments_png: Mapped[bytes | None]  # what the model divides the picture into, see `platform.arms.segments`
@@ -301,6 +344,7 @@ class Study(Base):
     completion_url: Mapped[str | None]
     blinded: Mapped[bool]
     id_parameter: Mapped[str]
+    experiment: Mapped[Experiment] = relationship(viewonly=True)
 
 
 class StudyArm(Base):
@@ -333,7 +377,7 @@ class StudyArm(Base):
 class SentinelPicture(Base):
     """A photograph of a study with colours that do not belong to it, as PNG bytes: who looks sees it.
 
-    A study has one for each of its images; they are the images that it may show. donor_image_id: whose colours.
+    A study has one for each of its images; they are the images that it may show.
     """
 
     __tablename__ = "sentinel_pictures"
@@ -342,7 +386,6 @@ class SentinelPicture(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"))
     image_id: Mapped[int] = mapped_column(ForeignKey("images.id", ondelete="RESTRICT"), index=True)
-    donor_image_id: Mapped[int] = mapped_column(ForeignKey("images.id", ondelete="RESTRICT"), index=True)
     png: Mapped[bytes]
 
 

@@ -120,12 +120,13 @@ def read_session(engine: Engine) -> Iterator[Session]:
 
 @contextmanager
 def write_session(engine: Engine) -> Iterator[Session]:
-    """A session that is committed, durably, when the block ends, and rolled back if it raises.
+    """A session that is committed, durably, when the block ends, and rolled back if it raises. Its rows may be read on.
 
     On SQLite it waits for its turn to write at once, on entry. A transaction that began by reading could not wait:
     as soon as another process has written, its first write would fail.
     """
-    with Session(engine.execution_options(sqlite_begin="IMMEDIATE")) as session, session.begin():
+    now = engine.execution_options(sqlite_begin="IMMEDIATE")
+    with Session(now, expire_on_commit=False) as session, session.begin():
         session.connection()  # the session itself would begin no sooner than at its first statement
         yield session
 

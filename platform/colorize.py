@@ -6,6 +6,7 @@ A photograph keeps its own lightness: see photographs.py.
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +17,8 @@ from PIL import Image
 from sqlalchemy import Engine
 
 from db.errors import UserError, run_command
+from db.png import encode_png
 from db.store import DATABASE_HELP, default_database, read_session
-from db.surveys.sentinels import encode_png
 from platform.arms.compose import Reading, Task
 from platform.model.network import Colorizer
 from platform.model.stored import finished_models, load_trial, name_file
@@ -88,14 +89,14 @@ def load_painters(engine: Engine, experiment: str, options: argparse.Namespace) 
     with read_session(engine) as session:
         models = finished_models(session, experiment, None if options.all_arms else options.arm)
         if not options.arm and not options.all_arms:
-            best = min(models, key=lambda arm: models[arm].trial.scores["validation"]["delta_e_2000"])
+            best = min(models, key=lambda arm: models[arm].score("delta_e_2000") or math.inf)
             print(f"Coloured by {best}, the model of {experiment} with the least colour error; "
                   f"--arm names another: {', '.join(models)}.")  # fmt: skip
             models = {best: models[best]}
-        for arm, contender in models.items():
-            task, model = load_trial(session, contender.trial.trial_id)
+        for arm, trial in models.items():
+            task, model = load_trial(session, trial.id)
             assert model is not None  # no baseline is among them
-            painters[arm] = task, model, choose_reading(task, arm, contender.options, asked)
+            painters[arm] = task, model, choose_reading(task, arm, trial.arm.choices, asked)
     return painters
 
 

@@ -11,10 +11,10 @@ import numpy as np
 from sqlalchemy import Engine
 
 from db.errors import UserError, run_command
+from db.png import encode_png, pixels
 from db.store import read_session
-from db.surveys.sentinels import encode_png, pixels
 from db.sweeps.pictures import Photograph, photographs, sample_pngs, truth_pngs
-from db.sweeps.trials import arm_results, best_contenders, experiment_progress
+from db.sweeps.trials import best_trials, find_experiment
 from platform.paint.sheet import PICTURE_PX, choose_scale, convert_to_grey, paste_sheet
 from platform.tables.experiment import open_experiment, parser_of_results
 
@@ -30,9 +30,9 @@ def paste_contact_sheet(engine: Engine, experiment: str, rows: int) -> np.ndarra
     """`rows` sample images, class by class, uint8 (height, width, 3). Raises UserError: no such experiment, or it has
     no pictures yet."""
     with read_session(engine) as session:
-        summary = experiment_progress(session, experiment)
-        contenders = best_contenders(arm_results(session, experiment))
-        trials = [contender.trial.trial_id for contender in contenders]
+        row = find_experiment(session, experiment)
+        contenders = best_trials(session, row.id)
+        trials = [trial.id for trial in contenders]
         shown = choose_varied(photographs(session, trials), rows)
         truths = truth_pngs(session, [photograph.image_id for photograph in shown])
         pngs = sample_pngs(session, trials, list(truths))
@@ -43,10 +43,10 @@ def paste_contact_sheet(engine: Engine, experiment: str, rows: int) -> np.ndarra
         truth = truths[photograph.image_id]
         stored = [pngs.get((trial, photograph.image_id)) for trial in trials]
         pictures = [pixels(truth), convert_to_grey(truth), *(None if png is None else pixels(png) for png in stored)]
-        lines.append((summary.class_names[photograph.class_index], pictures))
-    columns = ["photograph", "grey", *(contender.arm for contender in contenders)]
+        lines.append((row.dataset.class_names[photograph.class_index], pictures))
+    columns = ["photograph", "grey", *(trial.arm.name for trial in contenders)]
     scale = choose_scale(pixels(truths[shown[0].image_id]), PICTURE_PX)
-    return paste_sheet(experiment, columns, lines, summary.dataset_note, scale=scale)
+    return paste_sheet(experiment, columns, lines, row.dataset.note, scale=scale)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from db.errors import UserError, run_command
-from db.schema import StoredDataset
+from db.schema import Experiment, Trial
 from db.store import DATABASE_HELP, default_database, open_existing, read_session
-from db.sweeps.trials import Contender, ExperimentSummary, experiment_progress
+from db.sweeps.trials import code_versions, find_experiment
 from platform.arms.compose import Task
 from platform.color.counts import ColourCounts
 from platform.model.network import Colorizer
@@ -31,11 +31,12 @@ from platform.paint.photographs import SHORT_SIDE
 
 
 def describe_model(
-    experiment: ExperimentSummary, contender: Contender, task: Task, model: Colorizer, colours: ColourCounts
+    experiment: Experiment, trial: Trial, task: Task, model: Colorizer, colours: ColourCounts
 ) -> dict[str, Any]:
     """What `config.json` says, in plain values: where the model is from, and all that `colour.py` has to know. colours:
     of the training pixels."""
-    trial, options = contender.trial, contender.options
+    assert trial.last is not None  # it has finished
+    options = trial.arm.choices
     palette = None
     if task.palette is not None:  # else the network gives ab
         offset = torch.zeros(len(task.palette.centers))  # log w_λ, which is added to the logits
@@ -44,15 +45,14 @@ def describe_model(
         palette = {"centers": task.palette.centers.tolist(), "offset": offset.tolist()}
     return {
         "experiment": experiment.name,
-        "dataset": {"name": experiment.dataset, "fingerprint": experiment.dataset_fingerprint},
-        "arm": contender.arm,
+        "dataset": {"name": experiment.dataset.name, "fingerprint": experiment.dataset.fingerprint},
+        "arm": trial.arm.name,
         "trial": trial.number,
         "seed": trial.seed,
         "images_seen": trial.images_seen,
-        "code_version": list(trial.code_versions),
         "trained": task.options,
         "hyperparameters": trial.hyperparameters,
-        "scores": trial.scores,
+        "scores": trial.last.scores,
         "depth": len(model.encoder),
         "short_side": SHORT_SIDE,
         "palette": palette,
@@ -62,13 +62,13 @@ def describe_model(
     }
 
 
-def export_model(session: Session, experiment: ExperimentSummary, contender: Contender, folder: Path) -> None:
+def export_model(session: Session, experiment: Experiment, trial: Trial, folder: Path) -> None:
     """Write a model's folder, which must not be there. Raises UserError where its weights are lost, OSError."""
-    task, model = load_trial(session, contender.trial.trial_id)
+    task, model = load_trial(session, trial.id)
     assert model is not None  # a contender is no baseline
-    counts = select(StoredDataset.colour_counts).where(StoredDataset.id == experiment.dataset_id)
-    colours = ColourCounts.from_bytes(session.scalars(counts).one())
-    config = describe_model(experiment, contender, task, model, colours)
+    colours = ColourCounts.from_bytes(experiment.dataset.colour_counts)
+    config = describe_model(experiment, trial, task, model, colours)
+    config["code_version"] = code_versions(session, [trial.id])[trial.id]
     # With what follows from the data, as the table of a prior, which checkpoints do without.
     tensors = dict(model.named_parameters()) | dict(model.named_buffers())
     folder.mkdir(parents=True)
@@ -83,11 +83,11 @@ def export_models(engine: Engine, experiment: str, arm: str | None, folder: Path
     name is there."""
     written: list[Path] = []
     with read_session(engine) as session:
-        summary = experiment_progress(session, experiment)
-        for name, contender in finished_models(session, experiment, None if arm is None else [arm]).items():
+        row = find_experiment(session, experiment)
+        for name, trial in finished_models(session, experiment, None if arm is None else [arm]).items():
             target = folder / name_file(name)
             try:
-                export_model(session, summary, contender, target)
+                export_model(session, row, trial, target)
             except FileExistsError:
                 raise UserError(f"{target} is there already, and is not overwritten; give another --to.") from None
             except OSError as error:

@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 from sqlalchemy import Engine, select
 
 from db.errors import UserError, run_command
-from db.schema import Arm, Experiment, Study
+from db.schema import Arm, Experiment, Study, Trial
 from db.store import DATABASE_HELP, default_database, naming_database, open_existing, read_session
 from db.surveys.answers import Answers, load_answers, load_earlier_answers
 from db.surveys.study import (
@@ -32,7 +32,6 @@ from db.surveys.study import (
     count_turnout,
     find_study,
 )
-from db.sweeps.trials import Contender
 from platform.arms.options import ArmOptions, as_configured, read_options
 from platform.tables.intervals import SIMULATED, range_text
 from survey_app.analysis.curve import Curve, curve_of, earlier_votes, incumbent
@@ -59,11 +58,12 @@ def proposed_values(curve: Curve) -> list[float]:
 
 
 def next_tilts(
-    members: Sequence[Contender], configured: Mapping[str, ArmOptions], values: Iterable[float]
+    members: Sequence[Trial], configured: Mapping[str, ArmOptions], values: Iterable[float]
 ) -> tuple[list[str], dict[str, ArmOptions]]:
     """The names of the arms with these values of λ, in their order, and the options of those that the experiment lacks.
     members: what the curve joins, by rising λ, so that the first is a tilt; configured: the experiment's arms."""
-    lowest, known = members[0].options, {member.rebalancing: member.arm for member in members}
+    lowest = members[0].arm.choices
+    known = {trial.arm.rebalancing: trial.arm.name for trial in members}
     assert lowest.renders is not None
     names: list[str] = []
     further: dict[str, ArmOptions] = {}
@@ -81,7 +81,7 @@ def next_tilts(
 
 def next_config(
     config: dict[str, Any],
-    members: Sequence[Contender],
+    members: Sequence[Trial],
     values: Sequence[float],
     hyperparameters: dict[str, Any],
 ) -> dict[str, Any]:
@@ -89,7 +89,8 @@ def next_config(
     this was, once, with the hyperparameters that were best. members: what the curve joins."""
     name, _, number = config["experiment"].partition("-round-")
     tried = config["training"] | hyperparameters
-    known, alike = {member.rebalancing: member.arm for member in members}, members[0].options
+    known = {trial.arm.rebalancing: trial.arm.name for trial in members}
+    alike = members[0].arm.choices
     arms = {
         known.get(value, f"rebalanced {value:g}"): as_configured(replace(alike, rebalancing=value)) for value in values
     }
@@ -139,8 +140,8 @@ def _run(options: argparse.Namespace) -> int:
     members = [answers.contenders[place] for place in places]
     best, values = incumbent(curve), proposed_values(curve)
     asked = sorted({best, 1.0, *values}, reverse=True)
-    trial = next(member.trial for member in members if member.rebalancing == best)
-    if members[0].options.renders is not None:
+    trial = next(trial for trial in members if trial.arm.rebalancing == best)
+    if members[0].arm.choices.renders is not None:
         if options.to is not None:
             raise UserError(f"Study {study.name!r} asked about tilts, which need no config: leave --to out.")
         names, further = next_tilts(members, configured, asked)

@@ -18,7 +18,7 @@ from db.errors import UserError, run_command
 from db.store import DATABASE_HELP, default_database, open_existing, read_session
 from db.surveys.answers import Inclusion, StudyBlinded, load_answers
 from db.surveys.study import find_study, studies_of
-from db.sweeps.trials import experiment_progress, newest_experiment
+from db.sweeps.trials import find_experiment
 from platform.tables import table
 from survey_app.dashboard import certainty_view, pictures_view, prediction_view, results_view, sweep_view
 from survey_app.dashboard.choice import SIMULATED_VOTES, Choice, describe_choice
@@ -66,7 +66,7 @@ def report_html(
     it.
     """
     with read_session(engine) as session:
-        experiment = experiment or newest_experiment(session)
+        experiment = find_experiment(session, experiment).name
         choice = _choose(engine, session, experiment, study, inclusion, simulated=simulated)
         gallery = pictures_view.gallery_of(session, choice)
         strip, pictures = (
@@ -93,7 +93,7 @@ def report_html(
     shown = "<br>".join(_inline(line) for line in describe_choice(choice))
     provenance = (
         f"Experiment {experiment}, begun {choice.experiment.created_at:%Y-%m-%d}, data fingerprint "
-        f"{choice.experiment.dataset_fingerprint}. Written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
+        f"{choice.experiment.dataset.fingerprint}. Written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
     )
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
@@ -106,18 +106,18 @@ def report_html(
 def _choose(
     engine: Engine, session: Session, experiment: str, study: str | None, inclusion: Inclusion, *, simulated: bool
 ) -> Choice:
-    summary = experiment_progress(session, experiment)
-    row = next(iter(studies_of(session, summary.id)), None) if study is None else find_study(session, study)
+    found = find_experiment(session, experiment)
+    row = next(iter(studies_of(session, found.id)), None) if study is None else find_study(session, study)
     if row is None:
-        return Choice(engine, summary, None, simulated)
-    if row.experiment_id != summary.id:
+        return Choice(engine, found, None, simulated)
+    if row.experiment_id != found.id:
         raise UserError(f"The study {row.name!r} is not of experiment {experiment!r}; name its own experiment.")
     answers = hidden = None
     try:
         answers = load_answers(session, row, simulated=simulated)
     except StudyBlinded as blinded:
         hidden = str(blinded)
-    return Choice(engine, summary, row, simulated, inclusion, answers, hidden)
+    return Choice(engine, found, row, simulated, inclusion, answers, hidden)
 
 
 def _exhibits_html(exhibits: Sequence[Exhibit]) -> str:

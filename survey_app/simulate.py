@@ -19,11 +19,11 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from sqlalchemy import Engine, select
 
 from db.errors import run_command
+from db.png import pixels
 from db.schema import Answer, Image, Protocol, Question, Sample, SentinelPicture
 from db.store import DATABASE_HELP, default_database, naming_database, open_existing, read_session
 from db.surveys import votes
 from db.surveys.enrolment import enrol
-from db.surveys.sentinels import pixels
 from db.surveys.study import SurveyError, count_turnout, find_study
 
 UNNOTICED = 8.0  # ΔE2000

@@ -35,7 +35,7 @@ from db.surveys.study import (
     list_studies,
     plan_of,
 )
-from db.sweeps.trials import contenders, experiment_and_dataset, newest_experiment
+from db.sweeps.trials import contenders, find_experiment
 from platform.tables.table import Table
 from survey_app.analysis.tables import inclusions_table
 
@@ -143,11 +143,11 @@ def milliseconds(text: str) -> int | None:
 
 def _create(engine: Engine, options: argparse.Namespace, console: Console) -> None:
     with read_session(engine) as session:
-        experiment = options.experiment or newest_experiment(session)
+        experiment = find_experiment(session, options.experiment).name
     given = {field.name: getattr(options, field.name) for field in fields(StudyOptions) if field.name in options}
-    study = create_study(engine, experiment, **given)
+    name = create_study(engine, experiment, **given).name
     with read_session(engine) as session:
-        _describe(session, study, console)
+        _describe(session, find_study(session, name), console)
 
 
 def _list(engine: Engine, _options: argparse.Namespace, console: Console) -> None:
@@ -156,7 +156,7 @@ def _list(engine: Engine, _options: argparse.Namespace, console: Console) -> Non
             {
                 "study": study.name,
                 "is": study.status,
-                "experiment": experiment_and_dataset(session, study)[0],
+                "experiment": study.experiment.name,
                 "protocol": study.protocol,
                 "finished": turnout.finished,
                 "planned": study.planned_participants,
@@ -179,9 +179,9 @@ def _show(engine: Engine, options: argparse.Namespace, console: Console) -> None
 
 
 def _describe(session: Session, study: Study, console: Console) -> None:
-    experiment, dataset = experiment_and_dataset(session, study)
+    experiment, dataset = study.experiment.name, study.experiment.dataset.name
     plan, _, _ = plan_of(session, study)
-    arms = ", ".join(contender.arm for contender in contenders(session, study))
+    arms = ", ".join(trial.arm.name for trial in contenders(session, study))
     turnout = count_turnout(session, study)
     exposure = "until answered" if study.exposure_ms is None else f"for {study.exposure_ms} ms"
     flagged = ", ".join(f"{count} {flag}" for flag, count in sorted(turnout.flagged.items()))

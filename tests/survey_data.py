@@ -78,9 +78,6 @@ def begin_experiment(
         fingerprint=fingerprint,
         note="Cut-outs of one photograph.",
         class_names=list(class_names),
-        train_count=100,
-        tuning_count=20,
-        validation_count=images,
         validation_class_counts=np.bincount(np.arange(images) % len(class_names)).tolist(),
         colour_counts=b"",
     )
@@ -178,7 +175,6 @@ def _measure(
             trial_id=trial_id,
             image_id=image,
             epoch=epoch,
-            decoding=None,
             png=picture,
             scores={"delta_e_2000": 10.0 - position},
         )

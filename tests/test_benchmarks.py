@@ -9,7 +9,7 @@ SECTIONS = {
     "loss": ["ours", "dense, channel order", "dense, pixel rows", "hard labels"],
     "colour": ["ours", "scikit-image and numpy", "scikit-image and our table", "floor"],
     "epoch": ["ours", "the usual script", "bare, float32"],
-    "database": ["5", "10", "`arm_results`, ms"],
+    "database": ["5", "10", "`load_arms`, ms"],
 }
 
 

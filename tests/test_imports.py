@@ -24,7 +24,7 @@ NOT_MODULES = {"platform.__main__", "db.migrations.env", "survey_app.participant
 # stands in front and may import all of them; no room imports it.
 READS_DATABASE = {"db", "db.sweeps", "db.surveys"}
 MAY_IMPORT = {
-    "db": set(),
+    "db": {"platform.arms.options"},  # what an arm's row says of itself
     "db.sweeps": {"db", "platform.arms.options", "platform.color.scores"},
     "db.surveys": {"db", "db.sweeps", "platform.arms.options", "platform.color.scores"},
     "platform.color": set(),
@@ -53,12 +53,8 @@ MAY_IMPORT = {
 
 # Exceptions: to be mended, not added to.
 NOT_YET = {
-    "db.sweeps.frames imports db.surveys.answers",
-    "db.sweeps.frames imports db.surveys.study",
     "platform.model.stored imports platform.running.yaml_input",
     "platform.paint.photographs imports platform.running.workers",
-    "platform.paint.samples imports db.surveys.sentinels",
-    "platform.paint.sheet imports db.surveys.sentinels",
 }
 
 # Imports each named module in turn; prints which of the forbidden libraries each one was the first to bring in.

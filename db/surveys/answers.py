@@ -22,10 +22,11 @@ from db.schema import (
     Study,
     StudyArm,
     StudyStatus,
+    Trial,
     Vote,
     values_for,
 )
-from db.sweeps.trials import Contender, arm_names, contenders, experiment_and_dataset
+from db.sweeps.trials import contenders
 
 if TYPE_CHECKING:  # it takes a second to import, for which a participant's server need not wait
     import pandas as pd
@@ -94,7 +95,7 @@ class Answers:
     simulated: bool
     planned_participants: int
     arms: list[str]  # the experiment's, in its order, without baselines
-    contenders: list[Contender]
+    contenders: list[Trial]
     people: "pd.DataFrame"
     votes: "pd.DataFrame"
     left_out: int = 0  # how many others answered, once only some are kept
@@ -171,17 +172,16 @@ def load_answers(session: Session, study: Study, *, simulated: bool = False) -> 
     """All votes of a study, of people or else of simulated participants. Raises StudyBlinded, for people's."""
     if not simulated:
         check_outcomes_may_be_seen(session, study)
-    experiment, dataset = experiment_and_dataset(session, study)
     rule = ExclusionRule(**study.exclusion_rule)
     people, votes = read_votes(session, study.id, rule, simulated=simulated)
     asked = set(votes.loc[votes["phase"] == "main", "participant"])
     people = people[people.index.isin(asked)]
-    values = values_for(Answers, study) | {"study": study.name, "exclusion_rule": rule}
+    values = values_for(Answers, study)
+    values |= {"study": study.name, "experiment": study.experiment.name, "exclusion_rule": rule}
     return Answers(
-        experiment=experiment,
-        dataset=dataset,
+        dataset=study.experiment.dataset.name,
         simulated=simulated,
-        arms=arm_names(session, study.experiment_id),
+        arms=[arm.name for arm in study.experiment.arms if not arm.baseline],
         contenders=contenders(session, study),
         people=people,
         votes=votes[votes["participant"].isin(asked)],

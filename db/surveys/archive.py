@@ -11,10 +11,11 @@ from typing import Any
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from db.schema import Arm, Base, Experiment, Image, Run, SentinelPicture, StoredDataset, Study, StudyArm, Trial
+from db.schema import Base, Image, SentinelPicture, Study
 from db.store import read_session
 from db.surveys.study import find_study
-from db.sweeps.frames import votes_frame
+from db.surveys.votes_frame import votes_frame
+from db.sweeps.trials import contenders
 
 
 def export_study(engine: Engine, name: str, folder: Path, *, simulated: bool = False) -> int:
@@ -35,22 +36,13 @@ def export_study(engine: Engine, name: str, folder: Path, *, simulated: bool = F
 
 def study_definition(session: Session, study: Study) -> dict[str, Any]:
     """All that the study is, for JSON: protocol, experiment, data, contenders with their options, images."""
-    experiment = session.get_one(Experiment, study.experiment_id)
-    dataset = session.get_one(StoredDataset, experiment.dataset_id)
-    stands = (
-        select(Arm, Trial)
-        .join(StudyArm, StudyArm.arm_id == Arm.id)
-        .join(Trial, Trial.id == StudyArm.trial_id)
-        .where(StudyArm.study_id == study.id)
-        .order_by(StudyArm.position)
-    )
+    experiment = study.experiment
     images = (
         select(Image)
         .join(SentinelPicture, SentinelPicture.image_id == Image.id)
         .where(SentinelPicture.study_id == study.id)
         .order_by(Image.index_in_split)
     )
-    runs = session.scalars(select(Run).where(Run.experiment_id == experiment.id).order_by(Run.id))
     as_stored = [
         column.name for column in Study.__table__.columns if column.name not in ("id", "name", "experiment_id")
     ]
@@ -59,17 +51,17 @@ def study_definition(session: Session, study: Study) -> dict[str, Any]:
         **_values(study, *sorted(as_stored)),
         "experiment": {
             **_values(experiment, "name", "created_at", "config"),
-            "runs": [_values(run, "started_at", "code_version", "environment") for run in runs],
+            "runs": [_values(run, "started_at", "code_version", "environment") for run in experiment.runs],
         },
-        "dataset": _values(dataset, "name", "fingerprint", "note", "class_names"),
+        "dataset": _values(experiment.dataset, "name", "fingerprint", "note", "class_names"),
         "arms": [
             {
-                "arm": arm.name,
-                **_values(arm, "options", "rebalancing"),
+                "arm": trial.arm.name,
+                **_values(trial.arm, "options", "rebalancing"),
                 "trial": trial.number,
                 **_values(trial, "seed", "epochs_done", "hyperparameters"),
             }
-            for arm, trial in session.execute(stands)
+            for trial in contenders(session, study)
         ],
         "images": [
             {"split": image.split, "index": image.index_in_split, "class": image.class_index}

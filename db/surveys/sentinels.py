@@ -1,6 +1,5 @@
-"""The survey's pictures: sentinels with colours that do not belong, and PNG files in and out."""
+"""Sentinels: photographs with colours that do not belong to them."""
 
-import io
 import random
 import warnings
 from collections.abc import Mapping
@@ -8,11 +7,13 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image
 
+from db.png import encode_png, pixels
+
 DONORS_TRIED = 10
 
 
-def sentinel_pngs(truths: Mapping[int, bytes], seed: int) -> dict[int, tuple[bytes, int]]:
-    """Give each photograph the colours of another one: PNG bytes by image id in, (PNG bytes, donor's id) by id out.
+def sentinel_pngs(truths: Mapping[int, bytes], seed: int) -> dict[int, bytes]:
+    """Give each photograph the colours of another one: PNG bytes by image id in and out.
 
     Zhang et al. 2016 ("Colorful Image Colorization", section 3.1) take the colours of a random other image for the
     trials that check attention. As such a check has to be plain to everyone who looks, the donor here is, of
@@ -33,14 +34,8 @@ def sentinel_pngs(truths: Mapping[int, bytes], seed: int) -> dict[int, tuple[byt
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # colours outside sRGB: they are clipped, as everywhere else
             rgb = lab2rgb(np.concatenate((lab[..., :1], colours[donor]), axis=-1))
-        sentinels[image] = (encode_png(np.round(255 * rgb).astype(np.uint8)), donor)
+        sentinels[image] = encode_png(np.round(255 * rgb).astype(np.uint8))
     return sentinels
-
-
-def pixels(png: bytes) -> np.ndarray:
-    """Decode to uint8 RGB (height, width, 3)."""
-    with Image.open(io.BytesIO(png)) as picture:
-        return np.asarray(picture.convert("RGB"))
 
 
 def _ab_of(lab: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -49,10 +44,3 @@ def _ab_of(lab: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     size = (shape[1], shape[0])
     channels = [Image.fromarray(lab[..., index].astype(np.float32)).resize(size) for index in (1, 2)]
     return np.stack([np.asarray(channel) for channel in channels], axis=-1)
-
-
-def encode_png(rgb: np.ndarray) -> bytes:
-    """uint8 (height, width, 3) as PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(rgb).save(buffer, format="PNG")
-    return buffer.getvalue()

@@ -32,7 +32,7 @@ from db.store import read_session, write_session
 from db.surveys.answers import ExclusionRule
 from db.surveys.schedule import Plan
 from db.surveys.sentinels import sentinel_pngs
-from db.sweeps.trials import arm_results, best_contenders, experiment_progress
+from db.sweeps.trials import best_trials, find_experiment, load_arms
 
 CONSENT_VERSION = "1"
 QUESTIONS, PRACTICE, SENTINEL_SHARE, EXPOSURE_MS = 40, 10, 0.1, 1000  # Zhang et al. 2016, section 3.1
@@ -125,9 +125,10 @@ def create_study(engine: Engine, experiment: str, **options: Any) -> Study:
     wanted = StudyOptions(**options)
     wanted.check()
     with read_session(engine) as session:
-        contenders = _choose_contenders(session, experiment, wanted.arms)
+        of = find_experiment(session, experiment)
+        contenders = _choose_contenders(session, of.id, wanted.arms)
         truths = {image.id: image.truth_png for image in _common_images(session, contenders)}
-        study = _decide(session, experiment, wanted, images=len(truths))
+        study = _decide(session, of, wanted, images=len(truths))
     plan_for(study, arms=len(contenders), images=len(truths)).check()
     sentinels = sentinel_pngs(truths, study.seed)  # takes seconds, in which participants go on voting
     name = study.name
@@ -139,15 +140,14 @@ def create_study(engine: Engine, experiment: str, **options: Any) -> Study:
                 StudyArm(
                     study_id=study.id,
                     experiment_id=study.experiment_id,
-                    arm_id=arm_id,
-                    trial_id=trial_id,
+                    arm_id=trial.arm_id,
+                    trial_id=trial.id,
                     position=position,
                 )
-                for position, (arm_id, trial_id) in enumerate(contenders)
+                for position, trial in enumerate(contenders)
             )
             session.add_all(
-                SentinelPicture(study_id=study.id, image_id=image, donor_image_id=donor, png=png)
-                for image, (png, donor) in sentinels.items()
+                SentinelPicture(study_id=study.id, image_id=image, png=png) for image, png in sentinels.items()
             )
     except IntegrityError as error:
         raise SurveyError(
@@ -156,13 +156,12 @@ def create_study(engine: Engine, experiment: str, **options: Any) -> Study:
     return load_study(engine, name)
 
 
-def _decide(session: Session, experiment: str, wanted: StudyOptions, *, images: int) -> Study:
+def _decide(session: Session, of: Experiment, wanted: StudyOptions, *, images: int) -> Study:
     """The study that is wanted, with what its maker left open; images: how many all contenders have pictures of."""
-    of = session.get_one(Experiment, experiment_progress(session, experiment).id)
     taken = set(session.scalars(select(Study.name)))
     if wanted.name in taken:
         raise SurveyError(f"There is a study {wanted.name!r} already, and a study never changes; choose another name.")
-    free = (name for name in (experiment, *(f"{experiment} {n}" for n in range(2, 10_000))) if name not in taken)
+    free = (name for name in (of.name, *(f"{of.name} {n}" for n in range(2, 10_000))) if name not in taken)
     practice, questions = wanted.practice_count, wanted.question_count
     if practice is None:
         practice = PRACTICE if images >= (questions or QUESTIONS) + PRACTICE else images // 5
@@ -198,7 +197,7 @@ def open_first_study(engine: Engine, experiment: str, *, say: Callable[[str], No
     """The newest study of the experiment; if it has none, one with the default protocol is created. None, with a word
     why, where there is nothing to ask about. Raises UserError if there is no such experiment."""
     with read_session(engine) as session:
-        known = studies_of(session, experiment_progress(session, experiment).id)
+        known = studies_of(session, find_experiment(session, experiment).id)
     if known:
         return known[0]
     try:
@@ -283,40 +282,35 @@ def _newest() -> Select[Study]:
     return select(Study).order_by(Study.created_at.desc(), Study.id.desc())
 
 
-def _choose_contenders(session: Session, experiment: str, wanted: Sequence[str] | None) -> list[tuple[int, int]]:
-    """The ids of the arms and of the trial that stands for each, in the arms' order."""
-    results = arm_results(session, experiment)
+def _choose_contenders(session: Session, experiment_id: int, wanted: Sequence[str] | None) -> list[Trial]:
+    """The trials that stand for the wanted arms, in the arms' order."""
     if wanted is None:
-        return [(contender.arm_id, contender.trial.trial_id) for contender in best_contenders(results)]
-    by_name = {result.arm: result for result in results}
-    chosen: dict[str, int] = {}
+        return best_trials(session, experiment_id)
+    by_name = {arm.name: arm for arm in load_arms(session, experiment_id)}
+    chosen: dict[str, Trial] = {}
     for text in wanted:
         name, equals, number = (text, "", "") if text in by_name else text.rpartition("=")
-        result = by_name.get(name)
-        if result is None:
-            raise SurveyError(f"Experiment {experiment!r} has no arm {text!r}; it has {', '.join(by_name)}.")
+        arm = by_name.get(name)
+        if arm is None:
+            raise SurveyError(f"The experiment has no arm {text!r}; it has {', '.join(by_name)}.")
         if name in chosen:
             raise SurveyError(f"The arm {name!r} is named twice; a study has one trial of an arm.")
         if equals:
-            finished = (Trial.arm_id == result.arm_id, Trial.status == "finished")
-            numbers = dict(
-                session.execute(select(Trial.number, Trial.id).where(*finished).order_by(Trial.number)).all()
-            )
-            trial_id = numbers.get(int(number)) if number.isdecimal() else None
-            if trial_id is None:
-                listed = ", ".join(str(known) for known in numbers) or "none"
+            finished = {str(trial.number): trial for trial in arm.trials if trial.status == "finished"}
+            if number not in finished:
+                listed = ", ".join(finished) or "none"
                 raise SurveyError(f"The arm {name!r} has no finished trial {number!r}; finished: {listed}.")
-            chosen[name] = trial_id
-        elif result.best is None:
+            chosen[name] = finished[number]
+        elif arm.best is None:
             raise SurveyError(f"The arm {name!r} has no finished trial yet.")
         else:
-            chosen[name] = result.best.trial_id
-    return [(result.arm_id, chosen[result.arm]) for result in results if result.arm in chosen]
+            chosen[name] = arm.best
+    return [chosen[name] for name in by_name if name in chosen]
 
 
-def _common_images(session: Session, contenders: Sequence[tuple[int, int]]) -> list[Image]:
+def _common_images(session: Session, contenders: Sequence[Trial]) -> list[Image]:
     """The images of which every contender has a picture."""
-    trials = [trial_id for _, trial_id in contenders]
+    trials = [trial.id for trial in contenders]
     in_all = (
         select(Sample.image_id)
         .where(Sample.trial_id.in_(trials))

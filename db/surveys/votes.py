@@ -15,11 +15,11 @@ from typing import Any, Literal, TypeGuard, cast, get_args
 from sqlalchemy import Engine, case, func, select
 from sqlalchemy.orm import Session
 
+from db.png import pixels
 from db.schema import Image, InputKind, Participant, Phase, Question, Sample, SentinelPicture, Study, Vote
 from db.store import read_session, write_session
 from db.surveys.answers import Count
 from db.surveys.enrolment import group_code, hash_token
-from db.surveys.sentinels import pixels
 from db.surveys.study import is_name, newest_open
 
 Stage = Literal["instructions", "check", "practice", "questions", "done", "closed"]

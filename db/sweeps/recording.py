@@ -7,28 +7,14 @@ name, as `db.schema` has them, and each `record_...` returns the row's id. Nothi
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, delete, func, literal, select, update
+from sqlalchemy import Select, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import Session
 
-from db.schema import (
-    Arm,
-    Base,
-    Experiment,
-    ExperimentStatus,
-    Image,
-    Report,
-    Run,
-    Sample,
-    StoredDataset,
-    Trial,
-    TrialStatus,
-    UtcDateTime,
-)
+from db.schema import Arm, Base, Experiment, ExperimentStatus, Image, Report, Run, Sample, StoredDataset, Trial
 
 
 def record_dataset(session: Session, **columns: Any) -> int:
@@ -36,57 +22,42 @@ def record_dataset(session: Session, **columns: Any) -> int:
     return _upsert(session, StoredDataset, ("fingerprint",), columns)
 
 
-def record_experiment(
-    session: Session, *, name: str, dataset_id: int, at: datetime | None = None, **columns: Any
-) -> int:
-    """Record that the experiment `name` is running, from now (or `at`, UTC) if it is new; resuming keeps its start.
+def record_experiment(session: Session, *, name: str, dataset_id: int, **columns: Any) -> int:
+    """Record that the experiment `name` is running, from now if it is new; resuming keeps its start.
 
     Raises ValueError if the name is taken by an experiment on another dataset: the two may not share a ranking.
     """
-    known = session.execute(
-        select(Experiment.dataset_id, StoredDataset.name).join(StoredDataset).where(Experiment.name == name)
-    ).one_or_none()
-    if known is not None and known.dataset_id != dataset_id:
+    experiment = session.scalar(select(Experiment).where(Experiment.name == name))
+    if experiment is None:
+        experiment = Experiment(name=name, dataset_id=dataset_id, created_at=datetime.now(UTC))
+        session.add(experiment)
+    elif experiment.dataset_id != dataset_id:
         raise ValueError(
-            f"Experiment {name!r} was run on other data ({known.name}); choose another name, or the same data."
+            f"Experiment {name!r} was run on other data ({experiment.dataset.name}); choose another name, or the same "
+            "data."
         )
-    columns |= {"name": name, "dataset_id": dataset_id, "status": "running", "finished_at": None}
-    new = {"created_at": at or datetime.now(UTC)}
-    return _upsert(session, Experiment, ("name",), columns, only_new=new)
+    for column, value in {**columns, "status": "running", "finished_at": None}.items():
+        setattr(experiment, column, value)
+    session.flush()
+    return experiment.id
 
 
-def record_run(
-    session: Session,
-    experiment_id: int,
-    *,
-    code_version: str,
-    environment: Mapping[str, Any],
-    at: datetime | None = None,
-) -> int:
-    """Record that a driver begins the experiment, or goes on with it, now (or `at`, UTC): each call is a run."""
-    run = Run(
-        experiment_id=experiment_id,
-        started_at=at or datetime.now(UTC),
-        code_version=code_version,
-        environment=environment,
-    )
+def record_run(session: Session, experiment_id: int, *, code_version: str, environment: Mapping[str, Any]) -> int:
+    """Record that a driver begins the experiment, or goes on with it, now: each call is a run."""
+    started_at = datetime.now(UTC)
+    run = Run(experiment_id=experiment_id, started_at=started_at, code_version=code_version, environment=environment)
     session.add(run)
     session.flush()
     return run.id
 
 
-def finish_experiment(
-    session: Session, experiment_id: int, status: ExperimentStatus, *, at: datetime | None = None
-) -> None:
+def finish_experiment(session: Session, experiment_id: int, status: ExperimentStatus) -> None:
     """Record how the experiment ended; the first such moment since it last ran stays. What still ran is pending."""
     running = (Trial.experiment_id == experiment_id, Trial.status == "running")
-    session.execute(update(Trial).where(*running).values(status="pending").execution_options(synchronize_session=False))
-    session.execute(
-        update(Experiment)
-        .where(Experiment.id == experiment_id)
-        .values(status=status, finished_at=_kept_or(Experiment.finished_at, at or datetime.now(UTC)))
-        .execution_options(synchronize_session=False)
-    )
+    session.execute(update(Trial).where(*running).values(status="pending"))
+    experiment = session.get_one(Experiment, experiment_id)
+    experiment.status, experiment.finished_at = status, experiment.finished_at or datetime.now(UTC)
+    session.flush()
 
 
 def record_arm(session: Session, **columns: Any) -> int:
@@ -101,20 +72,9 @@ def make_room_for_arms(session: Session, experiment_id: int, count: int) -> int:
     return 1 + (session.scalar(last) or 0)
 
 
-def record_trial(session: Session, *, status: TrialStatus, at: datetime | None = None, **columns: Any) -> int:
-    """Record a trial and the state it is in, as of now (or `at`, UTC).
-
-    started_at is the first moment at which it was not pending, ended_at the first since which it is neither pending
-    nor running.
-    """
-    at = at or datetime.now(UTC)
-    started_at = None if status == "pending" else at
-    ended_at = None if status in ("pending", "running") else at
-    columns = {"failure_reason": None, **columns, "status": status, "started_at": started_at, "ended_at": ended_at}
-    kept = {"started_at": _kept_or(Trial.started_at, started_at)}
-    if ended_at is not None:
-        kept["ended_at"] = _kept_or(Trial.ended_at, ended_at)
-    return _upsert(session, Trial, ("arm_id", "number"), columns, on_update=kept)
+def record_trial(session: Session, **columns: Any) -> int:
+    """Record a trial and the state it is in."""
+    return _upsert(session, Trial, ("arm_id", "number"), {"failure_reason": None, **columns})
 
 
 def record_report(
@@ -138,7 +98,6 @@ def record_report(
             seconds=measured["seconds"],
             checkpoint=checkpoint,
         )
-        .execution_options(synchronize_session=False)
     )
 
 
@@ -147,10 +106,7 @@ def forget_reports(session: Session, trial_ids: Sequence[int]) -> None:
     session.execute(delete(Report).where(Report.trial_id.in_(trial_ids)))
     session.execute(delete(Sample).where(Sample.trial_id.in_(trial_ids)))
     session.execute(
-        update(Trial)
-        .where(Trial.id.in_(trial_ids))
-        .values(epochs_done=0, images_seen=0, seconds=0.0, checkpoint=None)
-        .execution_options(synchronize_session=False)
+        update(Trial).where(Trial.id.in_(trial_ids)).values(epochs_done=0, images_seen=0, seconds=0.0, checkpoint=None)
     )
 
 
@@ -205,27 +161,21 @@ def _with_score(scores: dict[str, dict[str, float]], name: str, value: float) ->
 # What a sweep that goes on, or whose record lacks something, reads
 
 
-@dataclass(frozen=True)
-class RecordedTrial:
-    id: int
-    arm: str
-    number: int
-    hyperparameters: dict[str, Any]
-    status: TrialStatus
-    epochs_done: int
-    checkpoint: str | None
-
-
-def recorded_trials(session: Session, experiment_id: int) -> list[RecordedTrial]:
+def recorded_trials(session: Session, experiment_id: int) -> list[Trial]:
     """All trials of the experiment but the baselines', by their numbers, each number's in the order of the arms."""
-    return [RecordedTrial(*row) for row in session.execute(_trials_of(experiment_id))]
+    return list(session.scalars(_trials_of(experiment_id)))
 
 
-def trials_without_samples(session: Session, experiment_id: int, images: int) -> list[RecordedTrial]:
+def trials_without_samples(session: Session, experiment_id: int, images: int) -> list[Trial]:
     """The finished trials that have painted fewer images than these."""
     painted = select(func.count(Sample.id)).where(Sample.trial_id == Trial.id).scalar_subquery()
-    lacking = _trials_of(experiment_id).where(Trial.status == "finished", painted < images)
-    return [RecordedTrial(*row) for row in session.execute(lacking)]
+    return list(session.scalars(_trials_of(experiment_id).where(Trial.status == "finished", painted < images)))
+
+
+def _trials_of(experiment_id: int) -> Select[Trial]:
+    trials = select(Trial).join(Arm, Arm.id == Trial.arm_id)
+    models = trials.where(Trial.experiment_id == experiment_id, Arm.baseline.is_(False))
+    return models.order_by(Trial.number, Arm.position)
 
 
 def checkpoint_of(session: Session, arm_id: int, number: int) -> str | None:
@@ -273,38 +223,10 @@ def sample_images(session: Session, experiment_id: int) -> dict[int, int]:
     return dict(rows.all())
 
 
-def _trials_of(experiment_id: int) -> Select[*tuple[Any, ...]]:
-    """In the order of RecordedTrial's fields."""
-    columns = (Trial.hyperparameters, Trial.status, Trial.epochs_done, Trial.checkpoint)
-    return (
-        select(Trial.id, Arm.name, Trial.number, *columns)
-        .join(Arm, Arm.id == Trial.arm_id)
-        .where(Trial.experiment_id == experiment_id, Arm.baseline.is_(False))
-        .order_by(Trial.number, Arm.position)
-    )
-
-
-def _kept_or(column: InstrumentedAttribute[datetime | None], moment: datetime | None) -> ColumnElement[datetime | None]:
-    """The moment that the row already has, else this one."""
-    return func.coalesce(column, literal(moment, UtcDateTime()))
-
-
-def _upsert(
-    session: Session,
-    table: type[Base],
-    key: Sequence[str],
-    columns: Mapping[str, Any],
-    *,
-    only_new: Mapping[str, Any] | None = None,
-    on_update: Mapping[str, Any] | None = None,
-) -> int:
-    """Insert the row, or give the one that is the same in the columns of `key` the other values; return its id.
-
-    only_new: values for an insert that an update leaves alone; on_update: values for an update instead of `columns`.
-    """
+def _upsert(session: Session, table: type[Base], key: Sequence[str], columns: Mapping[str, Any]) -> int:
+    """Insert the row, or give the one that is the same in the columns of `key` the other values; return its id."""
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     others = {name: value for name, value in columns.items() if name not in key}
-    statement = insert(table).values({**columns, **(only_new or {})})
-    statement = statement.on_conflict_do_update(index_elements=key, set_={**others, **(on_update or {})})
+    statement = insert(table).values(**columns).on_conflict_do_update(index_elements=key, set_=others)
     row_id: int = session.execute(statement.returning(table.__table__.c.id)).scalar_one()
     return row_id

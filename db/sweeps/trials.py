@@ -1,295 +1,131 @@
-"""What was measured, as queries. Every figure leads back to its trial, seed, arm, experiment, dataset and code."""
+"""What sweeps tried and measured, as queries. Every figure leads back to its trial, seed, arm, experiment, dataset and
+code."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 
-from sqlalchemy import ColumnElement, case, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import select
+from sqlalchemy.orm import Session, selectinload
 
 from db.errors import UserError
-from db.schema import (
-    Arm,
-    Experiment,
-    ExperimentStatus,
-    Report,
-    Run,
-    Sample,
-    StoredDataset,
-    Study,
-    StudyArm,
-    Trial,
-    TrialStatus,
-    values_for,
-)
-from platform.arms.options import ArmOptions, read_options
+from db.schema import Arm, Experiment, ExperimentStatus, Report, Run, Split, Study, StudyArm, Trial, TrialStatus
 
-
-@dataclass(frozen=True)
-class ExperimentSummary:
-    """An experiment and the data it ran on."""
-
-    id: int
-    name: str
-    status: ExperimentStatus
-    created_at: datetime
-    finished_at: datetime | None
-    storage_path: str
-    code_versions: tuple[str, ...]  # of its driver's runs, the first first
-    dataset_id: int
-    dataset: str
-    dataset_note: str
-    dataset_fingerprint: str
-    class_names: tuple[str, ...]
-    validation_class_counts: tuple[int, ...]  # images of each class
-    trials: dict[TrialStatus, int]  # how many are in which state, baselines not counted
-
-
-@dataclass(frozen=True)
-class MeasuredTrial:
-    """A trial and what it measured after its last epoch; what was undefined is left out."""
-
-    trial_id: int
-    number: int
-    hyperparameters: dict[str, Any]
-    seed: int
-    epoch: int
-    images_seen: int
-    seconds: float
-    loss: float | None  # on the tuning split
-    scores: dict[str, dict[str, float]]  # by split, then by name
-    standard_errors: dict[str, dict[str, float]]
-    class_bin_accuracy: dict[str, list[float | None]]  # by split, then by class
-    code_versions: tuple[str, ...]  # of the runs that reported its epochs
-    decoding: str | None  # of its sample pictures; None also where it has none
-
-    def score(self, name: str, split: str = "validation") -> float | None:
-        """As it is stored; None where it was not measured."""
-        return self.scores.get(split, {}).get(name)
-
-    def error(self, name: str) -> float | None:
-        """The standard error of a score in validation, as it is stored; None where it was not measured."""
-        return self.standard_errors.get("validation", {}).get(name)
-
-
-@dataclass(frozen=True)
-class Contender:
-    """An arm, and the trial that stands for it."""
-
-    arm_id: int
-    arm: str
-    baseline: bool
-    rebalancing: float | None  # λ; None where it means nothing
-    options: ArmOptions
-    trial: MeasuredTrial
-
-
-@dataclass(frozen=True)
-class ArmResult:
-    """One row of the results table."""
-
-    arm_id: int
-    arm: str
-    baseline: bool
-    rebalancing: float | None
-    options: ArmOptions
-    trials: dict[TrialStatus, int]
-    best: MeasuredTrial | None  # None as long as no trial of the arm has finished
+UNDER_WAY: tuple[TrialStatus, ...] = ("pending", "running")
 
 
 class UnknownExperimentError(UserError):
     """No experiment of that name; the message names those that come near."""
 
 
-def list_experiments(session: Session) -> list[ExperimentSummary]:
+def list_experiments(session: Session) -> list[Experiment]:
     """All experiments, newest first."""
-    return _experiments(session)
+    return list(session.scalars(select(Experiment).order_by(Experiment.created_at.desc(), Experiment.id.desc())))
 
 
-def newest_experiment(session: Session) -> str:
-    """The name of the experiment that was begun last. Raises UnknownExperimentError if there is none."""
-    newest = select(Experiment.name).order_by(Experiment.created_at.desc(), Experiment.id.desc()).limit(1)
-    name = session.scalar(newest)
-    if name is None:
+def find_experiment(session: Session, name: str | None = None) -> Experiment:
+    """The experiment of that name, or the newest. Raises UnknownExperimentError if there is none."""
+    newest = select(Experiment).order_by(Experiment.created_at.desc(), Experiment.id.desc())
+    found = session.scalar(newest.limit(1) if name is None else newest.where(Experiment.name == name))
+    if found is not None:
+        return found
+    names = [experiment.name for experiment in list_experiments(session)]
+    if not names:
         raise UnknownExperimentError("The database holds no experiment yet; run a sweep first (make sweep).")
-    return name
+    near = difflib.get_close_matches(str(name), names) or names[:3]
+    raise UnknownExperimentError(f"There is no experiment {name!r}; there is {', '.join(near)}.")
 
 
-def experiment_progress(session: Session, name: str) -> ExperimentSummary:
-    """How far the experiment `name` has come. Raises UnknownExperimentError."""
-    found = _experiments(session, Experiment.name == name)
-    if not found:
-        names = list(session.scalars(select(Experiment.name).order_by(Experiment.created_at.desc())))
-        near = difflib.get_close_matches(name, names) or names[:3]
-        hint = f"there is {', '.join(near)}" if near else "the database holds none yet"
-        raise UnknownExperimentError(f"There is no experiment {name!r}; {hint}.")
-    return found[0]
+def load_arms(session: Session, experiment_id: int) -> list[Arm]:
+    """The experiment's arms in their order, baselines last, with their trials and what each measured last."""
+    arms = select(Arm).where(Arm.experiment_id == experiment_id).order_by(Arm.position, Arm.id)
+    return list(session.scalars(arms.options(selectinload(Arm.trials))))
 
 
-def arm_results(session: Session, experiment: str) -> list[ArmResult]:
-    """One result per arm, baselines included, in the order of their positions. Raises UnknownExperimentError."""
-    experiment_id = experiment_progress(session, experiment).id
-    trials: dict[int, dict[TrialStatus, int]] = {}
-    for arm_id, status, count in session.execute(
-        select(Trial.arm_id, Trial.status, func.count())
-        .where(Trial.experiment_id == experiment_id)
-        .group_by(Trial.arm_id, Trial.status)
-    ):
-        trials.setdefault(arm_id, {})[status] = count
-    best = best_trials(session, experiment_id)
-    measured = measured_trials(session, list(best.values()))
-    arms = session.scalars(select(Arm).where(Arm.experiment_id == experiment_id).order_by(Arm.position, Arm.id))
-    return [
-        ArmResult(
-            arm_id=arm.id,
-            arm=arm.name,
-            baseline=arm.baseline,
-            rebalancing=arm.rebalancing,
-            options=read_options(arm.options),
-            trials=trials.get(arm.id, {}),
-            best=measured[best[arm.id]] if arm.id in best else None,
-        )
-        for arm in arms
-    ]
+def load_models(session: Session, experiment_id: int) -> list[Arm]:
+    """As load_arms, without the baselines."""
+    return [arm for arm in load_arms(session, experiment_id) if not arm.baseline]
 
 
-def best_trials(session: Session, experiment_id: int) -> dict[int, int]:
-    """The trial that stands for each arm that has one, by the arm's id: its first replicate, whose seed nobody chose,
-    or without replicates the best, the finished trial with the lowest loss on the tuning split after its last epoch, of
-    equal ones the first."""
-    finished = session.execute(
-        select(Trial.arm_id, Trial.id)
-        .join(Report, (Report.trial_id == Trial.id) & (Report.epoch == Trial.epochs_done))
-        .where(Trial.experiment_id == experiment_id, Trial.status == "finished")
-        .order_by(
-            Trial.replicate.desc(),
-            case((Trial.replicate, Trial.number)),
-            *(Report.loss.is_(None), Report.loss, Trial.number),  # only a baseline's loss may be unknown
-        )
-    )
-    best: dict[int, int] = {}
-    for arm_id, trial_id in finished:
-        best.setdefault(arm_id, trial_id)
-    return best
+def best_trials(session: Session, experiment_id: int) -> list[Trial]:
+    """What a study asks about unless told otherwise: the best trial of each arm that has one, baselines excepted."""
+    return [arm.best for arm in load_models(session, experiment_id) if arm.best is not None]
+
+
+def contenders(session: Session, study: Study) -> list[Trial]:
+    """What a study asks about, in its order."""
+    asked = select(Trial).join(StudyArm, StudyArm.trial_id == Trial.id).where(StudyArm.study_id == study.id)
+    return list(session.scalars(asked.order_by(StudyArm.position)))
 
 
 def replicate_scores(session: Session, experiment_id: int) -> dict[str, dict[int, dict[str, float]]]:
     """Scores in validation of the finished replicates, by arm in the arms' order, number (the same seed in every arm)
     and name."""
-    rows = session.execute(
-        select(Arm.name, Trial.number, Report.scores)
-        .join(Trial, Trial.arm_id == Arm.id)
-        .join(Report, (Report.trial_id == Trial.id) & (Report.epoch == Trial.epochs_done))
-        .where(Arm.experiment_id == experiment_id, Trial.replicate, Trial.status == "finished")
-        .order_by(Arm.position, Arm.id, Trial.number)
-    )
     found: dict[str, dict[int, dict[str, float]]] = {}
-    for arm, number, scores in rows:
-        found.setdefault(arm, {})[number] = scores.get("validation", {})
+    for arm in load_arms(session, experiment_id):
+        for trial in arm.trials:
+            if trial.replicate and trial.status == "finished" and trial.last is not None:
+                found.setdefault(arm.name, {})[trial.number] = trial.last.scores.get("validation", {})
     return found
 
 
-def measured_trials(session: Session, trial_ids: Sequence[int]) -> dict[int, MeasuredTrial]:
-    """The trials as they were measured after their last epochs, by id."""
+def code_versions(session: Session, trial_ids: Sequence[int]) -> dict[int, list[str]]:
+    """Of the runs that reported each trial's epochs, the first first."""
     rows = session.execute(
-        select(Trial, Report)
-        .join(Report, (Report.trial_id == Trial.id) & (Report.epoch == Trial.epochs_done))
-        .where(Trial.id.in_(trial_ids))
-    )
-    versions = session.execute(
-        select(Report.trial_id, Run.id, Run.code_version)
+        select(Report.trial_id, Run.code_version, Run.id)
         .join(Run, Run.id == Report.run_id)
         .where(Report.trial_id.in_(trial_ids))
         .distinct()
         .order_by(Run.id)
-    ).all()
-    decodings = dict(
-        session.execute(
-            select(Sample.trial_id, func.min(Sample.decoding))
-            .where(Sample.trial_id.in_(trial_ids))
-            .group_by(Sample.trial_id)
-        ).all()
     )
-    return {
-        trial.id: MeasuredTrial(
-            code_versions=_distinct(version for trial_id, _, version in versions if trial_id == trial.id),
-            decoding=decodings.get(trial.id),
-            **values_for(MeasuredTrial, trial) | values_for(MeasuredTrial, report),
-        )
-        for trial, report in rows
-    }
+    found: dict[int, list[str]] = {trial_id: [] for trial_id in trial_ids}
+    for trial_id, version, _ in rows:
+        if version not in found[trial_id]:
+            found[trial_id].append(version)
+    return found
 
 
-def contenders(session: Session, study: Study) -> list[Contender]:
-    """What a study asks about, in its order."""
+def learning_curves(session: Session, experiment_id: int, score: str) -> list[tuple[int, int, Split, float]]:
+    """Trial's id, epoch, split and value of the score ("loss", or a name of Report.scores) for every trial, epoch and
+    split where it was measured; baselines excepted."""
+    splits: tuple[Split, ...] = ("tuning",) if score == "loss" else ("validation", "train")
+    values = [Report.loss if score == "loss" else Report.scores[split, score].as_float() for split in splits]
     rows = session.execute(
-        select(Arm, StudyArm.trial_id)
-        .join(StudyArm, StudyArm.arm_id == Arm.id)
-        .where(StudyArm.study_id == study.id)
-        .order_by(StudyArm.position)
-    ).all()
-    trials = measured_trials(session, [trial_id for _, trial_id in rows])
-    return [
-        Contender(arm.id, arm.name, arm.baseline, arm.rebalancing, read_options(arm.options), trials[trial_id])
-        for arm, trial_id in rows
-    ]
-
-
-def best_contenders(results: Sequence[ArmResult]) -> list[Contender]:
-    """What a study asks about unless told otherwise: each arm's best trial, baselines excepted."""
-    return [
-        Contender(result.arm_id, result.arm, result.baseline, result.rebalancing, result.options, result.best)
-        for result in results
-        if result.best is not None and not result.baseline
-    ]
-
-
-def arm_names(session: Session, experiment_id: int) -> list[str]:
-    """The arms of an experiment in their order, baselines excepted."""
-    arms = select(Arm.name).where(Arm.experiment_id == experiment_id, Arm.baseline.is_(False))
-    return list(session.scalars(arms.order_by(Arm.position, Arm.id)))
-
-
-def experiment_and_dataset(session: Session, study: Study) -> tuple[str, str]:
-    """The names of the experiment that the study is about, and of its data."""
-    names = select(Experiment.name, StoredDataset.name).join(StoredDataset).where(Experiment.id == study.experiment_id)
-    experiment, dataset = session.execute(names).one()
-    return experiment, dataset
-
-
-def _experiments(session: Session, *which: ColumnElement[bool]) -> list[ExperimentSummary]:
-    """Those of which the conditions are true, newest first."""
-    experiments = select(Experiment, StoredDataset).join(StoredDataset).where(*which)
-    counts = (
-        select(Trial.experiment_id, Trial.status, func.count())
+        select(Report.trial_id, Report.epoch, *values)
+        .join(Trial, Trial.id == Report.trial_id)
         .join(Arm, Arm.id == Trial.arm_id)
-        .join(Experiment, Experiment.id == Trial.experiment_id)
-        .where(Arm.baseline.is_(False), *which)
-        .group_by(Trial.experiment_id, Trial.status)
+        .where(Arm.experiment_id == experiment_id, Arm.baseline.is_(False))
+        .order_by(Report.trial_id, Report.epoch)
     )
-    versions = select(Run.experiment_id, Run.code_version).join(Experiment).where(*which).order_by(Run.id)
-    trials: dict[int, dict[TrialStatus, int]] = {}
-    for experiment_id, status, count in session.execute(counts):
-        trials.setdefault(experiment_id, {})[status] = count
-    runs = session.execute(versions).all()
     return [
-        ExperimentSummary(
-            dataset=dataset.name,
-            dataset_note=dataset.note,
-            dataset_fingerprint=dataset.fingerprint,
-            class_names=tuple(dataset.class_names),
-            validation_class_counts=tuple(dataset.validation_class_counts),
-            code_versions=_distinct(version for of, version in runs if of == experiment.id),
-            trials=trials.get(experiment.id, {}),
-            **values_for(ExperimentSummary, experiment),
-        )
-        for experiment, dataset in session.execute(
-            experiments.order_by(Experiment.created_at.desc(), Experiment.id.desc())
-        )
+        (trial_id, epoch, split, value)
+        for trial_id, epoch, *measured in rows
+        for split, value in zip(splits, measured, strict=True)
+        if value is not None
     ]
 
 
-def _distinct(versions: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(versions))
+@dataclass(frozen=True)
+class SweepProgress:
+    """How far a sweep is."""
+
+    status: ExperimentStatus
+    trials: dict[TrialStatus, int]
+    images_seen: int  # in trainings
+    running: tuple[tuple[str, int], ...]  # the trainings under way: arm, epochs done
+
+    @property
+    def ended(self) -> int:
+        return sum(count for status, count in self.trials.items() if status not in UNDER_WAY)
+
+
+def sweep_progress(session: Session, experiment_id: int) -> SweepProgress:
+    models = load_models(session, experiment_id)
+    trained = [(arm.name, trial) for arm in models if arm.choices.renders is None for trial in arm.trials]
+    return SweepProgress(
+        status=session.get_one(Experiment, experiment_id).status,
+        trials=dict(Counter(trial.status for arm in models for trial in arm.trials)),
+        images_seen=sum(trial.images_seen for _, trial in trained),
+        running=tuple((arm, trial.epochs_done) for arm, trial in trained if trial.status == "running"),
+    )

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from platform.arms.critic import Adversary
 from platform.arms.losses import SoftLabels, dense_cross_entropy, l2_loss, soft_label_cross_entropy
 from platform.arms.options import (
-    ANNEALED_MEAN_TEMPERATURE,
     ArmOptions,
     KMeans,
     SegmentPrior,
@@ -53,7 +52,6 @@ class Reading:
     2)."""
 
     read: Read
-    decoding: str | None  # in words, as it is recorded; None where the head gives ab
     offset: Tensor | None = None  # float32 (outputs,), that `read` adds to logits: of the tilt
 
 
@@ -111,7 +109,7 @@ def compose(
             make_head=nn.Identity,
             loss=None,
             objective=None,
-            readings={name: Reading(read, None)},
+            readings={name: Reading(read)},
             palette=None,
         )
     if options.kind == "regression":
@@ -120,7 +118,7 @@ def compose(
             make_head=partial(_linear_head, 2, None),
             loss=_regression_loss,
             objective=_regression_objective,
-            readings={other: Reading(_read_ab, None) for other in (name, *renderings(arms, name))},
+            readings={other: Reading(_read_ab) for other in (name, *renderings(arms, name))},
             palette=None,
             make_adversary=_adversary_of(options, _to_ab, device),
         )
@@ -128,7 +126,7 @@ def compose(
     weights = colours.rarity_weights(palette, options.rebalancing)
     rarity = None if options.rebalancing == 1 else weights.float().to(device)
     loss = partial(_classification_loss, palette, rarity)
-    reread = partial(_reading_of, options, palette, colours.mean_soft_label(palette))
+    reread = partial(_reading_of, palette, colours.mean_soft_label(palette))
     colour = partial(decode, centers=palette.centers, temperature=options.decoding_temperature)
     return compose_kind(
         outputs=len(palette.centers),
@@ -173,25 +171,14 @@ def _head_of(
     return {"make_head": partial(_linear_head, len(palette.centers), first_bias)}
 
 
-def _reading_of(trained: ArmOptions, palette: Palette, mean_soft_label: Tensor, options: ArmOptions) -> Reading:
+def _reading_of(palette: Palette, mean_soft_label: Tensor, options: ArmOptions) -> Reading:
     """How an arm's options have colours read off logits. mean_soft_label: p̄ of the training pixels."""
     offset = None
     if options.tilt != 1:
         weights = rarity_weights(mean_soft_label, options.tilt, palette.size)
         offset = weights.log().float().to(palette.centers.device)
     read = partial(_read_distribution, palette, options.decoding_temperature, offset)
-    return Reading(read, _in_words(options, trained.rebalancing), offset)
-
-
-def _in_words(options: ArmOptions, rebalancing: float) -> str:
-    """How a classifier is read that was trained with λ = rebalancing."""
-    words: str = options.decoding
-    if options.temperature != ANNEALED_MEAN_TEMPERATURE:
-        words += f" at T = {options.temperature:g}"
-    if options.tilt == 1:
-        return words
-    words += f", tilted by λ = {options.tilt:g}"
-    return words if rebalancing == 1 else f"{words} beside λ = {rebalancing:g} in training"
+    return Reading(read, offset)
 
 
 def _adversary_of(

@@ -93,6 +93,20 @@ def rebalancing_of(arms: Mapping[str, ArmOptions], name: str) -> float | None:
     return trained.rebalancing if options.tilt == 1 else options.tilt
 
 
+def describe_decoding(options: ArmOptions, trained: ArmOptions) -> str | None:
+    """How colours are read off the model of an arm, in words; None where it gives ab. trained: the options of the arm
+    whose weights it is."""
+    if trained.kind != "classification":
+        return None
+    words: str = options.decoding.replace("_", " ")
+    if options.temperature != ANNEALED_MEAN_TEMPERATURE:
+        words += f" at T = {options.temperature:g}"
+    if options.tilt == 1:
+        return words
+    words += f", tilted by λ = {options.tilt:g}"
+    return words if trained.rebalancing == 1 else f"{words} beside λ = {trained.rebalancing:g} in training"
+
+
 def read_options(recorded: Mapping[str, Any]) -> ArmOptions:
     """An arm as it was recorded, in plain values."""
     return _reader().validate_python(dict(recorded))

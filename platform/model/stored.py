@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from db.errors import UserError, nearest
 from db.schema import Arm, Experiment, StoredDataset, Trial
-from db.sweeps.trials import Contender, arm_results, best_contenders
+from db.sweeps.trials import best_trials, find_experiment
 from platform.arms.compose import Task, compose
 from platform.arms.options import read_options
 from platform.color.counts import ColourCounts
@@ -20,10 +20,10 @@ from platform.model.storage import CHECKPOINT_FILE, join, read_file
 from platform.model.training import load_checkpoint, load_model
 
 
-def finished_models(session: Session, experiment: str, asked: Sequence[str] | None = None) -> dict[str, Contender]:
+def finished_models(session: Session, experiment: str, asked: Sequence[str] | None = None) -> dict[str, Trial]:
     """The trial that stands for each arm that has a finished one, or for each that is asked for; baselines are no
     models. Raises UserError."""
-    finished = {contender.arm: contender for contender in best_contenders(arm_results(session, experiment))}
+    finished = {trial.arm.name: trial for trial in best_trials(session, find_experiment(session, experiment).id)}
     if not finished:
         raise UserError(f"No trial of {experiment!r} has finished yet: wait for one, or name another experiment.")
     for arm in asked or ():

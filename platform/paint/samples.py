@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from pydantic import ConfigDict, TypeAdapter
 
-from db.surveys.sentinels import encode_png
+from db.png import encode_png
 from platform.arms.compose import Task
 from platform.color.lab import lab_to_rgb, rgb_to_lab
 from platform.color.metrics import colourfulness, delta_e_2000, psnr_db
@@ -30,12 +30,8 @@ class Picture:
     segments_png: bytes | None = None  # what the trained arm divides it into, where it does; see `segments`
 
 
-@dataclass(frozen=True)
-class Painted:
-    """A trial's sample pictures."""
-
-    decoding: str | None  # how colours were read off the model, in words
-    pictures: dict[int, Picture]  # by index in the validation split
+Painted = dict[int, Picture]
+"""A trial's sample pictures, by index in the validation split."""
 
 
 def choose_sample_indices(labels: np.ndarray, count: int) -> list[int]:
@@ -88,7 +84,7 @@ def paint_of_split(
     if not indices:
         return {}
     return {
-        arm: Painted(task.readings[arm].decoding, dict(zip(indices, pictures, strict=True)))
+        arm: dict(zip(indices, pictures, strict=True))
         for arm, pictures in paint_samples(task, model, images[indices], labels[indices]).items()
     }
 

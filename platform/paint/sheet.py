@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from db.surveys.sentinels import pixels
+from db.png import pixels
 
 PICTURE_PX = 192  # about so wide is a picture
 MARGIN_PX, GAP_PX, LABEL_PX = 32, 28, 224

@@ -15,13 +15,13 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from db.errors import UserError
-from db.schema import Arm, Experiment, Run, StoredDataset, TrialStatus
+from db.schema import Arm, Experiment, Run, StoredDataset, Trial, TrialStatus
 from db.store import read_session, shown_name, write_session
 from db.surveys.study import open_first_study
 from db.sweeps import recording
 from db.sweeps.drivers import Drive
 from platform.arms.compose import Centers, Task, compose
-from platform.arms.options import BASELINES, ArmOptions, rebalancing_of, trained_arms
+from platform.arms.options import BASELINES, ArmOptions, describe_decoding, rebalancing_of, trained_arms
 from platform.color.counts import ColourCounts, count_colours
 from platform.data.datasets import Dataset
 from platform.model.evaluation import Scores, evaluate_splits
@@ -64,7 +64,7 @@ class Sweep:
     # Once they are loaded, and once its start is recorded:
     data: Dataset = field(init=False)
     rows: Rows = field(init=False)
-    known: dict[tuple[str, int], recording.RecordedTrial] = field(init=False)  # as recorded, by trained arm and number
+    known: dict[tuple[str, int], Trial] = field(init=False)  # as recorded, by trained arm and number
     histories: dict[str, History] = field(init=False)  # by trained arm
 
     def __post_init__(self) -> None:
@@ -272,7 +272,7 @@ class Sweep:
             trials = recording.recorded_trials(session, experiment_id)
             losses = recording.reported_losses(session, experiment_id)
         self.histories = {name: History() for name in trained_arms(self.config.arms)}
-        self.known = {(trial.arm, trial.number): trial for trial in trials if trial.arm in self.histories}
+        self.known = {(trial.arm.name, trial.number): trial for trial in trials if trial.arm.name in self.histories}
         for (arm, number), trial in self.known.items():
             if trial.status in ENDED:
                 self.histories[arm].begun[number] = Hyperparameters(**trial.hyperparameters)
@@ -309,7 +309,7 @@ class Sweep:
         if self.config.search.method == "optuna":
             for trial in self.known.values():
                 if not is_replicate(self.config, trial.number):
-                    yield PlannedTrial(trial.arm, trial.number, Hyperparameters(**trial.hyperparameters))
+                    yield PlannedTrial(trial.arm.name, trial.number, Hyperparameters(**trial.hyperparameters))
         else:
             yield from plan_trials(self.config)
         yield from plan_replicates(self.config, self.histories)
@@ -335,9 +335,6 @@ class Sweep:
             fingerprint=data.fingerprint,
             note=data.note,
             class_names=data.class_names,
-            train_count=len(data.train_images),
-            tuning_count=len(data.tuning_images),
-            validation_count=len(data.validation_images),
             validation_class_counts=np.bincount(data.validation_labels, minlength=len(data.class_names)).tolist(),
             colour_counts=self.colours.to_bytes(),
         )
@@ -354,6 +351,7 @@ class Sweep:
                 options=asdict(options),
                 baseline=name in BASELINES,
                 rebalancing=rebalancing_of(arms, name),
+                decoding=describe_decoding(options, arms[options.renders or name]),
                 centers=centers.get(options.renders or name),
             )
             for position, (name, options) in enumerate(arms.items())

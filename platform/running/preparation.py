@@ -9,7 +9,7 @@ from sqlalchemy import Engine, select
 
 import platform
 from db.errors import UserError
-from db.schema import Experiment, StoredDataset
+from db.schema import Experiment
 from db.store import read_session
 from platform.data.datasets import Dataset, load_dataset
 from platform.running.config import SweepConfig
@@ -43,13 +43,11 @@ def load_data(config: SweepConfig, names: Sequence[str], say: Say) -> Dataset:
     return data
 
 
-def load_recorded_data(
-    experiment: Experiment, stored: StoredDataset, say: Say, names: Sequence[str] | None = None
-) -> Dataset:
+def load_recorded_data(experiment: Experiment, say: Say, names: Sequence[str] | None = None) -> Dataset:
     """The data that an experiment ran on, by its recorded name or the first of these that can be had. Raises SweepError
     where that is other data."""
-    data = load_data(SweepConfig.model_validate(experiment.config), names or [stored.name], say)
-    if data.fingerprint != stored.fingerprint:
+    data = load_data(SweepConfig.model_validate(experiment.config), names or [experiment.dataset.name], say)
+    if data.fingerprint != experiment.dataset.fingerprint:
         raise SweepError(f"The data found as {data.name!r} are not those of the experiment: name its HUEJURY_DATA.")
     return data
 

@@ -240,14 +240,13 @@ def record_measured_trial(
 
 
 def record_samples(session: Session, trial_id: int, image_ids: dict[int, int], painted: Painted, epoch: int) -> None:
-    for index, picture in painted.pictures.items():
+    for index, picture in painted.items():
         if index in image_ids:
             recording.record_sample(
                 session,
                 trial_id=trial_id,
                 image_id=image_ids[index],
                 epoch=epoch,
-                decoding=painted.decoding,
                 png=picture.png,
                 scores=picture.scores,
                 segments_png=picture.segments_png,
@@ -264,12 +263,12 @@ def complete_samples(engine: Engine, experiment_id: int) -> list[str]:
         try:
             if trial.checkpoint is None:
                 raise ValueError("it has no checkpoint")
-            painted = read_samples(trial.checkpoint).get(trial.arm, Painted(None, {}))
-            if missing := image_ids.keys() - painted.pictures.keys():
+            painted = read_samples(trial.checkpoint).get(trial.arm.name, {})
+            if missing := image_ids.keys() - painted.keys():
                 raise ValueError(f"{trial.checkpoint} lacks {len(missing)} of them")
         except (OSError, UserError, ValueError) as error:
             reason = str(error).partition("\n")[0]
-            problems.append(f"The sample pictures of {trial.arm} #{trial.number} are missing ({reason}).")
+            problems.append(f"The sample pictures of {trial.arm.name} #{trial.number} are missing ({reason}).")
             continue
         with write_session(engine) as session:
             record_samples(session, trial.id, image_ids, painted, trial.epochs_done)

@@ -15,12 +15,12 @@ from typing import Any
 from rich.console import Console
 from sqlalchemy import Engine, select
 
-from db.schema import Arm, Experiment, Report, StoredDataset, Trial, TrialStatus
+from db.schema import Arm, Experiment, Trial, TrialStatus
 from db.store import open_existing, read_session, shown_name, write_session
 from db.sweeps import recording
 from db.sweeps.drivers import Drive, driven_by_this_process
-from db.sweeps.trials import arm_results
-from platform.arms.options import ArmOptions, read_options, rebalancing_of, renderings
+from db.sweeps.trials import load_arms
+from platform.arms.options import ArmOptions, describe_decoding, read_options, rebalancing_of, renderings
 from platform.color.scores import JURY
 from platform.data.datasets import Dataset
 from platform.model.evaluation import evaluate_splits
@@ -87,7 +87,6 @@ def add_renderings(
     with read_session(drive.engine) as session:
         models = select(Arm).where(Arm.experiment_id == experiment.id, Arm.baseline.is_(False))
         rows = {row.name: row for row in session.scalars(models.order_by(Arm.position, Arm.id))}
-        stored = session.get_one(StoredDataset, experiment.dataset_id)
         images = recording.sample_images(session, experiment.id)
     arms = {name: read_options(row.options) for name, row in rows.items()}
     wanted = _read_arms(texts, experiment.config, {name: row.options for name, row in rows.items()})
@@ -99,7 +98,7 @@ def add_renderings(
     if not added:
         return
     code_version = find_code_version(say)
-    data = load_recorded_data(experiment, stored, say, dataset)
+    data = load_recorded_data(experiment, say, dataset)
     found = []
     for trained in arms:
         if names := renderings(added, trained):
@@ -116,6 +115,7 @@ def add_renderings(
                 position=place,
                 options=asdict(options),
                 rebalancing=rebalancing_of(arms | added, name),
+                decoding=describe_decoding(options, arms[str(options.renders)]),
                 centers=rows[str(options.renders)].centers,
             )
             for place, (name, options) in enumerate(added.items(), start=position)
@@ -129,7 +129,7 @@ def add_renderings(
 def _lacks_jury(engine: Engine, experiment: Experiment) -> bool:
     """Whether a jury was held on the experiment, but not on all its arms."""
     with read_session(engine) as session:
-        trials = [result.best for result in arm_results(session, experiment.name) if result.best is not None]
+        trials = [arm.best for arm in load_arms(session, experiment.id) if arm.best is not None]
         held = session.get_one(Experiment, experiment.id).jury is not None
     return held and any(trial.score(JURY) is None for trial in trials)
 
@@ -158,16 +158,12 @@ def _read_weights(
 ) -> list[_Read]:
     """What the added arms make of each trial of the trained arm. images: the samples' ids, by index in validation."""
     with read_session(engine) as session:
-        rows = session.execute(
-            select(Trial, Report)
-            .join(Report, (Report.trial_id == Trial.id) & (Report.epoch == Trial.epochs_done))
-            .where(Trial.arm_id == trained.id, Trial.status.in_(READ))
-            .order_by(Trial.number)
-        ).all()
-    if not rows:
+        of_arm = select(Trial).where(Trial.arm_id == trained.id, Trial.status.in_(READ)).order_by(Trial.number)
+        trials = session.scalars(of_arm).all()
+    if not trials:
         raise SweepError(f"No trial of {trained.name} has weights to be read.")
     indices, found = list(images), []
-    for trial, report in rows:
+    for trial in trials:
         with read_session(engine) as session:
             task, model = load_trial(session, trial.id, pick_device())
         readings = {
@@ -179,8 +175,8 @@ def _read_weights(
         of_split = data.validation_images, data.validation_labels
         painted = paint_of_split(task, model, *of_split, indices) if trial.status == "finished" else {}
         columns = {name: getattr(trial, name) for name in ("number", "replicate", "hyperparameters", "seed", "status")}
-        measured = {name: getattr(report, name) for name in ("epoch", "images_seen", "seconds", "device", "loss")}
+        measured = {name: getattr(trial.last, name) for name in ("epoch", "images_seen", "seconds", "device", "loss")}
         for name, scores in evaluate_splits(task, model, data, dtype).items():
-            of_arm = {**measured, **score_columns(scores), "checkpoint": trial.checkpoint}
-            found.append(_Read(name, columns, of_arm, painted.get(name)))
+            report = {**measured, **score_columns(scores), "checkpoint": trial.checkpoint}
+            found.append(_Read(name, columns, report, painted.get(name)))
     return found

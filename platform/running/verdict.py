@@ -9,10 +9,10 @@ from sqlalchemy import Engine, select
 from torch import Tensor
 
 from db.errors import UserError
-from db.schema import Experiment, Image, StoredDataset
+from db.schema import Image, Trial
 from db.store import read_session, write_session
 from db.sweeps.recording import record_score, record_verdict
-from db.sweeps.trials import arm_results, experiment_progress
+from db.sweeps.trials import find_experiment, load_arms
 from platform.arms.cross_fit import find_jury
 from platform.color.lab import lab_to_rgb, rgb_to_lab
 from platform.color.scores import JURY, SCORES
@@ -30,22 +30,20 @@ def judge(engine: Engine, experiment: str, say: Say) -> None:
     where data or weights are not to be had, nothing has finished, or validation is too small."""
     torch.set_num_threads(1)  # of small pictures one thread is fastest, and beside other work by far
     with read_session(engine) as session:
-        row = session.get_one(Experiment, experiment_progress(session, experiment).id)
-        results = [result for result in arm_results(session, experiment) if result.best is not None]
-        trials = {result.arm: result.best.trial_id for result in results if result.best is not None}
-        stored = session.get_one(StoredDataset, row.dataset_id)
-        sampled = set(session.scalars(select(Image.index_in_split).where(Image.dataset_id == stored.id)))
-    judged = [place for place, result in enumerate(results) if not result.baseline]
+        row = find_experiment(session, experiment)
+        trials = [arm.best for arm in load_arms(session, row.id) if arm.best is not None]
+        sampled = set(session.scalars(select(Image.index_in_split).where(Image.dataset_id == row.dataset_id)))
+    judged = [place for place, trial in enumerate(trials) if not trial.arm.baseline]
     if not judged:
         raise UserError(f"No trial of {experiment!r} has finished yet: ask the jury when one has.")
-    data = load_recorded_data(row, stored, say)
+    data = load_recorded_data(row, say)
     indices = _choose_pictures(len(data.validation_images), sampled)
     if len(indices) < FEWEST_PICTURES:
         raise UserError(f"A jury needs {FEWEST_PICTURES} pictures of validation; there are {len(indices)}.")
     say(f"A machine jury looks at {len(indices):,} pictures of each of {len(judged)} models.")
     pictures, labels = data.validation_images[indices], data.validation_labels[indices]
     lightness, truth = _round_to_8_bits(rgb_to_lab(as_tensor(pictures))).movedim(-1, 1).split((1, 2), dim=1)
-    colourized = [_paint(engine, arm, trial_id, pictures, labels) for arm, trial_id in trials.items()]
+    colourized = [_paint(engine, trial, pictures, labels) for trial in trials]
     jury = find_jury(lightness, truth, torch.stack(colourized), judged)
     verdict = {
         "judged_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -55,10 +53,10 @@ def judge(engine: Engine, experiment: str, say: Say) -> None:
     }
     with write_session(engine) as session:
         record_verdict(session, row.id, verdict)
-        for (arm, trial_id), mark, picked in zip(trials.items(), jury.marks(), jury.picked.tolist(), strict=True):
+        for trial, mark, picked in zip(trials, jury.marks(), jury.picked.tolist(), strict=True):
             by_index = {index: {JURY: share} for index, share in zip(indices.tolist(), picked, strict=True)}
-            record_score(session, trial_id, JURY, *mark, by_index)
-            say(f"  {arm}: picked as real {SCORES[JURY].write(*mark)} %")
+            record_score(session, trial.id, JURY, *mark, by_index)
+            say(f"  {trial.arm.name}: picked as real {SCORES[JURY].write(*mark)} %")
     say(f"It is a machine's word, and recorded. It sees chroma averaged over {jury.acuity}×{jury.acuity} pixels.")
 
 
@@ -71,11 +69,12 @@ def _choose_pictures(count: int, sampled: set[int]) -> np.ndarray:
 
 
 @torch.no_grad()
-def _paint(engine: Engine, arm: str, trial_id: int, pictures: np.ndarray, labels: np.ndarray) -> Tensor:
-    """ab float (n, 2, height, width) of an arm's trial, as its 8-bit pictures show it. pictures: uint8 (n, height,
+def _paint(engine: Engine, trial: Trial, pictures: np.ndarray, labels: np.ndarray) -> Tensor:
+    """ab float (n, 2, height, width) of a trial, as its 8-bit pictures show it. pictures: uint8 (n, height,
     width, 3); labels: their classes (n,)."""
     with read_session(engine) as session:
-        task, model = load_trial(session, trial_id)
+        task, model = load_trial(session, trial.id)
+    arm = trial.arm.name
     task = replace(task, readings={arm: task.readings[arm]})
     parts = []
     for start in range(0, len(pictures), AT_A_TIME):

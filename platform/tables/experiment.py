@@ -5,7 +5,7 @@ import argparse
 from sqlalchemy import Engine
 
 from db.store import DATABASE_HELP, default_database, open_existing, read_session
-from db.sweeps.trials import newest_experiment
+from db.sweeps.trials import find_experiment
 
 
 def parser_of_results(program: str, description: str) -> argparse.ArgumentParser:
@@ -19,8 +19,8 @@ def parser_of_results(program: str, description: str) -> argparse.ArgumentParser
 def open_experiment(database: str, experiment: str | None) -> tuple[Engine, str]:
     """Open an existing database and name the experiment, the newest one if None was asked for.
 
-    Raises StoreError, and UnknownExperimentError if there is none at all.
+    Raises StoreError, and UnknownExperimentError if there is none.
     """
     engine = open_existing(database)
     with read_session(engine) as session:
-        return engine, experiment or newest_experiment(session)
+        return engine, find_experiment(session, experiment).name

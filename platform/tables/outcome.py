@@ -2,6 +2,7 @@
 are printed, `platform.color.scores` says.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -11,11 +12,11 @@ from rich.console import Console
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from db.schema import Arm, Experiment, Study, Trial, TrialStatus
+from db.schema import Arm, Experiment, Split, Study, Trial, TrialStatus
 from db.store import read_session
 from db.surveys.answers import Answers, Inclusion, StudyBlinded, load_answers
 from db.surveys.study import studies_of
-from db.sweeps.trials import ArmResult, MeasuredTrial, arm_results, experiment_progress, replicate_scores
+from db.sweeps.trials import code_versions, find_experiment, load_arms, replicate_scores
 from platform.color.scores import JURY, SCORES
 from platform.tables.columns import Column, make_score_column, tabulate
 from platform.tables.intervals import Share, title_votes, wilson
@@ -25,7 +26,7 @@ from platform.tables.table import Table, shorten
 STATUSES: tuple[TrialStatus, ...] = ("finished", "stopped_early", "failed", "running", "pending")
 # Beside the votes, with their splits; all other scores have a table of their own. The study that HueJury started from
 # gave bin accuracy for classification and exact accuracy for regression; here both stand for all.
-BESIDE_VOTES = (
+BESIDE_VOTES: tuple[tuple[str, Split], ...] = (
     ("bin_accuracy", "train"),
     ("bin_accuracy", "validation"),
     ("exact_accuracy", "train"),
@@ -33,7 +34,7 @@ BESIDE_VOTES = (
     ("information", "validation"),
 )
 
-Shown = Mapping[str, MeasuredTrial | None]
+Shown = Mapping[str, Trial | None]
 """By arm the trial that stands for it in the tables, None where none has finished."""
 
 
@@ -50,23 +51,24 @@ def results_tables(
     An arm stands in them with the trial that the study asks about, else with its best one. answers: of the study, or
     None where there are none to be shown, and `no_votes` says why. Raises UnknownExperimentError.
     """
-    results = arm_results(session, experiment)
-    shown = {result.arm: result.best for result in results}
+    row = find_experiment(session, experiment)
+    arms = load_arms(session, row.id)
+    shown = {arm.name: arm.best for arm in arms}
     if answers is not None:
-        shown |= {contender.arm: contender.trial for contender in answers.contenders}
-    row = session.get_one(Experiment, experiment_progress(session, experiment).id)
+        shown |= {trial.arm.name: trial for trial in answers.contenders}
+    codes = code_versions(session, [trial.id for trial in shown.values() if trial is not None])
     searched = [name for name, tried in row.config["search"].get("space", {}).items() if tried is not None]
     votes = _make_votes_table(shown, answers, inclusion, no_votes)
     note = f"{votes.note} {jury_note(session, experiment, None if answers is None else answers.study)}".strip()
-    return [replace(votes, note=note), _make_scores_table(shown), _make_trials_table(results, shown, searched)]
+    return [replace(votes, note=note), _make_scores_table(shown), _make_trials_table(arms, shown, searched, codes)]
 
 
 def _make_votes_table(shown: Shown, answers: Answers | None, inclusion: Inclusion, no_votes: str) -> Table:
     counted = None if answers is None else answers.of(inclusion)
     trials, shares = dict(shown), dict.fromkeys(shown, wilson(0, 0))
     if counted is not None:
-        for contender, count in zip(counted.contenders, counted.picked_as_real(), strict=True):
-            shares[contender.arm] = wilson(count.count, count.total)
+        for trial, count in zip(counted.contenders, counted.picked_as_real(), strict=True):
+            shares[trial.arm.name] = wilson(count.count, count.total)
         if counted.protocol == "single":
             real = counted.right("real")
             trials["the photographs"], shares["the photographs"] = None, wilson(real.count, real.total)
@@ -157,28 +159,30 @@ def _make_scores_table(shown: Shown) -> Table:
     )
 
 
-def _make_trials_table(results: Sequence[ArmResult], shown: Shown, searched: Sequence[str]) -> Table:
+def _make_trials_table(
+    arms: Sequence[Arm], shown: Shown, searched: Sequence[str], codes: Mapping[int, list[str]]
+) -> Table:
     """What stands behind the figures. A baseline has neither hyperparameters nor a choice."""
     rows = []
-    for result in results:
-        if result.baseline:
+    for arm in arms:
+        if arm.baseline:
             continue
-        trial = shown[result.arm]
-        counts = [f"{result.trials[name]} {name.replace('_', ' ')}" for name in STATUSES if result.trials.get(name)]
-        row: dict[str, object] = {"model": result.arm, "trials": ", ".join(counts) or "none yet"}
+        trial, made = shown[arm.name], Counter(trial.status for trial in arm.trials)
+        counts = [f"{made[status]} {status.replace('_', ' ')}" for status in STATUSES if made[status]]
+        row: dict[str, object] = {"model": arm.name, "trials": ", ".join(counts) or "none yet"}
         if trial is not None:
             settings = [f"{name.replace('_', ' ')} {shorten(trial.hyperparameters.get(name))}" for name in searched]
             row |= {
                 "shown": f"#{trial.number}",
                 "tuning loss": trial.loss,
-                "epochs": str(trial.epoch),
+                "epochs": str(trial.epochs_done),
                 "trained with": ", ".join(settings) or None,
-                "colours by": trial.decoding and trial.decoding.replace("_", " "),
-                "code": ", ".join(trial.code_versions),
+                "colours by": arm.decoding,
+                "code": ", ".join(codes[trial.id]),
             }
         rows.append(row)
     columns = ["model", "trials", "shown", "tuning loss", "epochs", "trained with", "colours by", "code"]
-    codes = sorted({version for trial in shown.values() if trial is not None for version in trial.code_versions})
+    versions = sorted({version for of_trial in codes.values() for version in of_trial})
     table = Table(
         name="shown-trials",
         title="The trials shown",
@@ -186,12 +190,12 @@ def _make_trials_table(results: Sequence[ArmResult], shown: Shown, searched: Seq
         formats={"tuning loss": ".4g"},
         note="Of each model the trial that the study asks about, else its first replicate or, without replicates, its "
         "best: the finished one with the lowest loss on the tuning split, which is comparable within a model only. "
-        f"Code: {', '.join(codes)}.",
+        f"Code: {', '.join(versions)}.",
     )
     return replace(table, shown=table.text().drop(columns="code"))
 
 
-def _values(trials: Shown, score: str, split: str = "validation") -> list[float | None]:
+def _values(trials: Shown, score: str, split: Split = "validation") -> list[float | None]:
     """As they are stored."""
     return [None if trial is None else trial.score(score, split) for trial in trials.values()]
 
@@ -204,8 +208,8 @@ def _errors(trials: Shown, score: str) -> list[float | None]:
 def print_results(engine: Engine, experiment: str, console: Console) -> None:
     """Print the experiment's tables. Raises UnknownExperimentError."""
     with read_session(engine) as session:
-        summary = experiment_progress(session, experiment)
-        study = next(iter(studies_of(session, summary.id)), None)
+        row = find_experiment(session, experiment)
+        study = next(iter(studies_of(session, row.id)), None)
         answers, no_votes = None, "No study asks people about it yet."
         if study is not None:
             try:
@@ -213,11 +217,11 @@ def print_results(engine: Engine, experiment: str, console: Console) -> None:
             except StudyBlinded as hidden:
                 no_votes = str(hidden)
         votes, scores, trials = results_tables(session, experiment, answers, no_votes=no_votes)
-        tables = [votes, scores, *seed_tables(replicate_scores(session, summary.id)), trials]
-    state = "" if summary.status == "finished" else f" ({summary.status}: these are the results so far)"
-    console.print(f"\n[bold]{summary.name}[/bold]{state}", highlight=False)
+        tables = [votes, scores, *seed_tables(replicate_scores(session, row.id)), trials]
+    state = "" if row.status == "finished" else f" ({row.status}: these are the results so far)"
+    console.print(f"\n[bold]{row.name}[/bold]{state}", highlight=False)
     wide = not console.is_terminal
-    console.print(f"{summary.dataset}: {summary.dataset_note}", markup=False, highlight=False, soft_wrap=wide)
+    console.print(f"{row.dataset.name}: {row.dataset.note}", markup=False, highlight=False, soft_wrap=wide)
     for table in tables:
         console.print(table.for_console(), crop=False)
         console.print(table.note, markup=False, highlight=False, soft_wrap=wide)

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from db.schema import Trial
 from db.surveys.answers import Answers
-from db.sweeps.trials import Contender
 from platform.arms.options import ArmOptions
 from platform.tables.intervals import Share, wilson
 from survey_app.analysis.inference import clustering
@@ -30,7 +30,7 @@ DRAWS = 2000  # of curves
 STEPS = 100  # of Newton's method, at most
 
 
-def one_family(contenders: Sequence[Contender]) -> list[int]:
+def one_family(contenders: Sequence[Trial]) -> list[int]:
     """The places of the contenders that one curve may join, as they differ in λ alone, sorted by λ.
 
     They are tilts: one trained classification with λ = 1 and what renders it by the same decoding; or trainings, all
@@ -38,19 +38,19 @@ def one_family(contenders: Sequence[Contender]) -> list[int]:
     """
     tilts: dict[tuple[str, str, float], list[int]] = {}  # by the training, and how it is read
     trainings: dict[ArmOptions, list[int]] = {}  # by what they have in common
-    for place in sorted(range(len(contenders)), key=lambda place: contenders[place].rebalancing or 0.0):
-        contender = contenders[place]
-        if contender.rebalancing is None:
+    for place in sorted(range(len(contenders)), key=lambda place: contenders[place].arm.rebalancing or 0.0):
+        arm = contenders[place].arm
+        if arm.rebalancing is None:
             continue
-        options = contender.options
-        if options.renders is not None or contender.rebalancing == 1:
-            training = options.renders or contender.arm
+        options = arm.choices
+        if options.renders is not None or arm.rebalancing == 1:
+            training = options.renders or arm.name
             tilts.setdefault((training, options.decoding, options.temperature), []).append(place)
         if options.renders is None:
             trainings.setdefault(replace(options, rebalancing=1.0), []).append(place)
 
     def values(family: list[int]) -> set[float]:
-        return {contenders[place].rebalancing or 0.0 for place in family}
+        return {contenders[place].arm.rebalancing or 0.0 for place in family}
 
     families = [family for family in (*tilts.values(), *trainings.values()) if len(values(family)) == len(family)]
     return max(families, key=len, default=[])
@@ -164,7 +164,7 @@ def votes_of(answers: Answers) -> Votes:
     """On the contenders that one curve may join."""
     places = one_family(answers.contenders)
     picked, asked = (counts[:, places] for counts in answers.picked_and_asked())
-    return Votes(np.array([answers.contenders[place].rebalancing for place in places], dtype=float), picked, asked)
+    return Votes(np.array([answers.contenders[place].arm.rebalancing for place in places], dtype=float), picked, asked)
 
 
 def earlier_votes(answers: Answers, earlier: Sequence[Answers]) -> list[Votes]:
@@ -175,7 +175,7 @@ def earlier_votes(answers: Answers, earlier: Sequence[Answers]) -> list[Votes]:
 def _common_options(answers: Answers) -> ArmOptions | None:
     """What the arms of a study's curve have in common."""
     places = one_family(answers.contenders)
-    return replace(answers.contenders[places[0]].options, tilt=1.0, rebalancing=1.0) if places else None
+    return replace(answers.contenders[places[0]].arm.choices, tilt=1.0, rebalancing=1.0) if places else None
 
 
 def confirmed_share(answers: Answers, before: Sequence[Votes]) -> Share | None:

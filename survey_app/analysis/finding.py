@@ -7,8 +7,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from db.schema import Trial
 from db.surveys.answers import Answers
-from db.sweeps.trials import Contender
 from platform.color.scores import JURY
 from platform.tables.intervals import SIMULATED, Share, wilson
 from survey_app.analysis.inference import contrasts, planning
@@ -23,7 +23,7 @@ def state_finding(answers: Answers, questions_per_arm: float) -> str:
     }
     if not shares:
         return state_no_votes(answers.contenders)
-    names = [contender.arm for contender in answers.contenders]
+    names = [trial.arm.name for trial in answers.contenders]
     # Of equal ones the first comes first.
     first, *others = sorted(shares, key=lambda place: -shares[place].count / shares[place].total)
     opening = f"Of {sum(share.total for share in shares.values()):,} answers by {_name_people(answers)}"
@@ -56,9 +56,9 @@ def state_finding(answers: Answers, questions_per_arm: float) -> str:
     return " ".join(sentences)
 
 
-def state_no_votes(contenders: Sequence[Contender]) -> str:
+def state_no_votes(contenders: Sequence[Trial]) -> str:
     """What can be said before there are votes."""
-    of_jury = {contender.arm: contender.trial.score(JURY) for contender in contenders}
+    of_jury = {trial.arm.name: trial.score(JURY) for trial in contenders}
     marks = {arm: mark for arm, mark in of_jury.items() if mark is not None}
     if not marks:
         return "Nobody has been asked yet."

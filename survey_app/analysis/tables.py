@@ -19,7 +19,7 @@ OPTIMISTIC = (
 def inclusions_table(answers: Answers) -> Table:
     """The share picked as real of each contender with its interval by participants, and beside it that of the
     photographs themselves, in protocol single."""
-    arms = [contender.arm for contender in answers.contenders]
+    arms = [trial.arm.name for trial in answers.contenders]
     frame = pd.DataFrame({"model": [*arms, *(["the photographs"] if answers.protocol == "single" else [])]})
     shown = frame.copy()
     inclusions: tuple[Inclusion, ...] = ("all", "attentive")
@@ -54,7 +54,7 @@ def best_table(answers: Answers, before: Sequence[Votes], places: list[int], cur
     low, middle, high = 100 * curve.interval()[:, curve.places(values)]
     frame = pd.DataFrame(
         {
-            "model": [answers.contenders[place].arm for place in places],
+            "model": [answers.contenders[place].arm.name for place in places],
             "λ": values,
             "by the curve (%)": middle,
             "95 % from": low,

@@ -38,7 +38,7 @@ def exhibits(answers: Answers, choice: Choice, study: Study) -> list[Exhibit]:
 
 
 def _contrasts_table(counted: Answers) -> Table:
-    arms = np.array([contender.arm for contender in counted.contenders])
+    arms = np.array([trial.arm.name for trial in counted.contenders])
     found = contrasts(*counted.picked_and_asked())
     points = 100 * found[["difference", "low", "high"]]
     frame = pd.DataFrame(

@@ -8,10 +8,9 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from db.schema import Study
+from db.schema import Experiment, Study
 from db.store import read_session
 from db.surveys.answers import Answers, Inclusion
-from db.sweeps.trials import ExperimentSummary
 
 SIMULATED_VOTES = "These votes are of simulated participants: an observer model answered, nobody else."
 
@@ -21,7 +20,7 @@ class Choice:
     """An experiment, a study of it, if there is one, and whose answers are counted."""
 
     engine: Engine
-    experiment: ExperimentSummary
+    experiment: Experiment
     study: Study | None
     simulated: bool  # votes of simulated participants instead of people's
     inclusion: Inclusion = "all"  # whose of these are counted
@@ -40,7 +39,7 @@ def describe_choice(choice: Choice) -> list[str]:
     experiment, study, answers = choice.experiment, choice.study, choice.answers
     so_far = f" The sweep is {experiment.status}: these are its results so far."
     lines = [
-        f"**Dataset {experiment.dataset}.** {experiment.dataset_note} Code {', '.join(experiment.code_versions)}."
+        f"**Dataset {experiment.dataset.name}.** {experiment.dataset.note} Code {', '.join(experiment.code_versions)}."
         f"{'' if experiment.status == 'finished' else so_far}"
     ]
     if study is None:

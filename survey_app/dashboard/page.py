@@ -105,7 +105,7 @@ def reader_may_see() -> bool:
 def _choose(engine: Engine) -> Choice | None:
     """Experiment, study and whose votes, at the top of the page; None, with a word what to do, if there is no sweep."""
     with read_session(engine) as session:
-        experiments = {summary.name: summary for summary in list_experiments(session)}
+        experiments = {row.name: row for row in list_experiments(session)}
     if not experiments:
         st.title("HueJury")
         st.write("There is no sweep yet. Run one from the checkout, then reload this page:")

@@ -22,8 +22,9 @@ from sqlalchemy.orm import Session
 from torch import Tensor
 
 from db.errors import UserError
+from db.schema import Trial
 from db.store import read_session
-from db.sweeps.trials import Contender, arm_results, best_contenders
+from db.sweeps.trials import best_trials
 from platform.arms.compose import Reading, Task
 from platform.data.photos import PHOTOS
 from platform.model.network import Colorizer
@@ -58,7 +59,7 @@ torch.set_num_threads(1)
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    contender: Contender
+    trial: Trial
     task: Task
     network: Colorizer
 
@@ -88,7 +89,7 @@ def show(choice: Choice) -> None:
         if opened is None:
             return
         with read_session(choice.engine) as session:
-            models = color_by_all(session, opened, best_contenders(arm_results(session, choice.experiment.name)))
+            models = color_by_all(session, opened, best_trials(session, choice.experiment.id))
         if models:
             show_all(opened, models)
             best = list(models).index(find_best_classifier(models))
@@ -156,25 +157,25 @@ def load_model(_session: Session, database: str, trial_id: int) -> tuple[Task, C
     return load_trial(_session, trial_id)
 
 
-def color_by_all(session: Session, opened: Opened, contenders: list[Contender]) -> dict[str, LoadedModel]:
+def color_by_all(session: Session, opened: Opened, trials: list[Trial]) -> dict[str, LoadedModel]:
     """Colour the photograph by every model, as far as that has not been done; returns those whose weights are there."""
-    if not contenders:
+    if not trials:
         st.info("No trial has finished yet: photographs can be coloured as soon as the first has.")
     database = session.get_bind().engine.url.render_as_string()
     models = {}
-    with st.spinner(f"Colouring by {len(contenders)} models …"), taking_turns():
-        for contender in contenders:
-            trial_id = contender.trial.trial_id
+    with st.spinner(f"Colouring by {len(trials)} models …"), taking_turns():
+        for trial in trials:
+            arm = trial.arm.name
             try:
-                task, network = load_model(session, database, trial_id)
+                task, network = load_model(session, database, trial.id)
             except UserError as error:
                 st.warning(str(error))
                 continue
             assert network is not None  # a contender is no baseline
-            models[contender.arm] = LoadedModel(contender, task, network)
-            if trial_id not in opened.pictures:
+            models[arm] = LoadedModel(trial, task, network)
+            if trial.id not in opened.pictures:
                 outputs = predict_outputs(opened.small, task, network)
-                opened.pictures[trial_id] = paint_preview(opened, outputs, task.readings[contender.arm])
+                opened.pictures[trial.id] = paint_preview(opened, outputs, task.readings[arm])
     return models
 
 
@@ -189,14 +190,14 @@ def show_all(opened: Opened, models: dict[str, LoadedModel]) -> None:
         if np.ptp(opened.preview.astype(np.int16), axis=-1).max() > 2:  # else it is grey
             st.image(opened.preview, "photograph", width=STRIP_PX, alt=f"{opened.name}, the photograph")
         for arm, model in models.items():
-            picture = opened.pictures[model.contender.trial.trial_id]
+            picture = opened.pictures[model.trial.id]
             st.image(picture, arm, width=STRIP_PX, alt=f"{opened.name}, coloured by {arm}")
 
 
 def find_best_classifier(models: dict[str, LoadedModel]) -> str:
     """The arm with the least colour error among those that have settings to try; without any, among all."""
     classifiers = [arm for arm, model in models.items() if model.task.reread is not None]
-    errors = {arm: model.contender.trial.score("delta_e_2000") for arm, model in models.items()}
+    errors = {arm: model.trial.score("delta_e_2000") for arm, model in models.items()}
     return min(classifiers or models, key=lambda arm: math.inf if (error := errors[arm]) is None else error)
 
 
@@ -204,8 +205,8 @@ def find_best_classifier(models: dict[str, LoadedModel]) -> str:
 def try_settings(opened: Opened, model: LoadedModel) -> None:
     """One model's settings, its picture beside the grey one, and the whole to take away; nothing else of the page is
     drawn again."""
-    trial_id, arm = model.contender.trial.trial_id, model.contender.arm
-    options = model.contender.options
+    trial_id, arm = model.trial.id, model.trial.arm.name
+    options = model.trial.arm.choices
     asked: dict[str, float] = {}
     settings, pictures = st.columns([1, 3])
     with settings:

@@ -14,12 +14,13 @@ import pandas as pd
 import streamlit as st
 from sqlalchemy.orm import Session
 
+from db.png import encode_png, pixels
+from db.schema import Experiment, Trial
 from db.store import read_session
 from db.surveys.answers import Answers
-from db.surveys.sentinels import encode_png, pixels
 from db.surveys.study import find_study
 from db.sweeps.pictures import Photograph, photographs, sample_pngs, scores_of_samples, segment_pngs, truth_pngs
-from db.sweeps.trials import Contender, ExperimentSummary, arm_results, best_contenders, contenders
+from db.sweeps.trials import best_trials, contenders
 from platform.color.scores import JURY
 from platform.paint.sheet import choose_scale, convert_to_grey
 from platform.tables.intervals import SIMULATED, wilson
@@ -45,8 +46,8 @@ SORTED = {
 class Gallery:
     """All that can be said of the pictures without looking at them."""
 
-    experiment: ExperimentSummary
-    contenders: list[Contender]
+    experiment: Experiment
+    contenders: list[Trial]
     photographs: list[Photograph]
     delta_e: np.ndarray  # float (images, contenders), mean ΔE2000 against the photograph; NaN where there is no picture
     by_jury: np.ndarray  # float, as delta_e: p(picked as real) by the machine jury; NaN where it was not asked
@@ -58,10 +59,10 @@ class Gallery:
 
     @property
     def trial_ids(self) -> list[int]:
-        return [contender.trial.trial_id for contender in self.contenders]
+        return [trial.id for trial in self.contenders]
 
     def class_of(self, photograph: Photograph) -> str:
-        return self.experiment.class_names[photograph.class_index]
+        return self.experiment.dataset.class_names[photograph.class_index]
 
 
 def show(choice: Choice) -> None:
@@ -81,16 +82,11 @@ def gallery_of(session: Session, choice: Choice) -> Gallery:
     return load_gallery(session, choice.experiment, study, choice.counted)
 
 
-def load_gallery(
-    session: Session, experiment: ExperimentSummary, study: str | None, answers: Answers | None
-) -> Gallery:
+def load_gallery(session: Session, experiment: Experiment, study: str | None, answers: Answers | None) -> Gallery:
     """The trials that the study asks about, else each arm's best. answers: of those who are counted, or None where
     there are none to be shown."""
-    if study is None:
-        shown = best_contenders(arm_results(session, experiment.name))
-    else:
-        shown = contenders(session, find_study(session, study))
-    trial_ids = [contender.trial.trial_id for contender in shown]
+    shown = best_trials(session, experiment.id) if study is None else contenders(session, find_study(session, study))
+    trial_ids = [trial.id for trial in shown]
     found = photographs(session, trial_ids)
     image_ids = [photograph.image_id for photograph in found]
     scores, shape = scores_of_samples(session, trial_ids), (len(image_ids), len(trial_ids))
@@ -166,7 +162,7 @@ def gallery_html(session: Session, gallery: Gallery, rows: Sequence[int], order:
             _figure_html("photograph", truths[image], f"{name}, the photograph"),
         ]
         for column, contender in enumerate(gallery.contenders):
-            arm, trial, numbers = contender.arm, contender.trial.trial_id, _numbers(gallery, row, column)
+            arm, trial, numbers = contender.arm.name, contender.id, _numbers(gallery, row, column)
             words = f"{name}, coloured by {arm}: {', '.join(numbers)}"
             figures.append(_figure_html(arm, pngs.get((trial, image)), words, numbers))
             if trial in dividing:
@@ -230,8 +226,12 @@ def _show_gallery(session: Session, gallery: Gallery) -> None:
 def class_tables(gallery: Gallery) -> list[Table]:
     """Bin accuracy by class of the photograph, the hardest class first; none where it was not measured, or there is
     one class."""
-    names, counts = gallery.experiment.class_names, gallery.experiment.validation_class_counts
-    shares = {one.arm: one.trial.class_bin_accuracy.get("validation") for one in gallery.contenders}
+    names, counts = gallery.experiment.dataset.class_names, gallery.experiment.dataset.validation_class_counts
+    shares = {
+        trial.arm.name: trial.last.class_bin_accuracy.get("validation")
+        for trial in gallery.contenders
+        if trial.last is not None
+    }
     accuracies = {arm: [None if v is None else 100 * v for v in of] for arm, of in shares.items() if of}
     if len(names) < 2 or not accuracies:
         return []

@@ -60,7 +60,7 @@ def rank_scores(answers: Answers) -> pd.DataFrame:
     picked, asked = answers.picked_and_asked()
     rows = {}
     for name in BESIDE:
-        values = np.array([contender.trial.score(name) for contender in answers.contenders], dtype=float)
+        values = np.array([trial.score(name) for trial in answers.contenders], dtype=float)
         if models := int(np.isfinite(values).sum()):
             rows[name] = asdict(rank_correlation(values, picked, asked)) | {"models": models}
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=["estimate", "low", "high", "models"], dtype=float)
@@ -95,7 +95,7 @@ def pictures_table(session: Session, answers: Answers) -> list[Table]:
     votes."""
     votes = answers.of_kind("arm")
     picked, participant, image = (votes[of].to_numpy() for of in ("picked_as_real", "participant", "image"))
-    trials = [contender.trial.trial_id for contender in answers.contenders]
+    trials = [trial.id for trial in answers.contenders]
     found = scores_of_samples(session, trials)
     scores = [
         found.get((trials[contender], seen), {}) for contender, seen in zip(votes["contender"], image, strict=True)
@@ -133,7 +133,7 @@ def votes_figure(name: str, answers: Answers) -> Figure:
     points = votes_by_model(answers)
     values, errors = (
         pd.Series([score.in_unit(value) for value in stored], dtype=float)
-        for stored in zip(*((one.trial.score(name), one.trial.error(name)) for one in answers.contenders), strict=True)
+        for stored in zip(*((trial.score(name), trial.error(name)) for trial in answers.contenders), strict=True)
     )
     points["score"], limits = values, SCORE_LIMITS * errors.fillna(0.0)
     points["score low"], points["score high"] = values - limits, values + limits
@@ -161,8 +161,8 @@ def votes_figure(name: str, answers: Answers) -> Figure:
 def votes_by_model(answers: Answers) -> pd.DataFrame:
     """One row per contender: model, count, total, share, low, high."""
     rows = [
-        {"model": contender.arm, **asdict(wilson(count.count, count.total))}
-        for contender, count in zip(answers.contenders, answers.picked_as_real(), strict=True)
+        {"model": trial.arm.name, **asdict(wilson(count.count, count.total))}
+        for trial, count in zip(answers.contenders, answers.picked_as_real(), strict=True)
     ]
     return pd.DataFrame(rows).astype(dict.fromkeys(("share", "low", "high"), float))
 

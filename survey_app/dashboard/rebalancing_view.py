@@ -27,7 +27,7 @@ def exhibits(answers: Answers, before: Sequence[Votes] = ()) -> list[Exhibit]:
 
 def _curve_figure(answers: Answers, places: list[int], curve: Curve) -> Figure:
     points = votes_by_model(answers)
-    points.insert(1, "λ", pd.Series([contender.rebalancing for contender in answers.contenders], dtype=float))
+    points.insert(1, "λ", pd.Series([trial.arm.rebalancing for trial in answers.contenders], dtype=float))
     points = points[points["total"] > 0]
     shown, without = points.dropna(subset=["λ"]).sort_values("λ"), points[points["λ"].isna()]
     low, middle, high = curve.interval()
@@ -41,7 +41,7 @@ def _curve_figure(answers: Answers, places: list[int], curve: Curve) -> Figure:
         .mark_rule(color=NEUTRAL, strokeDash=[6, 4])
         .encode(y="share:Q", tooltip=["model:N", alt.Tooltip("share:Q", format=".1%")]),
     ]
-    joined = [answers.contenders[place].arm for place in places]
+    joined = [answers.contenders[place].arm.name for place in places]
     beside = [model for model in shown["model"] if model not in joined]
     summary = "; ".join(
         f"{row['model']} (λ = {row['λ']:g}) {100 * row['share']:.0f} %, {row['count']} of {row['total']}"

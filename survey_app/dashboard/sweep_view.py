@@ -7,10 +7,9 @@ import pandas as pd
 import streamlit as st
 from sqlalchemy.orm import Session
 
-from db.schema import Experiment
+from db.schema import Experiment, Trial
 from db.store import read_session
-from db.sweeps.course import UNDER_WAY, SweepProgress, SweptTrial, learning_curves, sweep_progress, swept_trials
-from db.sweeps.trials import ExperimentSummary, best_trials
+from db.sweeps.trials import UNDER_WAY, SweepProgress, learning_curves, load_models, sweep_progress
 from platform.color.scores import SCORES
 from platform.running.config import Range, SweepConfig, recorded_config
 from platform.running.plan import rows_in_all, rungs
@@ -31,19 +30,21 @@ def show(choice: Choice) -> None:
     experiment = choice.experiment
     with read_session(choice.engine) as session:
         if experiment.status == "running":
-            _follow_sweep(choice, _config_of(session, experiment), sweep_progress(session, experiment.id))
+            _follow_sweep(choice, recorded_config(experiment.config), sweep_progress(session, experiment.id))
         shown = exhibits(session, experiment, score=choose_score(list(SCORES), "Score", key="score"))
     show_exhibits(shown)
 
 
-def exhibits(session: Session, experiment: ExperimentSummary, *, score: str = "loss") -> list[Exhibit]:
+def exhibits(session: Session, experiment: Experiment, *, score: str = "loss") -> list[Exhibit]:
     """What it took, learning curves, what was tried, all trials. score: what the figures are of, a key of SCORES."""
-    config, trials = _config_of(session, experiment), swept_trials(session, experiment.id)
+    config = recorded_config(experiment.config)
+    trials = [trial for arm in load_models(session, experiment.id) for trial in arm.trials]
     if not trials:
         return ["No trial has been made yet: they appear here as soon as Ray starts them."]
-    best = set(best_trials(session, experiment.id).values())
-    frame = pd.DataFrame([_row(config, trial, score) | {"best": trial.id in best} for trial in trials])
-    trained = {trial.id for trial in trials if not trial.rendered}  # what decodes another one's training learns nothing
+    frame = pd.DataFrame([_row(config, trial, score) for trial in trials])
+    trained = {
+        trial.id for trial in trials if trial.arm.choices.renders is None
+    }  # what decodes another one's training learns nothing
     measured = [row for row in learning_curves(session, experiment.id, score) if row[0] in trained]
     return [
         describe_cost(config, trials),
@@ -53,25 +54,22 @@ def exhibits(session: Session, experiment: ExperimentSummary, *, score: str = "l
     ]
 
 
-def _config_of(session: Session, experiment: ExperimentSummary) -> SweepConfig:
-    return recorded_config(session.get_one(Experiment, experiment.id).config)
-
-
-def _row(config: SweepConfig, trial: SweptTrial, score: str) -> dict[str, Any]:
+def _row(config: SweepConfig, trial: Trial, score: str) -> dict[str, Any]:
     """A trial as all exhibits take it."""
     return {
         "id": trial.id,
-        "model": trial.arm,
-        "λ": trial.rebalancing,
+        "model": trial.arm.name,
+        "λ": trial.arm.rebalancing,
         "trial": trial.number,
         **{_words(name): trial.hyperparameters.get(name) for name in config.search.values()},
         "status": _words(trial.status),
         "epochs": trial.epochs_done,
-        "training (min)": None if trial.rendered else trial.seconds / 60,
+        "training (min)": None if trial.arm.choices.renders else trial.seconds / 60,
         "tuning loss": trial.loss,
-        "score": SCORES[score].in_unit(trial.validation.get(score)),
+        "score": SCORES[score].in_unit(trial.score(score)),
         "seed": trial.seed,
         "failed as": trial.failure_reason,
+        "best": trial is trial.arm.best,
     }
 
 
@@ -104,9 +102,9 @@ def describe_progress(config: SweepConfig, progress: SweepProgress) -> tuple[flo
     return (progress.ended / total if total else 0.0), words
 
 
-def describe_cost(config: SweepConfig, trials: list[SweptTrial]) -> str:
+def describe_cost(config: SweepConfig, trials: list[Trial]) -> str:
     """What every model was allowed, what all took, and how many failed."""
-    trained = [trial for trial in trials if not trial.rendered]
+    trained = [trial for trial in trials if trial.arm.choices.renders is None]
     failed = sum(trial.status == "failed" for trial in trials)
     images, minutes = sum(trial.images_seen for trial in trained), sum(trial.seconds for trial in trained) / 60
     draws = "" if config.search.method == "optuna" else ", the same draws"

@@ -11,7 +11,8 @@ from sqlalchemy import Engine
 from db.store import open_database, read_session
 from db.surveys.answers import StudyBlinded, load_answers
 from db.surveys.study import create_study, find_study
-from db.sweeps.frames import VOTE_COLUMNS, samples_frame, trials_frame, votes_frame
+from db.surveys.votes_frame import VOTE_COLUMNS, votes_frame
+from db.sweeps.frames import samples_frame, trials_frame
 from db.sweeps.trials import UnknownExperimentError, list_experiments
 from platform.tables.outcome import results_tables
 from platform.tables.table import Table

@@ -11,12 +11,10 @@ from scipy.special import expit, gamma, kv, logit
 from scipy.stats import binom, multivariate_normal
 from sqlalchemy import Engine, select
 
-from db.schema import Arm
+from db.schema import Arm, Trial
 from db.store import open_database, read_session, write_session
 from db.surveys.answers import load_answers, load_earlier_answers
 from db.surveys.study import create_study, find_study
-from db.sweeps.trials import Contender
-from platform.arms.options import ArmOptions
 from platform.tables.intervals import wilson
 from survey_app.analysis import curve
 from survey_app.analysis.curve import (
@@ -199,9 +197,8 @@ def test_degenerate_counts_have_a_curve(picked: int, participants: int) -> None:
     assert incumbent(found) in found.asked_at
 
 
-def contender(arm: str, rebalancing: float | None, **options: Any) -> Contender:
-    trial: Any = None
-    return Contender(1, arm, False, rebalancing, ArmOptions(**options), trial)
+def contender(arm: str, rebalancing: float | None, **options: Any) -> Trial:
+    return Trial(arm=Arm(name=arm, rebalancing=rebalancing, options=options))
 
 
 def test_a_curve_joins_what_differs_in_lambda_alone() -> None:
@@ -214,8 +211,8 @@ def test_a_curve_joins_what_differs_in_lambda_alone() -> None:
     wider = contender("wider", 1.0, kind="classification", decoding="mean", soft_label_sigma=8.0)
     regression = contender("regression", None, kind="regression")
 
-    def joined(*contenders: Contender) -> list[str]:
-        return [contenders[place].arm for place in one_family(contenders)]
+    def joined(*contenders: Trial) -> list[str]:
+        return [contenders[place].arm.name for place in one_family(contenders)]
 
     everything = (regression, sharper, plain, wider, *tilted, *trained)
     assert joined(*everything) == ["tilted 0.25", "tilted 0.5", "classification"]

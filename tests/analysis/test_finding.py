@@ -9,9 +9,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 
+from db.schema import Arm, Report, Trial
 from db.surveys.answers import Answers, ExclusionRule
-from db.sweeps.trials import Contender, MeasuredTrial
-from platform.arms.options import ArmOptions
 from platform.color.scores import JURY
 from platform.tables.intervals import wilson
 from survey_app.analysis.finding import state_finding, state_no_votes
@@ -21,10 +20,9 @@ from tests.analysis.test_inference import counts, survey
 NAMES = ("regression", "classification", "tilted 0.5", "tilted 0.25")
 
 
-def contender(arm: str, by_jury: float | None = None) -> Contender:
+def contender(arm: str, by_jury: float | None = None) -> Trial:
     scores = {"validation": {} if by_jury is None else {JURY: by_jury}}
-    trial = MeasuredTrial(1, 1, {}, 0, 1, 1, 1.0, 1.0, scores, {}, {}, ("test",), None)
-    return Contender(1, arm, False, None, ArmOptions(), trial)
+    return Trial(arm=Arm(name=arm), last=Report(scores=scores))
 
 
 def answers(picked: Any, asked: Any, *, simulated: bool = False, left_out: int = 0) -> Answers:

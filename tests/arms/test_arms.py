@@ -6,7 +6,16 @@ import pytest
 import torch
 
 from platform.arms.compose import compose
-from platform.arms.options import BASELINES, ArmOptions, CriticOptions, KMeans, SegmentPrior, TablePrior, rebalancing_of
+from platform.arms.options import (
+    BASELINES,
+    ArmOptions,
+    CriticOptions,
+    KMeans,
+    SegmentPrior,
+    TablePrior,
+    describe_decoding,
+    rebalancing_of,
+)
 from platform.color.counts import places
 from platform.color.lab import rgb_to_lab
 from platform.color.palettes import ab_to_bin, bin_centers, grid_palette
@@ -104,7 +113,7 @@ def test_a_rendering_decodes_as_it_says() -> None:
     torch.testing.assert_close(ab["warm"], ab["mean"])
     assert float((ab["cold"] - ab["mode"]).norm(dim=1).median()) < 0.01
     assert not torch.allclose(ab["plain"], ab["mean"], atol=0.1)
-    assert task.readings["cold"].decoding == "annealed_mean at T = 0.05"
+    assert describe_decoding(arms["cold"], arms["plain"]) == "annealed mean at T = 0.05"
 
 
 def test_no_rebalancing_trains_plain_classification() -> None:

@@ -12,7 +12,7 @@ from db.store import open_database, read_session, write_session
 from db.surveys.answers import load_answers
 from db.surveys.study import create_study, find_study
 from db.sweeps.recording import record_score, record_verdict
-from db.sweeps.trials import arm_results, experiment_progress
+from db.sweeps.trials import find_experiment, load_arms
 from platform.arms import cross_fit
 from platform.color.lab import rgb_to_lab
 from platform.color.scores import JURY, SCORES
@@ -94,7 +94,7 @@ def test_its_word_stands_beside_votes_as_a_machines() -> None:
     add_experiment(engine, images=12)
     create_study(engine, "cats", question_count=6, practice_count=1)
     with read_session(engine) as session:
-        trials = {found.arm: found.best.trial_id for found in arm_results(session, "cats") if found.best is not None}
+        trials = {arm.name: arm.best.id for arm in load_arms(session, 1) if arm.best is not None}
         assert jury_note(session, "cats", "cats") == ""
     marks = dict(zip(trials, (0.2, 0.4, 0.3, 0.1), strict=True))
     said = {"judged_at": datetime.now(UTC).isoformat(), "acuity": 16, "pair_accuracy": 0.8}
@@ -116,7 +116,7 @@ def test_its_word_stands_beside_votes_as_a_machines() -> None:
         assert votes.text()[heading].tolist()[1] == "40.0 ± 1.0"
         assert "after study 'cats' had opened" in votes.note
         assert "over 16×16 pixels and tells 80 % of pairs apart. Its marks are no votes." in votes.note
-        summary = experiment_progress(session, "cats")
+        summary = find_experiment(session, "cats")
         gallery = pictures_view.load_gallery(session, summary, None, None)
         assert pictures_view.sort_rows(gallery, pictures_view.BY_JURY)[:2] == [3, 5]
         assert "jury 100 %" in pictures_view.gallery_html(session, gallery, [3])

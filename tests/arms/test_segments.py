@@ -10,10 +10,10 @@ import torch
 from PIL import Image as Picture
 from sqlalchemy import select
 
+from db.png import encode_png, pixels
 from db.schema import Sample
 from db.store import open_database, read_session, write_session
-from db.surveys.sentinels import encode_png, pixels
-from db.sweeps.trials import arm_results, experiment_progress
+from db.sweeps.trials import best_trials, find_experiment
 from platform.arms.compose import compose
 from platform.arms.options import ArmOptions, SegmentPrior
 from platform.arms.segments import DRAWN_LIGHTNESS, SegmentHead
@@ -64,12 +64,12 @@ def test_the_gallery_shows_them_beside_the_colours(tmp_path: Path) -> None:
     engine = open_database(tmp_path / "cats.sqlite")
     add_experiment(engine, images=4, size=8)
     with read_session(engine) as session:
-        best = {result.arm: result.best.trial_id for result in arm_results(session, "cats") if result.best}
+        best = {trial.arm.name: trial.id for trial in best_trials(session, 1)}
     with write_session(engine) as session:
         for sample in session.scalars(select(Sample).where(Sample.trial_id == best["classification"])):
             sample.segments_png = stored
     with read_session(engine) as session:
-        gallery = pictures_view.load_gallery(session, experiment_progress(session, "cats"), None, None)
+        gallery = pictures_view.load_gallery(session, find_experiment(session, "cats"), None, None)
         shown = pictures_view.gallery_html(session, gallery, [0, 1])
     assert shown.count("segments of ") == shown.count("segments of classification</b>") == 2
     sources = re.findall(r'src="data:image/png;base64,([^"]+)" alt="[^"]*the segments that classification', shown)

@@ -23,7 +23,7 @@ from db.schema import Protocol, Question, Vote
 from db.store import open_database, read_session
 from db.surveys.answers import Inclusion, load_answers
 from db.surveys.study import create_study, find_study, plan_for
-from db.sweeps.trials import experiment_progress
+from db.sweeps.trials import find_experiment
 from platform.tables.table import Table
 from survey_app.analysis.inference import planning
 from survey_app.dashboard import certainty_view, pictures_view, prediction_view, results_view
@@ -50,7 +50,7 @@ def choice_of(engine: Engine, *, simulated: bool = False, inclusion: Inclusion =
     with read_session(engine) as session:
         study = find_study(session, "cats")
         answers = load_answers(session, study, simulated=simulated)
-        experiment = experiment_progress(session, "cats")
+        experiment = find_experiment(session, "cats")
     return Choice(engine, experiment, study, simulated, inclusion, answers)
 
 
@@ -236,7 +236,7 @@ def test_without_votes_the_views_say_so(engine: Engine) -> None:
 
 def test_the_finding_stands_first_and_where_the_study_is_blinded_it_tells_nothing(engine: Engine) -> None:
     with read_session(engine) as session:
-        nobody = Choice(engine, experiment_progress(session, "cats"), None, simulated=False)
+        nobody = Choice(engine, find_experiment(session, "cats"), None, simulated=False)
         assert results_view.headline(nobody, pictures_view.gallery_of(session, nobody)) == "Nobody has been asked yet."
     study(engine)
     answer_all(engine, "cats", wrong={"regression"})
@@ -259,8 +259,8 @@ def test_the_curve_over_lambda_has_the_arms_own_shares(engine: Engine) -> None:
     assert choice.answers is not None
     found = exhibits(engine, choice)
     points = found["votes-by-rebalancing"].data.set_index("model")
-    for contender, count in zip(choice.answers.contenders, choice.answers.picked_as_real(), strict=True):
-        assert (points.loc[contender.arm, "count"], points.loc[contender.arm, "total"]) == (count.count, count.total)
+    for trial, count in zip(choice.answers.contenders, choice.answers.picked_as_real(), strict=True):
+        assert (points.loc[trial.arm.name, "count"], points.loc[trial.arm.name, "total"]) == (count.count, count.total)
     table = found["best-of-rebalancings"].frame
     assert table["model"].tolist() == ["rebalanced 0.25", "classification"]
     assert table["best of these (%)"].sum() == pytest.approx(100)

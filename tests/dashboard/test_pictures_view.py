@@ -13,13 +13,13 @@ from skimage.color import rgb2lab
 from sqlalchemy import Engine, case, delete, func, select, update
 from statsmodels.stats.proportion import proportion_confint
 
+from db.png import encode_png
 from db.schema import Image, Participant, Question, Report, Sample, StoredDataset, Trial, Vote
 from db.store import open_database, read_session, write_session
 from db.surveys.answers import load_answers
-from db.surveys.sentinels import encode_png
 from db.surveys.study import create_study, find_study
 from db.sweeps.pictures import photographs, sample_pngs, truth_pngs
-from db.sweeps.trials import arm_results, experiment_progress
+from db.sweeps.trials import best_trials, find_experiment
 from platform.paint.sheet import convert_to_grey
 from survey_app.dashboard import pictures_view
 from survey_app.simulate import Observer, simulate
@@ -66,7 +66,7 @@ def gallery_of(engine: Engine, *, votes: bool | None = None, study: str | None =
     """With votes of the simulated participants, of people, who gave none, or with none to be shown."""
     with read_session(engine) as session:
         answers = None if votes is None else load_answers(session, find_study(session, STUDY), simulated=votes)
-        return pictures_view.load_gallery(session, experiment_progress(session, "cats"), study, answers)
+        return pictures_view.load_gallery(session, find_experiment(session, "cats"), study, answers)
 
 
 def html_of(engine: Engine, gallery: pictures_view.Gallery, rows: Sequence[int]) -> str:
@@ -76,12 +76,12 @@ def html_of(engine: Engine, gallery: pictures_view.Gallery, rows: Sequence[int])
 
 def test_contenders_are_the_studys_or_the_best(engine: Engine) -> None:
     with read_session(engine) as session:
-        best = {result.arm: result.best.trial_id for result in arm_results(session, "cats") if result.best}
+        best = {trial.arm.name: trial.id for trial in best_trials(session, 1)}
     gallery = gallery_of(engine, study=None)
-    assert [(one.arm, one.trial.trial_id) for one in gallery.contenders] == [(arm, best[arm]) for arm in ARMS]
+    assert [(trial.arm.name, trial.id) for trial in gallery.contenders] == [(arm, best[arm]) for arm in ARMS]
     create_study(engine, "cats", name="one", arms=["regression=1"], question_count=5, practice_count=0)
     shown = gallery_of(engine, study="one").contenders
-    assert [(one.arm, one.trial.number) for one in shown] == [("regression", 1)]
+    assert [(trial.arm.name, trial.number) for trial in shown] == [("regression", 1)]
 
 
 def test_grey_is_the_photograph_without_its_colours() -> None:

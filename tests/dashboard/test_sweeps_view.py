@@ -11,9 +11,8 @@ from streamlit.testing.v1 import AppTest
 
 from db.schema import Arm, TrialStatus
 from db.store import open_database, read_session, write_session
-from db.sweeps.course import learning_curves, sweep_progress, swept_trials
 from db.sweeps.recording import finish_experiment, record_arm, record_report, record_trial
-from db.sweeps.trials import arm_results, best_trials, experiment_progress
+from db.sweeps.trials import best_trials, find_experiment, learning_curves, load_arms, load_models, sweep_progress
 from platform.color.scores import SCORES
 from platform.running.config import recorded_config
 from survey_app.dashboard import sweep_view
@@ -112,30 +111,27 @@ def engine() -> Iterator[Engine]:
 def shown(engine: Engine, *, score: str = "loss") -> dict[str, Any]:
     """The view's exhibits by name, its sentence as "cost"."""
     with read_session(engine) as session:
-        found = sweep_view.exhibits(session, experiment_progress(session, "hand-made"), score=score)
+        found = sweep_view.exhibits(session, find_experiment(session, "hand-made"), score=score)
     return {"cost" if isinstance(exhibit, str) else exhibit.name: exhibit for exhibit in found}
 
 
 def test_trials_with_their_last_measurement(engine: Engine) -> None:
     experiment_id = add_sweep(engine)
     with read_session(engine) as session:
-        trials = swept_trials(session, experiment_id)
+        trials = [trial for arm in load_models(session, experiment_id) for trial in arm.trials]
         best = best_trials(session, experiment_id)
-        results = {result.arm: result.best for result in arm_results(session, "hand-made") if result.best}
-    assert [(trial.arm, trial.number, trial.status) for trial in trials] == [
+    assert [(trial.arm.name, trial.number, trial.status) for trial in trials] == [
         (arm, number % 3 + 1, status) for number, (arm, status, *_) in enumerate(TRIALS)
     ]
     assert [trial.loss for trial in trials] == [losses[-1] for *_, losses in TRIALS]
     assert [trial.images_seen for trial in trials] == [100 * len(losses) for *_, losses in TRIALS]
-    of_arm = {trial.arm: trial.arm_id for trial in trials}
-    assert {arm: best[of_arm[arm]] for arm in of_arm} == {arm: results[arm].trial_id for arm in of_arm}
-    assert best[of_arm["regression"]] == trials[2].id
+    assert best[0] is trials[2]
 
 
 def test_learning_curves_are_what_was_recorded(engine: Engine) -> None:
     experiment_id = add_sweep(engine)
     with read_session(engine) as session:
-        trials = swept_trials(session, experiment_id)
+        trials = [trial for arm in load_models(session, experiment_id) for trial in arm.trials]
         losses = learning_curves(session, experiment_id, "loss")
         accuracies = learning_curves(session, experiment_id, "bin_accuracy")
         none = learning_curves(session, experiment_id, "psnr_db")
@@ -158,7 +154,7 @@ def test_progress_counts_what_is_there(engine: Engine) -> None:
     with read_session(engine) as session:
         progress = sweep_progress(session, experiment_id)
     assert progress.trials == {"finished": 3, "stopped_early": 1, "failed": 1, "running": 1}
-    assert (progress.ended, progress.epochs_done, progress.images_seen) == (5, 13, 1300)
+    assert (progress.ended, progress.images_seen) == (5, 1300)
     config = config_with("hand-made", CONFIG)
     share, words = sweep_view.describe_progress(recorded_config(config | {"replicates": 1}), progress)
     assert share == 5 / 10
@@ -250,30 +246,29 @@ def test_a_sweep_that_has_hardly_begun(
 ) -> None:
     add_sweep(engine, trials)
     with read_session(engine) as session:
-        found = sweep_view.exhibits(session, experiment_progress(session, "hand-made"))
+        found = sweep_view.exhibits(session, find_experiment(session, "hand-made"))
     assert any(isinstance(exhibit, str) and sentence in exhibit for exhibit in found)
 
 
 def test_big_tables_are_never_scanned(engine: Engine) -> None:
     experiment_id = add_sweep(engine)
     with query_plans(engine) as plans, read_session(engine) as session:
-        swept_trials(session, experiment_id)
+        load_arms(session, experiment_id)
         learning_curves(session, experiment_id, "loss")
         sweep_progress(session, experiment_id)
-    assert len(plans) == 8
+    assert len(plans) == 7
     assert not scans(plans)
-    assert [step for plan in plans for step in plan if "reports USING INDEX" in step]
 
 
 def sweep_page() -> None:
     from db.store import read_session
-    from db.sweeps.trials import experiment_progress
+    from db.sweeps.trials import find_experiment
     from survey_app.dashboard.choice import Choice
     from survey_app.dashboard.sweep_view import show
     from survey_app.database import database
 
     with read_session(database()) as session:
-        experiment = experiment_progress(session, "hand-made")
+        experiment = find_experiment(session, "hand-made")
     show(Choice(database(), experiment, None, simulated=False))
 
 

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, delete, insert, select
+from sqlalchemy import Engine, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError, StatementError
 from sqlalchemy.orm import Session
 
@@ -27,9 +27,7 @@ from db.sweeps.recording import (
     record_sample,
     record_trial,
 )
-from db.sweeps.trials import arm_results, experiment_progress
-
-START = datetime(2026, 5, 1, 12, tzinfo=UTC)
+from db.sweeps.trials import code_versions, find_experiment
 
 
 @pytest.fixture
@@ -45,6 +43,7 @@ def engine(empty_engine: Engine) -> Iterator[Engine]:
 def rolled_back(engine: Engine) -> Iterator[Session]:
     with write_session(engine) as session:
         yield session
+        session.expunge_all()  # what was read may be looked at afterwards
         session.rollback()
 
 
@@ -55,15 +54,12 @@ def new_dataset(session: Session, fingerprint: str = "abc") -> int:
         fingerprint=fingerprint,
         note="Made for a test.",
         class_names=["cat", "frog"],
-        train_count=90,
-        tuning_count=5,
-        validation_count=10,
         validation_class_counts=[4, 6],
         colour_counts=b"counts",
     )
 
 
-def new_experiment(session: Session, dataset_id: int, name: str = "first", at: datetime = START) -> int:
+def new_experiment(session: Session, dataset_id: int, name: str = "first") -> int:
     return record_experiment(
         session,
         name=name,
@@ -71,7 +67,6 @@ def new_experiment(session: Session, dataset_id: int, name: str = "first", at: d
         config={"arms": ["L2"]},
         config_yaml="arms: [L2]  # Vergleich für λ\n",
         storage_path="/results/first",
-        at=at,
     )
 
 
@@ -104,7 +99,7 @@ def run_of(session: Session, trial_id: int) -> int:
     """The one run of the trial's experiment, made where there is none."""
     experiment_id = session.scalars(select(Trial.experiment_id).where(Trial.id == trial_id)).one_or_none() or 1
     known = session.scalars(select(Run.id).where(Run.experiment_id == experiment_id)).first()
-    return known or record_run(session, experiment_id, code_version="1234abc", environment={"torch": "2"}, at=START)
+    return known or record_run(session, experiment_id, code_version="1234abc", environment={"torch": "2"})
 
 
 def report(session: Session, trial_id: int, epoch: int, loss: float = 1.0, **scores: float) -> None:
@@ -163,15 +158,14 @@ STEPS = st.one_of(
 
 
 def take_steps(session: Session, steps: list[Any], times: int) -> None:
-    """Record the steps in order, each `times` times, by a clock that goes on with every single call."""
-    moments = iter(START + timedelta(hours=hour) for hour in range(10_000))
+    """Record the steps in order, each `times` times."""
     for step, which, value, extra in steps:
         for _ in range(times):
             dataset_id = new_dataset(session)
             if step == "finish":
                 finish_experiment(session, new_experiment(session, dataset_id), which)
                 continue
-            experiment_id = new_experiment(session, dataset_id, at=next(moments))
+            experiment_id = new_experiment(session, dataset_id)
             arm_id = new_arm(session, experiment_id)
             trials = [new_trial_if_missing(session, experiment_id, arm_id, n + 1) for n in range(3)]
             if step == "trial":
@@ -184,7 +178,6 @@ def take_steps(session: Session, steps: list[Any], times: int) -> None:
                     seed=which,
                     status=value,
                     failure_reason=extra,
-                    at=next(moments),
                 )
             elif step == "report":
                 report(session, trials[which], value, extra)
@@ -206,7 +199,6 @@ def take_steps(session: Session, steps: list[Any], times: int) -> None:
                     trial_id=trials[which],
                     image_id=image_id,
                     epoch=value,
-                    decoding="mean",
                     png=extra,
                     scores={"delta_e_2000": 9.5},
                 )
@@ -317,68 +309,39 @@ def test_each_run_of_the_driver_keeps_its_code_version(engine: Engine) -> None:
             class_bin_accuracy={},
         )
         assert session.get_one(Run, first.run_id).code_version == "1234abc"
-        assert experiment_progress(session, "first").code_versions == ("1234abc", "5678def")
-        [result] = arm_results(session, "first")
-        assert result.best is not None
-        assert result.best.code_versions == ("1234abc", "5678def")
+        assert code_versions(session, [trial_id]) == {trial_id: ["1234abc", "5678def"]}
+    with read_session(engine) as session:
+        assert find_experiment(session, "first").code_versions == ["1234abc", "5678def"]
 
 
 def test_an_experiment_goes_on_under_its_name_but_not_on_other_data(engine: Engine) -> None:
     with write_session(engine) as session:
         dataset_id = new_dataset(session)
         experiment_id = new_experiment(session, dataset_id)
-        finish_experiment(session, experiment_id, "interrupted", at=START + timedelta(hours=1))
-        assert experiment_progress(session, "first").finished_at == START + timedelta(hours=1)
-        assert new_experiment(session, dataset_id, at=START + timedelta(days=1)) == experiment_id
-        again = experiment_progress(session, "first")
-        assert (again.status, again.created_at, again.finished_at) == ("running", START, None)
+        experiment = session.get_one(Experiment, experiment_id)
+        before = (experiment.status, experiment.created_at, experiment.finished_at)
+        finish_experiment(session, experiment_id, "interrupted")
+        finished_at = experiment.finished_at
+        assert finished_at is not None
+        finish_experiment(session, experiment_id, "interrupted")
+        assert experiment.finished_at == finished_at
+        assert new_experiment(session, dataset_id) == experiment_id
+        assert (experiment.status, experiment.created_at, experiment.finished_at) == before
         with pytest.raises(ValueError, match=r"'first' was run on other data \(photos\); choose another name"):
             new_experiment(session, new_dataset(session, fingerprint="other"))
 
 
-def test_moments_of_a_trial(engine: Engine) -> None:
-    def record(status: TrialStatus, hour: int, reason: str | None = None) -> tuple[Any, ...]:
-        with write_session(engine) as session:
-            dataset_id = new_dataset(session)
-            experiment_id = new_experiment(session, dataset_id)
-            record_trial(
-                session,
-                experiment_id=experiment_id,
-                arm_id=new_arm(session, experiment_id),
-                number=1,
-                hyperparameters={},
-                seed=2**40,
-                status=status,
-                failure_reason=reason,
-                at=START.replace(hour=hour),
-            )
-            trial = session.scalars(select(Trial)).one()
-            return (
-                trial.status,
-                trial.failure_reason,
-                trial.started_at and trial.started_at.hour,
-                trial.ended_at and trial.ended_at.hour,
-            )
-
-    assert record("pending", 1) == ("pending", None, None, None)
-    assert record("running", 2) == ("running", None, 2, None)
-    assert record("failed", 3, "loss is NaN") == ("failed", "loss is NaN", 2, 3)
-    assert record("running", 4) == ("running", None, 2, None)
-    assert record("finished", 5) == ("finished", None, 2, 5)
-    assert record("finished", 6) == ("finished", None, 2, 5)
-
-
 def test_moments_are_kept_in_utc(engine: Engine) -> None:
+    moment = datetime(2026, 5, 1, 12, tzinfo=timezone(timedelta(hours=9)))
     with write_session(engine) as session:
-        dataset_id = new_dataset(session)
-        experiment_id = new_experiment(session, dataset_id, at=START.astimezone(timezone(timedelta(hours=9))))
-        finish_experiment(session, experiment_id, "finished", at=START.astimezone(timezone(timedelta(hours=-5))))
+        new_experiment(session, new_dataset(session))
+        session.execute(update(Experiment).values(created_at=moment))
         with pytest.raises(StatementError, match="has no time zone"):
-            new_experiment(session, dataset_id, name="second", at=datetime(2026, 5, 1))
+            session.execute(update(Experiment).values(created_at=datetime(2026, 5, 1)))
     with read_session(engine) as session:
-        experiment = session.scalars(select(Experiment)).one()
-        assert (experiment.created_at, experiment.finished_at) == (START, START)
-        assert experiment.created_at.tzinfo is UTC
+        created_at = session.scalars(select(Experiment.created_at)).one()
+    assert created_at == moment
+    assert created_at.tzinfo is UTC
 
 
 # What the database itself refuses

@@ -1,22 +1,19 @@
 """What the results say of a recorded sweep, on SQLite and on PostgreSQL."""
 
 import random
-import re
-from datetime import timedelta
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, event, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Engine
 
-from db.schema import Image, Report, Sample, Trial, TrialStatus
-from db.store import open_database, write_session
+from db.schema import TrialStatus
+from db.store import open_database, read_session, write_session
 from db.sweeps.recording import record_arm
-from db.sweeps.trials import UnknownExperimentError, arm_results, experiment_progress, list_experiments
+from db.sweeps.trials import UnknownExperimentError, best_trials, find_experiment, list_experiments, load_arms
+from tests.db.query_plans import query_plans, scans
 from tests.db.test_db_recording import (
-    START,
     new_arm,
     new_dataset,
     new_experiment,
@@ -47,27 +44,26 @@ def test_best_trial_of_each_arm(empty_engine: Engine, arms: list[list[tuple[Tria
                     trial_id = new_trial(session, experiment_id, arm_id, number + 1, status)
                     for epoch, loss in enumerate(losses, start=1):
                         report(session, trial_id, epoch, loss, bin_accuracy=epoch / 10)
-        results = arm_results(session, "first")
+        found = load_arms(session, experiment_id)
 
-    assert [result.arm for result in results] == [f"arm {position}" for position in range(len(arms))]
-    for result, trials in zip(results, arms, strict=True):
-        states = [status for status, _ in trials]
-        assert result.trials == {status: states.count(status) for status in set(states)}
+    assert [arm.name for arm in found] == [f"arm {position}" for position in range(len(arms))]
+    for arm, trials in zip(found, arms, strict=True):
+        assert [trial.status for trial in arm.trials] == [status for status, _ in trials]
         finished = [
             (losses[-1], number) for number, (status, losses) in enumerate(trials) if status == "finished" and losses
         ]
         if not finished:
-            assert result.best is None
+            assert arm.best is None
             continue
         loss, number = min(finished)
         epochs = len(trials[number][1])
-        assert result.best is not None
-        assert (result.best.number, result.best.loss) == (number + 1, loss)
-        assert (result.best.epoch, result.best.images_seen) == (epochs, 90 * epochs)
-        assert result.best.scores["validation"] == {"loss": 2 * loss, "bin_accuracy": epochs / 10}
-        assert result.best.scores["train"] == {"loss": loss / 2, "bin_accuracy": epochs / 10}
-        assert result.best.standard_errors == {"validation": {"bin_accuracy": 0.01}}
-        assert result.best.class_bin_accuracy == {"train": [0.5, None]}
+        assert arm.best is not None
+        assert (arm.best.number, arm.best.loss) == (number + 1, loss)
+        assert (arm.best.epochs_done, arm.best.images_seen) == (epochs, 90 * epochs)
+        assert (arm.best.score("loss"), arm.best.score("bin_accuracy")) == (2 * loss, epochs / 10)
+        assert (arm.best.score("loss", "train"), arm.best.score("psnr_db")) == (loss / 2, None)
+        assert (arm.best.error("bin_accuracy"), arm.best.error("loss")) == (0.01, None)
+        assert arm.best.arm is arm
 
 
 def test_results_hold_baselines_and_arms_without_result(empty_engine: Engine) -> None:
@@ -79,47 +75,27 @@ def test_results_hold_baselines_and_arms_without_result(empty_engine: Engine) ->
         trial_id = new_trial(session, experiment_id, grey, status="finished")
         report(session, trial_id, 0, bin_accuracy=0.1)
         new_arm(session, experiment_id, position=1)
-        model, baseline = arm_results(session, "first")
-        progress = experiment_progress(session, "first")
-    assert (model.arm, model.baseline, model.rebalancing, model.trials, model.best) == ("arm 1", False, 0.5, {}, None)
-    assert (baseline.arm, baseline.baseline, baseline.rebalancing) == ("grey", True, None)
+        model, baseline = load_arms(session, experiment_id)
+        assert best_trials(session, experiment_id) == []
+    assert (model.name, model.choices.rebalancing, model.trials, model.best) == ("arm 1", 0.5, [], None)
+    assert (baseline.name, baseline.baseline, baseline.rebalancing) == ("grey", True, None)
     assert baseline.best is not None
-    assert (baseline.best.epoch, baseline.best.scores["validation"]["bin_accuracy"]) == (0, 0.1)
-    assert progress.trials == {}  # baselines are not counted
-    assert (progress.dataset, progress.dataset_note, progress.dataset_fingerprint) == (
-        "photos",
-        "Made for a test.",
-        "abc",
-    )
+    assert (baseline.best.epochs_done, baseline.best.score("bin_accuracy")) == (0, 0.1)
 
 
 def test_experiments_are_listed_newest_first_with_what_they_ran_on(empty_engine: Engine) -> None:
     with rolled_back(empty_engine) as session:
         assert list_experiments(session) == []
-        with pytest.raises(UnknownExperimentError, match=r"no experiment 'first'; the database holds none yet\."):
-            arm_results(session, "first")
+        with pytest.raises(UnknownExperimentError, match=r"The database holds no experiment yet"):
+            find_experiment(session, "first")
         dataset_id = new_dataset(session)
-        for day, name in enumerate(("older", "newer")):
-            experiment_id = new_experiment(session, dataset_id, name, START + timedelta(days=day))
-            for number in range(day + 1):
-                new_trial(session, experiment_id, new_arm(session, experiment_id), number + 1)
-        found = [(entry.name, entry.trials, entry.dataset_fingerprint) for entry in list_experiments(session)]
-        assert found == [("newer", {"running": 2}, "abc"), ("older", {"running": 1}, "abc")]
+        for name in ("older", "newer"):
+            new_experiment(session, dataset_id, name)
+        found = [(experiment.name, experiment.dataset.fingerprint) for experiment in list_experiments(session)]
+        assert found == [("newer", "abc"), ("older", "abc")]
+        assert (find_experiment(session).name, find_experiment(session, "older").name) == ("newer", "older")
         with pytest.raises(UnknownExperimentError, match=r"no experiment 'newr'; there is newer\."):
-            arm_results(session, "newr")
-
-
-def statements_of(engine: Engine, session: Session) -> list[tuple[str, Any]]:
-    """What arm_results sends to the database."""
-    sent: list[tuple[str, Any]] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
-        sent.append((statement, parameters))
-
-    event.listen(engine, "before_cursor_execute", note)
-    arm_results(session, "first")
-    event.remove(engine, "before_cursor_execute", note)
-    return sent
+            find_experiment(session, "newr")
 
 
 def test_results_take_few_statements_whatever_their_number_and_use_indexes() -> None:
@@ -134,25 +110,10 @@ def test_results_take_few_statements_whatever_their_number_and_use_indexes() -> 
                 for number in range(1, 5):
                     trial_id = new_trial(session, experiment_id, arm_id, number, "finished")
                     report(session, trial_id, 1, numbers.random())
-        with write_session(engine) as session:
-            counts.append(len(statements_of(engine, session)))
-    assert counts[0] == counts[1] <= 9
-
-    with write_session(engine) as session:
-        statements = [entry for entry in statements_of(engine, session) if entry[0].startswith("SELECT")]
-        samples = select(Sample).where(Sample.trial_id == 1), select(Sample).where(Sample.image_id == 1)
-        images = (select(Image).where(Image.dataset_id == 1, Image.split == "validation"),)
-        curve = (select(Report).where(Report.trial_id == 1).order_by(Report.epoch),)
-        best = (select(Trial).where(Trial.arm_id == 1, Trial.status == "finished"),)
-        for query in (*samples, *images, *curve, *best):
-            compiled = query.compile(engine)
-            statements.append((str(compiled), tuple(compiled.params[name] for name in compiled.positiontup or ())))
-        assert len(statements) >= 8
-        for statement, parameters in statements:
-            plan = session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
-            steps = [row.detail for row in plan]
-            assert any("SEARCH" in step for step in steps), steps
-            # A query may scan a result of its own, never a table.
-            scanned = [step for step in steps if re.match(r"SCAN (?!anon_\d|\(subquery)", step)]
-            assert not scanned, (statement, steps)
+        with query_plans(engine) as plans, read_session(engine) as session:
+            found = find_experiment(session, "first")
+            assert all(arm.best for arm in load_arms(session, found.id))
+        counts.append(len(plans))
+        assert not scans(plans)
+    assert counts[0] == counts[1] <= 4
     engine.dispose()

@@ -31,11 +31,8 @@ def add_dataset(engine: Engine, fingerprint: str = "f") -> int:
             session,
             name="photos",
             fingerprint=fingerprint,
-            note="Made for a test.",
+            note="0",
             class_names=["a", "b"],
-            train_count=0,
-            tuning_count=0,
-            validation_count=1,
             validation_class_counts=[1, 0],
             colour_counts=b"",
         )
@@ -331,8 +328,8 @@ sys.stdin.readline()
 print("writing", flush=True)
 for _ in range(40):
     with write_session(engine) as session:
-        count = session.scalars(select(StoredDataset.train_count)).one()
-        session.execute(update(StoredDataset).values(train_count=count + 1))
+        count = int(session.scalars(select(StoredDataset.note)).one())
+        session.execute(update(StoredDataset).values(note=str(count + 1)))
 """
 
 
@@ -350,12 +347,12 @@ def test_writers_wait_for_each_other_and_lose_nothing(tmp_path: Path, start_pyth
         with pytest.raises(subprocess.TimeoutExpired):  # both wait for this session's lock
             writers[0].wait(timeout=0.3)
         with read_session(engine) as reader:  # a reader need not wait
-            assert reader.scalars(select(StoredDataset.train_count)).one() == 0
-        session.execute(text("UPDATE datasets SET train_count = 1000"))
+            assert reader.scalars(select(StoredDataset.note)).one() == "0"
+        session.execute(text("UPDATE datasets SET note = '1000'"))
     for writer in writers:
         finish(writer)
     with read_session(engine) as reader:
-        assert reader.scalars(select(StoredDataset.train_count)).one() == 1080
+        assert reader.scalars(select(StoredDataset.note)).one() == "1080"
     engine.dispose()
 
 
@@ -388,8 +385,7 @@ for number in itertools.count(int(sys.argv[2])):
     with write_session(engine) as session:
         for part in "ab":
             record_dataset(session, name="photos", fingerprint=f"{number}{part}", note="x" * 2000, class_names=[],
-                           train_count=number, tuning_count=0, validation_count=0, validation_class_counts=[],
-                           colour_counts=b"")
+                           validation_class_counts=[], colour_counts=b"")
     print(number, flush=True)
 """
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from db.png import encode_png
 from db.store import open_database
-from db.surveys.sentinels import encode_png
 from db.sweeps.pictures import Photograph
 from platform.contact_sheet import choose_varied, main
 from platform.paint.sheet import GAP_PX, LABEL_PX, MARGIN_PX, PICTURE_PX, convert_to_grey, paste_sheet

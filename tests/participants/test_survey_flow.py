@@ -12,9 +12,9 @@ import pytest
 from playwright.sync_api import Browser, Page
 from sqlalchemy import Engine, func, select
 
+from db.png import pixels
 from db.schema import Image, Participant, Question, Sample, Vote
 from db.store import read_session
-from db.surveys.sentinels import pixels
 from tests.survey_browser import (
     COMPLETION_URL,
     DESKTOP,

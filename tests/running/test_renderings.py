@@ -14,7 +14,7 @@ from sqlalchemy import Engine, delete, func, select, update
 from db.schema import Arm, Base, Driver, Experiment, Run, Sample, StoredDataset, Trial
 from db.store import open_database, read_session, write_session
 from db.sweeps.frames import trials_frame
-from db.sweeps.trials import arm_names, arm_results
+from db.sweeps.trials import load_arms
 from platform.color.scores import JURY
 from platform.data.datasets import load_dataset
 from platform.model.storage import CHECKPOINT_FILE
@@ -95,7 +95,7 @@ def counted(engine: Engine) -> dict[str, int]:
 
 
 def pictures(engine: Engine, arm: str) -> list[Any]:
-    columns = Trial.number, Sample.image_id, Sample.epoch, Sample.decoding, Sample.png, Sample.scores
+    columns = Trial.number, Sample.image_id, Sample.epoch, Sample.png, Sample.scores
     of_arm = select(*columns).join(Trial, Trial.id == Sample.trial_id).join(Arm, Arm.id == Trial.arm_id)
     with read_session(engine) as session:
         return [tuple(row) for row in session.execute(of_arm.where(Arm.name == arm).order_by(*columns[:2]))]
@@ -111,14 +111,15 @@ def test_an_added_rendering_is_what_the_sweep_would_have_recorded(
     assert done.returncode == 0, done.stderr
     assert "Reading the weights of classification: again." in done.stdout
     with read_session(engine) as session:
-        names = arm_names(session, 1)
-        table = [result.arm for result in arm_results(session, "tilts")]
+        arms = load_arms(session, 1)
         frame = trials_frame(session, "tilts").drop(columns="options")
         experiment = session.get_one(Experiment, 1)
         centers = dict(session.execute(select(Arm.name, Arm.centers)).all())
         runs = session.scalars(select(func.count()).select_from(Run)).one()
-    assert names == [*CONFIG["arms"], "again", "cooler again"]
-    assert table == [*names, "most frequent bin", "by class and place", "grey"]
+    names = [*CONFIG["arms"], "again", "cooler again"]
+    assert [arm.name for arm in arms] == [*names, "most frequent bin", "by class and place", "grey"]
+    decodings = {arm.name: arm.decoding for arm in arms}
+    assert decodings["again"] == decodings["tilted 0.5"] == "annealed mean, tilted by λ = 0.5"
     assert runs == before["runs"] + 1
     for arm, reference in (("again", "tilted 0.5"), ("cooler again", "cooler")):
         one, other = (
@@ -203,10 +204,7 @@ def test_a_jury_is_held_again_for_what_was_added(
     assert sweep(add(engine, AGAIN[0])) == 0
     assert "The whole jury is held again, as its critics are not kept" in capsys.readouterr().out
     with read_session(engine) as session:
-        marks = {
-            result.arm: result.best and result.best.scores["validation"].get(JURY)
-            for result in arm_results(session, "tilts")
-        }
+        marks = {arm.name: arm.best and arm.best.score(JURY) for arm in load_arms(session, 1)}
     assert marks["again"] == pytest.approx(marks["tilted 0.5"])
     assert None not in marks.values()
     assert sweep(add(engine, AGAIN[0])) == 0

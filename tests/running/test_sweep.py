@@ -9,6 +9,7 @@ import shutil
 import signal
 import sqlite3
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from db.schema import Arm, Experiment, Image, Report, Run, Sample, StoredDataset
 from db.store import open_database, read_session, write_session
 from db.sweeps.drivers import Drive
 from db.sweeps.pictures import scores_of_samples
-from db.sweeps.trials import arm_results
+from db.sweeps.trials import best_trials, load_arms
 from platform import jury
 from platform.arms import compose as compose_module
 from platform.arms import cross_fit
@@ -226,14 +227,12 @@ def test_every_finished_trial_has_the_same_samples_beside_the_truth(finished: Fi
                 assert sample.scores["delta_e_2000"] > 0
         pictures = {tuple(sample.png for sample in of_trial) for of_trial in samples.values()}
         assert len(pictures) == len(samples)  # no two trials paint alike
-        decodings = dict(
-            session.execute(select(Arm.name, Sample.decoding).select_from(Sample).join(Trial).join(Arm)).all()
-        )
+        decodings = dict(session.execute(select(Arm.name, Arm.decoding)).all())
     assert decodings == {
         "regression": None,
-        "rebalanced": "annealed_mean",
-        "tilted": "annealed_mean, tilted by λ = 0.5 beside λ = 0.25 in training",
-        LONG: "annealed_mean",
+        "rebalanced": "annealed mean",
+        "tilted": "annealed mean, tilted by λ = 0.5 beside λ = 0.25 in training",
+        LONG: "annealed mean",
         "most frequent bin": None,
         "by class and place": None,
         "grey": None,
@@ -280,7 +279,7 @@ def test_photographs_are_coloured_by_stored_models(
     assert (status, errors) == (2, f"There is no file {tmp_path / 'missing.jpg'}; check its name.\n")
     assert len(list(out.iterdir())) == len(TRAINED) + 2  # tilted, and the sheet of all
     with read_session(finished.engine) as session:
-        trial_id = next(result.best for result in arm_results(session, "tiny") if result.arm == "tilted").trial_id  # type: ignore[union-attr]
+        trial_id = next(trial.id for trial in best_trials(session, 1) if trial.arm.name == "tilted")
         task, model = load_trial(session, trial_id)
     [sample] = paint_samples(task, model, image[None])["tilted"]
     same = np.asarray(Picture.open(out / "a photograph-tilted.png"))
@@ -358,13 +357,13 @@ def test_every_figure_can_be_traced(finished: Finished) -> None:
         centers = dict(session.execute(select(Arm.name, Arm.centers)).all())
         assert centers["regression"] is None
         assert len(centers[LONG] or []) == 16
-        results = {result.arm: result for result in arm_results(session, "tiny")}
-    assert list(results) == ["tilted", LONG, "regression", "rebalanced", *BASELINES]
+        arms = {arm.name: arm for arm in load_arms(session, experiment.id)}
+    assert list(arms) == ["tilted", LONG, "regression", "rebalanced", *BASELINES]
     for name in TRAINED:
-        assert results[name].trials == {"finished": 3, "failed": 1}
-        best = results[name].best
+        assert Counter(trial.status for trial in arms[name].trials) == {"finished": 3, "failed": 1}
+        best = arms[name].best
         assert best is not None
-        assert best.epoch == 3
+        assert best.epochs_done == 3
 
 
 def test_checkpoints_are_those_that_the_database_names(finished: Finished) -> None:
@@ -441,9 +440,7 @@ def test_a_machine_jury_judges_it(finished: Finished, monkeypatch: pytest.Monkey
     with write_session(finished.engine) as session:
         experiment = session.scalars(select(Experiment)).one()
         first = experiment.jury
-        marks = {
-            found.arm: found.best.scores["validation"][JURY] for found in arm_results(session, "tiny") if found.best
-        }
+        marks = {trial.arm.name: trial.score(JURY) or 0.0 for trial in best_trials(session, 1)}
         experiment.config, experiment.jury = experiment.config | {"jury": True}, None
     sweep(["--resume", "tiny", *database])  # what is finished is completed, here by a jury
     with read_session(finished.engine) as session:
@@ -451,8 +448,7 @@ def test_a_machine_jury_judges_it(finished: Finished, monkeypatch: pytest.Monkey
         assert first is not None
         assert (said["acuity"], said["pair_accuracy"]) == (first["acuity"], first["pair_accuracy"])
         assert all(0 < mark < 1 for mark in marks.values())
-        for found in arm_results(session, "tiny"):
-            assert found.best is not None
-            assert found.best.scores["validation"][JURY] == marks[found.arm]  # the same input, the same verdict
-            of_pictures = scores_of_samples(session, [found.best.trial_id]).values()
+        for trial in best_trials(session, 1):
+            assert trial.score(JURY) == marks[trial.arm.name]  # the same input, the same verdict
+            of_pictures = scores_of_samples(session, [trial.id]).values()
             assert sum(JURY in scores for scores in of_pictures) == 5

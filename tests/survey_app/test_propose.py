@@ -12,8 +12,8 @@ from sqlalchemy import Engine, select
 from db.schema import Arm, Experiment, Trial
 from db.store import open_database, read_session, write_session
 from db.surveys.study import create_study, find_study
-from db.sweeps.trials import Contender, arm_names, contenders
-from platform.arms.options import ArmOptions
+from db.sweeps.trials import contenders, load_models
+from platform.arms.options import ArmOptions, as_configured
 from platform.data.datasets import load_dataset
 from platform.running.config import SweepConfig, read_config
 from platform.sweep import main as sweep
@@ -104,9 +104,9 @@ def test_from_votes_on_tilts_to_a_further_study_without_a_training(
 
     with read_session(engine) as session:
         assert set(session.scalars(select(Trial.checkpoint))) == weights
-        added = set(arm_names(session, 1)) - TILTS["arms"].keys()
+        added = {arm.name for arm in load_models(session, 1)} - TILTS["arms"].keys()
         study = find_study(session, "tilts 2")
-        asked = {contender.arm: contender.rebalancing for contender in contenders(session, study)}
+        asked = {trial.arm.name: trial.arm.rebalancing for trial in contenders(session, study)}
     assert (study.question_count, study.practice_count, study.exposure_ms) == (20, 2, None)
     assert added
     assert added <= asked.keys() <= {*added, *TILTS["arms"]}
@@ -126,10 +126,9 @@ def test_an_arm_that_is_there_is_asked_about_and_no_name_is_taken_twice() -> Non
         "three quarters": ArmOptions(renders="plain", tilt=0.75, decoding="mean"),
         "tilted 0.3": ArmOptions(renders="plain", tilt=0.3, decoding="mode"),
     }
-    trial: Any = None
     members = [
-        Contender(1, "tilted 0.5", False, 0.5, arms["tilted 0.5"], trial),
-        Contender(2, "plain", False, 1.0, arms["plain"], trial),
+        Trial(arm=Arm(name=name, rebalancing=rebalancing, options=as_configured(arms[name])))
+        for name, rebalancing in (("tilted 0.5", 0.5), ("plain", 1.0))
     ]
     names, further = next_tilts(members, arms, [1.0, 0.75, 0.5, 0.3, 0.1])
     assert names == ["plain", "three quarters", "tilted 0.5", "plain tilted 0.3", "tilted 0.1"]

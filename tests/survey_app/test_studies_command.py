@@ -17,7 +17,7 @@ from db.store import open_database, read_session
 from db.surveys.answers import ExclusionRule, load_answers
 from db.surveys.study import create_study, find_study
 from db.surveys.votes import progress, record_vote
-from db.sweeps.frames import VOTE_COLUMNS
+from db.surveys.votes_frame import VOTE_COLUMNS
 from platform.tables.intervals import Share, wilson
 from platform.tables.outcome import print_results
 from survey_app import report, studies
@@ -145,8 +145,8 @@ def test_the_command_creates_shows_exports_and_closes(
     with read_session(engine) as session:
         answers = load_answers(session, find_study(session, "cats"))
         private = session.scalars(select(Participant.completion_code)).all()
-    for contender, picked in zip(answers.contenders, answers.of("all").picked_as_real(), strict=True):
-        about = [row for row in main if row["arm"] == contender.arm]
+    for trial, picked in zip(answers.contenders, answers.of("all").picked_as_real(), strict=True):
+        about = [row for row in main if row["arm"] == trial.arm.name]
         assert (sum(int(row["picked_as_real"]) for row in about), len(about)) == (picked.count, picked.total)
     exported = "".join(file.read_text() for file in (tmp_path / "out").iterdir())
     assert not any(code in exported for code in private)

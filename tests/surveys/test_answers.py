@@ -51,7 +51,7 @@ def test_every_vote_is_a_row_of_the_table(engine: Engine, protocol: Protocol) ->
     assert answers.participants == 3
     assert answers.people["attentive"].tolist() == [True, False, False]
     assert answers.people["finished"].tolist() == [True, True, False]
-    assert [contender.arm for contender in answers.contenders] == list(ARMS) == answers.arms
+    assert [trial.arm.name for trial in answers.contenders] == list(ARMS) == answers.arms
     assert len(answers.votes) == len(rows) == 15 + 15 + 5
     for found, (person, question, vote, image, arm) in zip(answers.votes.itertuples(), rows, strict=True):
         assert (found.participant, found.phase, found.kind) == (person, question.phase, question.kind)

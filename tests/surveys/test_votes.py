@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, event, func, select
 from sqlalchemy.exc import IntegrityError
 
+from db.png import pixels
 from db.schema import Image, Participant, Question, Sample, SentinelPicture, Vote
 from db.store import read_session, write_session
 from db.surveys import votes
 from db.surveys.answers import Count
 from db.surveys.enrolment import enrol, withdraw
-from db.surveys.sentinels import pixels
 from db.surveys.study import close_study, create_study
 from db.surveys.votes import (
     Participation,
