@@ -134,7 +134,7 @@ def _sweep(options: argparse.Namespace, console: Console, began: float) -> int:
                 sweep = Sweep.resume(drive, console, row, config, options.storage, options.dataset)
             elif chosen is not None:
                 storage = options.storage or str(CHECKOUT / "results")
-                sweep = Sweep.start(drive, console, chosen.config, chosen.text, storage)
+                sweep = Sweep(drive, console, chosen.config, chosen.text, storage, None, chosen.config.dataset)
             else:
                 raise SweepError(f"There is no experiment {name!r} in {shown_name(engine.url)} to resume.")
             if row is not None and row.status in ("finished", "failed"):

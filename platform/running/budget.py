@@ -146,13 +146,11 @@ def sweep_seconds(config: SweepConfig, costs: Costs, images: int, validation_ima
 
 
 def cost_lines(config: SweepConfig, costs: Costs, data: Dataset, slots: int) -> Iterator[str]:
-    """Say how long the trials take, part by part."""
+    """Say how long the trials take."""
     images, validation_images = config.train_images or len(data.train_images), len(data.validation_images)
-    in_all = sweep_seconds(config, costs, images, validation_images, slots)
-    training = sweep_seconds(config, costs, images, 0, slots)
+    seconds = sweep_seconds(config, costs, images, validation_images, slots)
     at_once = "one trial" if slots == 1 else f"{slots} trials"
-    yield f"  {at_once} at a time, at {images:,} images per epoch: about {in_words(in_all)} here"
-    yield f"  of these: {in_words(training)} to train, {in_words(in_all - training)} to score"
+    yield f"  {at_once} at a time, at {images:,} images per epoch: about {in_words(seconds)} here"
 
 
 def in_words(seconds: float) -> str:

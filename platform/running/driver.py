@@ -79,11 +79,6 @@ class Sweep:
         say_on(self.console)(line)
 
     @classmethod
-    def start(cls, drive: Drive, console: Console, config: SweepConfig, config_yaml: str, storage: str) -> "Sweep":
-        """A new experiment."""
-        return cls(drive, console, config, config_yaml, storage, None, config.dataset)
-
-    @classmethod
     def resume(
         cls,
         drive: Drive,

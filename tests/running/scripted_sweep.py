@@ -110,7 +110,7 @@ def begin(config: SweepConfig, data: Dataset, engine: Engine, folder: Path) -> t
     drive.take()
     row = find_experiment(engine, config.experiment)
     if row is None:
-        sweep = Sweep.start(drive, console, config, "", str(folder))
+        sweep = Sweep(drive, console, config, "", str(folder), None, config.dataset)
     else:
         sweep = Sweep.resume(drive, console, row, config)
     sweep.data = data

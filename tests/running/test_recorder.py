@@ -67,7 +67,7 @@ def test_a_budget_reads_the_data_once(
     ray_here: None, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = sweep_config(rates(0.1), minutes=1, validation_images=10, epochs=EPOCHS_OF_MINUTES)
-    begun = Sweep.start(Drive(engine, "scripted"), Console(quiet=True), config, "", str(tmp_path))
+    begun = Sweep(Drive(engine, "scripted"), Console(quiet=True), config, "", str(tmp_path), None, config.dataset)
     begun.load()
     whole = begun.data
     monkeypatch.setattr(driver, "load_data", None)  # it cannot be called

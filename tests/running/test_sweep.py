@@ -426,13 +426,6 @@ def test_what_a_finished_record_lacks_is_said_and_completed_by_the_same_command(
     assert sorted(again) == sorted(before)
 
 
-def test_another_config_under_the_same_name_is_refused(finished: Finished, capsys: pytest.CaptureFixture[str]) -> None:
-    assert sweep(command(finished.folder, "--set", "training.width=8", "--set", "resources.cpu=2")) == 2
-    message = capsys.readouterr().err
-    assert "training.width was 4 and is 8" in message
-    assert "resources" not in message
-
-
 def test_a_machine_jury_judges_it(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cross_fit, "STEPS", 2)
     database = ["--database", str(finished.folder / "d.sqlite")]
