@@ -15,7 +15,7 @@ from sqlalchemy import Engine, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
 from db import store
-from db.schema import Arm, Experiment, StoredDataset
+from db.schema import StoredDataset
 from db.store import StoreError, open_database, read_session, write_session
 from db.sweeps.recording import record_arm, record_dataset, record_experiment
 from tests.processes import StartPython, check_integrity, finish, hear_from, say_to
@@ -89,14 +89,6 @@ def test_what_was_written_is_there_when_opened_again(
     engine.dispose()
 
 
-def test_memory_database_is_one_for_all_sessions() -> None:
-    engine = open_database(":memory:")
-    add_dataset(engine)
-    with read_session(engine) as session:
-        assert session.scalars(select(StoredDataset.name)).all() == ["photos"]
-    engine.dispose()
-
-
 def test_an_exception_rolls_back_all_of_a_write_session(database: str) -> None:
     engine = open_database(database)
 
@@ -147,12 +139,6 @@ def newer(path: Path) -> None:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
 
 
-def of_development(path: Path) -> None:
-    open_database(path).dispose()
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("UPDATE alembic_version SET version_num = '0003'")
-
-
 def folder(path: Path) -> None:
     path.mkdir()
 
@@ -164,10 +150,6 @@ def folder(path: Path) -> None:
         (someone_elses, r"x\.sqlite belongs to something else \(it has the table 'bookmarks'\); give another path"),
         (damaged, r"x\.sqlite is damaged; put a copy"),
         (newer, r"x\.sqlite was written by a newer HueJury \(schema 9999, this one knows 0\d*\); update HueJury"),
-        (
-            of_development,
-            r"x\.sqlite is of HueJury's development before anything was released .*; move it away, and sweep",
-        ),
         (folder, r"x\.sqlite cannot be opened; check that you may"),
     ],
 )
@@ -224,39 +206,6 @@ def add_migration(monkeypatch: pytest.MonkeyPatch, folder: Path, body: str) -> N
     code = f"import sqlalchemy as sa\nfrom alembic import op\nrevision = 'next'\ndown_revision = '{newest}'\n"
     (folder / "versions" / "next.py").write_text(f"{code}def upgrade():\n    {body}\n")
     monkeypatch.setattr(store, "MIGRATIONS", folder)
-
-
-def test_older_database_is_copied_and_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "results.sqlite"
-    engine = open_database(path)
-    add_experiment(engine)
-    said: list[str] = []
-    with monkeypatch.context() as patch:
-        # Makes the table anew and drops the old one, on which arms depend by ON DELETE CASCADE.
-        body = (
-            "with op.batch_alter_table('experiments', recreate='always') as table: "
-            "table.add_column(sa.Column('comment', sa.String))"
-        )
-        add_migration(patch, tmp_path / "migrations", body)
-        migrated = open_database(path, say=said.append)  # while the first engine still holds its connection
-        assert "comment" in {column["name"] for column in inspect(migrated).get_columns("experiments")}
-        with read_session(migrated) as session:
-            assert session.scalars(select(Arm.name)).all() == ["L2"]
-        with migrated.connect() as connection:
-            assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
-        migrated.dispose()
-        open_database(path, say=pytest.fail).dispose()
-    engine.dispose()
-
-    (copy,) = tmp_path.glob("results-schema-*.sqlite")
-    assert len(said) == 1
-    assert str(copy) in said[0]
-    before = open_database(copy, say=pytest.fail)
-    with read_session(before) as session:
-        assert session.scalars(select(Experiment.name)).all() == ["first"]
-    before.dispose()
-    with pytest.raises(StoreError, match="newer HueJury"):
-        open_database(path)
 
 
 @pytest.mark.parametrize(
