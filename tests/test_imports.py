@@ -51,13 +51,6 @@ MAY_IMPORT = {
     },
 }
 
-# Exceptions: to be mended, not added to.
-NOT_YET = {
-    "platform.model.stored imports platform.running.yaml_input",
-    "platform.paint.photographs imports platform.running.workers",
-}
-
-# Imports each named module in turn; prints which of the forbidden libraries each one was the first to bring in.
 WATCH = """
 import importlib, json, sys
 forbidden, brought = set(json.loads(sys.argv[1])), {}
@@ -114,7 +107,7 @@ def test_rooms_import_what_they_may() -> None:
             # A library, or Python's own `platform`, is another test's.
             if module != "platform" and not {module, module.rpartition(".")[0]} & allowed:
                 found.add(f"{name} imports {module}")
-    assert found - NOT_YET == set()
+    assert found == set()
 
 
 @pytest.mark.long

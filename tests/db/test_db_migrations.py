@@ -147,6 +147,25 @@ def test_a_database_is_copied_and_migrated_with_every_row(
     assert len(list(tmp_path.glob("old-schema-*.sqlite"))) == (on == "sqlite")
 
 
+@pytest.mark.parametrize("left", sorted(Path(__file__).parent.glob("left_by_*.sql")), ids=lambda path: path.stem)
+def test_what_an_earlier_schema_left_is_read(left: Path, tmp_path: Path) -> None:
+    """Whoever changes the schema adds its migration; a file of each schema before it stays here."""
+    file = tmp_path / "left.sqlite"
+    with closing(sqlite3.connect(file)) as connection:
+        connection.executescript(left.read_text())
+        before = dict.fromkeys(
+            row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
+        )
+        before = {table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in before}
+    engine = open_database(file, say=lambda line: None)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+        after = {table: len(rows) for table, rows in rows_of(connection, Base.metadata).items()}
+    assert all(after.values())
+    assert {table: before[table] for table in after} == after
+    engine.dispose()
+
+
 @pytest.mark.parametrize("statement", [update(Study).values(seed=1), delete(StudyArm)])
 def test_triggers_keep_a_study_as_it_is(empty_engine: Engine, statement: Update | Delete) -> None:
     with empty_engine.connect() as connection:
