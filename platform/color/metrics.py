@@ -148,7 +148,7 @@ class ScoreSums:
         classes. ab_predicted: float (n, h, w, 2). bin_predicted: int64 (n, h, w), in [0, 399]. log_probability: float
         (n, h, w), of the true bin, nats; None where nothing says how likely it is.
         """
-        # All in planes, as `rgb_to_lab` has them: see color.py.
+        # All in planes, as `rgb_to_lab` has them: see lab.py.
         lab_planes = lab_truth.movedim(-1, 0)
         predicted_planes = torch.cat((lab_planes[:1], ab_predicted.float().movedim(-1, 0)))
         ab_truth, ab_predicted = lab_truth[..., 1:], predicted_planes[1:].movedim(0, -1)

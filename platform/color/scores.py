@@ -1,4 +1,4 @@
-"""How each score is called and printed: one line per score, and everything that shows scores reads it."""
+"""How each score is called and printed: one line per score, and tables and figures read it."""
 
 from dataclasses import dataclass
 
