@@ -17,6 +17,7 @@ from platform.data.image_source import Say as Say
 from platform.running.budget import in_words
 from platform.running.config import SweepConfig
 from platform.running.plan import History, PlannedTrial, epoch_counts, trials_in_all
+from platform.tables.table import shorten
 
 UPDATED_EVERY_S = 2.0  # the bar
 
@@ -75,7 +76,7 @@ class Progress:
         parts = [f"{status.replace('_', ' ')}{after}"]
         if losses:
             parts.append(f"loss {losses[max(losses)]:.4g}")
-        parts += [f"{name} {_short(getattr(planned.hyperparameters, name))}" for name in self._config.search.values()]
+        parts += [f"{name} {shorten(getattr(planned.hyperparameters, name))}" for name in self._config.search.values()]
         left = f"; {self._left()}" if not self._is_terminal and self._left() else ""
         self.say(f"[{self._ended}/{self._trials}] {planned.name}: {', '.join(parts)}{left}")
 
@@ -110,10 +111,6 @@ class Progress:
     def _left(self) -> str:
         seconds = self.seconds_left()
         return "" if seconds is None or self._ended >= self._trials else f"about {in_words(seconds)} left"
-
-
-def _short(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 # What it tells people to type
